@@ -93,7 +93,8 @@ impl Ledger {
         let data_dir = data.path().to_str().expect("UTF-8");
         let home_path = home.path().to_str().expect("UTF-8");
         let variables = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("USER", "ada")];
-        let up = Command::start_with(PROGRAM, &["up", "--data-dir", data_dir, "--listen", &address], &variables);
+        let up =
+            Command::start_with(PROGRAM, &["up", "--data-dir", data_dir, "--listen", &address], &variables);
         let url = format!("http://{address}");
         Client::new(&url).wait_until_ready().await;
         Self { up, url, search: search_path(home.path()), home, _data: data }

@@ -33,11 +33,11 @@ async fn a_missing_server_is_named_with_the_command_that_installs_it_and_nothing
 async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_neither_read_nor_write() {
     let folder = || tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
     let (home, data) = (folder(), folder());
-    let (home_path, data_path) =
-        (home.path().to_str().expect("UTF-8"), data.path().to_str().expect("UTF-8"));
+    let (home_path, data_path) = (home.path().to_str().expect("UTF-8"), data.path().to_str().expect("UTF-8"));
     let address = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{address}");
-    let own = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "ada")];
+    let own =
+        [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "ada")];
     let up = Command::start_with(PROGRAM, &["up", "--data-dir", data_path, "--listen", &address], &own);
     Client::new(&url).wait_until_ready().await;
     let emit = ["emit", "deploy.succeeded", "--environment", "dev", "--service", "web", "--version", "v1"];
@@ -49,8 +49,12 @@ async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_nei
 
     let elsewhere = folder();
     let other_path = elsewhere.path().to_str().expect("UTF-8");
-    let other =
-        [("HOME", other_path), ("XDG_CONFIG_HOME", other_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "eve")];
+    let other = [
+        ("HOME", other_path),
+        ("XDG_CONFIG_HOME", other_path),
+        ("RELEASE_LEDGER_URL", &*url),
+        ("USER", "eve"),
+    ];
     for command in [&emit[..], &["state", "dev"]] {
         let refused = Command::start_with(PROGRAM, command, &other).outcome().await;
         assert_ne!(refused.code, Some(0), "{}", refused.stdout);

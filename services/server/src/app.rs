@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use ledger_access::oidc::SettingsError;
 use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
@@ -64,6 +65,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The settings of access cannot be used.
+    #[error("cannot use the settings of access")]
+    Access(#[from] SettingsError),
     /// The metrics recorder cannot be installed.
     #[error("cannot install the metrics recorder")]
     Metrics(#[from] MetricsError),
@@ -206,7 +210,7 @@ impl App {
             metrics,
             limits,
             bounds: Bounds::new(&limits),
-            authentication: config.access.authentication(clock::now),
+            authentication: config.access.authentication(clock::now)?,
             allowed_hosts: config.http.allowed_hosts.clone(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),

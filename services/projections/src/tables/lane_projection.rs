@@ -288,7 +288,12 @@ impl LaneProjection {
         }
         let next = self.tracks + 1;
         let environment = self.environment(&lane.environment);
-        let standing = environment.retirements.last();
+        // A report from before the retirement that still holds is judged by what counted at its time.
+        let standing = match environment.retirements.last() {
+            RetirementStatus::Retired(_) => environment.retirements.at(since.occurred_at),
+            active @ RetirementStatus::Active(_) => active,
+        };
+        let precedes_retirement = environment.retirements.is_before_end_of_last(since.occurred_at);
         let targets = environment.lanes.entry(lane.service.clone()).or_default();
         let state = targets.entry(lane.target.clone()).or_default();
         let track_id = *state.ids.entry(track.clone()).or_insert(next);
@@ -334,8 +339,6 @@ impl LaneProjection {
         self.tracks = self.tracks.max(track_id);
         let late = applied.behind.then_some(Anomaly::Late);
         // Of changes before the last retirement, memory may know nothing, so do not report what contradicts them.
-        let precedes_retirement =
-            matches!(standing, RetirementStatus::Active(Some(until)) if since.occurred_at < until);
         late.into_iter().chain(applied.anomaly.filter(|_| !precedes_retirement)).collect()
     }
 

@@ -1,10 +1,12 @@
 //! Settings of access: who may use the service.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use axum::http::HeaderName;
 use chrono::{DateTime, Utc};
 use ledger_access::Directory;
+use ledger_access::oidc::{IssuerSettings, KeySource, SettingsError, Verifier};
 use ledger_api::{Authentication, Authenticator, ProxySettings};
 use ledger_domain::access::{Grant, Grantee, Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::{PrincipalKind, ShortText};
@@ -21,7 +23,37 @@ pub struct Access {
     administrators: Vec<Administrator>,
     #[serde(default)]
     grants: Vec<GrantSetting>,
+    #[serde(default)]
+    issuers: Vec<Issuer>,
     proxy: Option<Proxy>,
+}
+
+/// Issuer of OpenID Connect tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Issuer {
+    issuer: String,
+    audience: String,
+    #[serde(default)]
+    preset: Preset,
+    kind: Option<Parsed<PrincipalKind>>,
+    name_claim: Option<String>,
+    #[serde(default)]
+    claims: Vec<String>,
+    keys_url: Option<String>,
+    keys_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+}
+
+/// Product whose claims are known.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Preset {
+    #[default]
+    Generic,
+    Github,
+    Gitlab,
+    Kubernetes,
 }
 
 /// Whether clients need credentials.
@@ -118,14 +150,16 @@ from_text! {
 impl Access {
     /// Returns true if no client could be authenticated.
     pub(super) fn accepts_no_one(&self) -> bool {
-        self.administrators.is_empty() && self.proxy.is_none()
+        self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
     }
 
     /// Returns how the service authenticates its clients.
-    #[must_use]
-    pub fn authentication(&self, clock: fn() -> DateTime<Utc>) -> Authentication {
+    ///
+    /// # Errors
+    /// The settings of an issuer cannot be used.
+    pub fn authentication(&self, clock: fn() -> DateTime<Utc>) -> Result<Authentication, SettingsError> {
         if self.authentication == AuthenticationMode::Off {
-            return Authentication::Off;
+            return Ok(Authentication::Off);
         }
         let mut directory = Directory::default();
         for Administrator { name, kind, token, hash } in &self.administrators {
@@ -139,7 +173,34 @@ impl Access {
             secret_hash: proxy.secret_hash.0,
             user_header: proxy.user_header.0.clone(),
         });
-        Authentication::Required(Box::new(Authenticator::new(directory, None, proxy, clock)))
+        let verifier = match &*self.issuers {
+            [] => None,
+            issuers => Some(Verifier::new(issuers.iter().map(Issuer::settings).collect(), clock)?),
+        };
+        Ok(Authentication::Required(Box::new(Authenticator::new(directory, verifier, proxy, clock))))
+    }
+}
+
+impl Issuer {
+    fn settings(&self) -> IssuerSettings {
+        let kind = self.kind.as_ref().map_or(PrincipalKind::Workload, |kind| kind.0);
+        let mut settings = match self.preset {
+            Preset::Generic => IssuerSettings::generic(&self.issuer, &self.audience, kind),
+            Preset::Github => {
+                IssuerSettings { issuer: self.issuer.clone(), ..IssuerSettings::github(&self.audience) }
+            }
+            Preset::Gitlab => IssuerSettings::gitlab(&self.issuer, &self.audience),
+            Preset::Kubernetes => IssuerSettings::kubernetes(&self.issuer, &self.audience),
+        };
+        settings.name_claim = self.name_claim.clone().unwrap_or(settings.name_claim);
+        settings.claims.extend(self.claims.iter().cloned());
+        settings.keys = match (&self.keys_url, &self.keys_file) {
+            (_, Some(file)) => KeySource::File(file.clone()),
+            (Some(url), None) => KeySource::Url(url.clone()),
+            (None, None) => KeySource::Discovery,
+        };
+        settings.ca_file = self.ca_file.clone();
+        settings
     }
 }
 

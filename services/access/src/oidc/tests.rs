@@ -1,0 +1,8 @@
+//! Tests of the verification of tokens, against real issuers that serve HTTP on this machine.
+
+mod bad_tokens;
+mod good_tokens;
+mod issuers;
+mod random;
+mod support;
+mod tls;
