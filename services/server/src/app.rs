@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
+use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Tls, TlsError, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::config::{AuthenticationMode, Config, Role};
 use crate::descriptors;
+use crate::reload;
 use crate::stream_settings;
 use ledger_client::clock;
 use ledger_client::identity;
@@ -64,6 +65,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The files of TLS are unusable.
+    #[error("cannot start TLS")]
+    Tls(#[from] TlsError),
     /// The metrics recorder cannot be installed.
     #[error("cannot install the metrics recorder")]
     Metrics(#[from] MetricsError),
@@ -73,6 +77,7 @@ pub enum Error {
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     end_streams: CancellationToken,
@@ -145,6 +150,14 @@ fn own_descriptors(config: &Config) -> usize {
     OF_THE_PROCESS + config.tenants.len() * of_a_tenant
 }
 
+/// Listens on an address. Returns it with its port.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listen_error = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    Ok((listener, address))
+}
+
 impl App {
     /// Connects, opens the ledger of every tenant, and listens.
     ///
@@ -173,6 +186,7 @@ impl App {
         metrics: PrometheusHandle,
         journals: Vec<(TenantName, SharedJournal)>,
     ) -> Result<Self, Error> {
+        let tls = config.http.tls().map(Tls::open).transpose()?;
         let mut opened = OpenLedgers::default();
         for (tenant, journal) in journals {
             opened.open(&tenant, journal, config)?;
@@ -197,6 +211,8 @@ impl App {
                 stop_supervisors.clone(),
             )),
         ];
+        let reload = |tls| tokio::spawn(reload::run(tls, stop_supervisors.clone()));
+        background_tasks.extend(tls.clone().map(reload));
         let limits = Limits {
             connections: descriptors::reserve(config.http.max_connections, own_descriptors(config)),
             ..config.http.limits()
@@ -209,6 +225,7 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now),
             allowed_hosts: config.http.allowed_hosts.clone(),
+            is_encrypted: config.http.is_encrypted(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
@@ -221,13 +238,11 @@ impl App {
         } else {
             ledger_api::health_router(app)
         };
-        let address = config.http.listen;
-        let listen_error = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let (listener, address) = listen(config.http.listen).await?;
         Ok(Self {
             listener,
             address,
+            tls,
             router,
             limits,
             end_streams,
@@ -249,8 +264,8 @@ impl App {
 
     /// Serves until `shutdown` is cancelled, then shuts down in order.
     pub async fn serve(self, shutdown: CancellationToken) {
-        info!(address = %self.address, "serving");
-        let server = ledger_api::serve(self.listener, self.router, self.limits, shutdown.clone());
+        info!(address = %self.address, tls = self.tls.is_some(), "serving");
+        let server = ledger_api::serve(self.listener, self.tls, self.router, self.limits, shutdown.clone());
         let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
         let drain_timeout = async {
             shutdown.cancelled().await;
