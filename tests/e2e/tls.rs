@@ -107,7 +107,7 @@ async fn serve_with(flags: &[String]) -> String {
 
 /// Makes Postgres accept TLS, with a certificate of an authority.
 async fn encrypt_postgres(servers: &Servers, authority: &Authority) {
-    let data = servers.folder().join("postgres");
+    let data = servers.folder().join("postgres/pgdata");
     let owner = fs::metadata(&data).expect("a folder");
     let (certificate, key) = authority.issue("postgres");
     let mut settings = vec![("ssl", "on".to_owned())];

@@ -41,7 +41,7 @@ impl Content {
     }
 }
 
-/// Headers of every answer, whatever it contains.
+/// Headers of every answer, of data and of documentation.
 const ALWAYS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
