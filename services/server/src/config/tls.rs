@@ -161,6 +161,8 @@ mod tests {
             ("--http-tls-key=/k", "http.tls_certificate"),
             ("--http-tls-client-ca=/a", "http.tls_certificate"),
             ("--http-tls-require-client-certificate", "http.tls_client_ca"),
+            ("--journal-client-certificate=/c", "journal.client_key"),
+            ("--journal-client-key=/k", "journal.client_certificate"),
         ];
         for (flag, missing) in cases {
             let error = read(&[flag]).expect_err("rejected");
