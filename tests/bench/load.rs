@@ -48,6 +48,7 @@ pub(crate) async fn raw_client(servers: &Servers, tenant: &str) -> async_nats::C
         url: servers.nats_url().into(),
         credentials: None,
         certificates: None,
+        client_certificate: None,
         request_timeout: Duration::from_secs(30),
         stream: StreamSettings { replicas: 1, duplicate_window: Duration::from_secs(120) },
     };

@@ -32,6 +32,7 @@ mod rollback;
 mod rollback_commands;
 mod settings;
 mod spool;
+mod tls;
 mod up;
 mod varied;
 mod wrapped_deploy;

@@ -1,19 +1,15 @@
-//! One connection: its phase, and its socket with the limits on a client that takes answers too slowly or that closes
-//! its side.
+//! One connection: its phase, and its socket, which limits how long the request of a client that closed its side
+//! continues.
 
-use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::io::{ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
-
-use crate::pace::Pace;
 
 /// Time for which the request of a client that closed its side continues. A client that ended may look the same as one
 /// that only sends no more requests: the first needs no answer, the second does.
@@ -118,14 +114,13 @@ impl Connection {
     }
 }
 
-/// Socket of a connection.
+/// Socket of a connection, over TCP or TLS.
 ///
 /// Hyper drops a request when it reads the end of the stream in the middle of it. That end is therefore withheld from
 /// it while an answer may still be wanted.
-pub(crate) struct Socket {
-    stream: TcpStream,
+pub(crate) struct Socket<S> {
+    stream: S,
     connection: Arc<Connection>,
-    pace: Pace,
     end: End,
 }
 
@@ -139,9 +134,9 @@ enum End {
     Withheld(Pin<Box<Sleep>>),
 }
 
-impl Socket {
-    pub(crate) const fn new(stream: TcpStream, connection: Arc<Connection>, pace: Pace) -> Self {
-        Self { stream, connection, pace, end: End::Open }
+impl<S> Socket<S> {
+    pub(crate) const fn new(stream: S, connection: Arc<Connection>) -> Self {
+        Self { stream, connection, end: End::Open }
     }
 
     /// Returns `Ready` if the end of the stream is to be reported.
@@ -168,24 +163,9 @@ impl Socket {
             }
         }
     }
-
-    /// Limits the wait for the client while `written` is pending.
-    fn paced(&mut self, context: &mut Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        match written {
-            Poll::Ready(Ok(bytes)) => self.pace.advance(bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                ready!(self.pace.poll_too_slow(context));
-                counter!("ledger_http_slow_clients_total", "direction" => "answer").increment(1);
-                let detail = "the client takes the answer too slowly";
-                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, detail)));
-            }
-        }
-        written
-    }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -193,17 +173,19 @@ impl AsyncRead for Socket {
     ) -> Poll<Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let has_ended = buffer.filled().len() == before && buffer.remaining() > 0;
+        let has_ended = match ready!(Pin::new(&mut this.stream).poll_read(context, buffer)) {
+            Ok(()) => buffer.filled().len() == before && buffer.remaining() > 0,
+            // A client of TLS closed its side without saying so. The framing of HTTP shows if a request is incomplete.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => true,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
         if has_ended { this.poll_end(context).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.paced(context, written)
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -211,9 +193,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.paced(context, written)
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -224,7 +204,6 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(context))?;
-        this.pace.restore();
         if this.connection.set_taken() && !matches!(this.end, End::Open) {
             context.waker().wake_by_ref();
         }

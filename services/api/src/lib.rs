@@ -28,6 +28,7 @@ mod ingest;
 mod limits;
 mod openapi;
 mod pace;
+mod paced_stream;
 mod parameter_schemas;
 mod parameters;
 mod plans;
@@ -35,10 +36,12 @@ mod problem;
 mod request_body;
 mod rollback_feed;
 mod rollbacks;
+mod security_headers;
 mod server;
 mod stream;
 mod targets;
 mod tenant;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +70,7 @@ pub use limits::{Bounds, Limits};
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
 pub use server::{open_connections, serve};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// Handles of one tenant's ledger.
 pub struct Ledger {
@@ -98,6 +102,8 @@ pub struct App {
     pub authentication: Authentication,
     /// Hosts by which clients may reach the service.
     pub allowed_hosts: AllowedHosts,
+    /// True if clients reach the service over TLS only, its own or that of a proxy: browsers must not use plain HTTP.
+    pub is_encrypted: bool,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
     pub history_scans: Semaphore,
     /// Cancelled at shutdown: ends responses that have no end of their own.
@@ -159,10 +165,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), answers::bound_answers))
         .layer(from_fn_with_state(Arc::clone(&app), access::authenticate))
         .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
+        .layer(from_fn_with_state(Arc::clone(&app), security_headers::add_to_answer))
         // An answer is about a moment, unless its handler says otherwise.
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,

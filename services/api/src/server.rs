@@ -1,4 +1,5 @@
-//! Listener of HTTP/1.1 connections. It bounds their number, and closes a connection whose client is too slow.
+//! Listener of HTTP/1.1 connections, with or without TLS. It bounds their number, and closes a connection whose client
+//! is too slow.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -13,9 +14,13 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use metrics::counter;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,8 +29,11 @@ use crate::connections::{Connections, Place, RESERVED_CONNECTIONS};
 use crate::health;
 use crate::limits::Limits;
 use crate::pace::Pace;
+use crate::paced_stream::PacedStream;
 use crate::problem::{Kind, Problem};
 use crate::request_body::RequestBody;
+use crate::security_headers::{self, Content};
+use crate::tls::Tls;
 
 /// Pause after a failed accept, for example because too many files are open.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -40,17 +48,25 @@ pub const fn open_connections(connections: usize) -> usize {
     connections + RESERVED_CONNECTIONS
 }
 
-/// Serves until `shutdown` is cancelled, then completes the requests in progress. A client must send the head of a
-/// request within `limits.read_timeout`, counted from the connection's start or the previous response.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+/// Serves until `shutdown` is cancelled, then completes the requests in progress. A client must complete the handshake
+/// of TLS within `limits.read_timeout`, and then send the head of a request within it, counted from the end of the
+/// handshake or the previous response.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.read_timeout).max_buf_size(BUFFER_BYTES);
     let service = TowerToHyperService::new(router);
+    let server = Arc::new(Server { http, service, tls, limits, shutdown });
     let connections = Connections::new(limits.connections);
     let in_progress = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = server.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
@@ -69,15 +85,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         if let Err(error) = stream.set_nodelay(true) {
             warn!(%error, "cannot disable Nagle's algorithm on a connection");
         }
-        let served = in_progress.watch(http.serve_connection(
-            TokioIo::new(socket(stream, &place, limits)),
-            service_fn(requests(service.clone(), &place, limits)),
-        ));
+        let (server, watcher) = (Arc::clone(&server), in_progress.watcher());
         tokio::spawn(async move {
             tokio::select! {
-                served = served => if let Err(error) = served {
-                    debug!(%error, "connection ended with an error");
-                },
+                () = server.serve_client(stream, &place, watcher) => {}
                 () = place.connection.closed() => {}
             }
         });
@@ -86,9 +97,63 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
     in_progress.shutdown().await;
 }
 
-fn socket(stream: TcpStream, place: &Place, limits: Limits) -> Socket {
-    let pace = Pace::new(limits.write_timeout, limits.min_bytes_per_second);
-    Socket::new(stream, Arc::clone(&place.connection), pace)
+/// What all connections of a listener share.
+struct Server {
+    http: http1::Builder,
+    service: TowerToHyperService<Router>,
+    tls: Option<Tls>,
+    limits: Limits,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Serves one connection until it ends.
+    async fn serve_client(&self, stream: TcpStream, place: &Place, watcher: Watcher) {
+        let pace = Pace::new(self.limits.write_timeout, self.limits.min_bytes_per_second);
+        let stream = PacedStream::new(stream, pace);
+        match &self.tls {
+            None => self.serve_requests(stream, place, watcher).await,
+            Some(tls) => {
+                if let Some(stream) = self.handshake(tls, stream).await {
+                    self.serve_requests(stream, place, watcher).await;
+                }
+            }
+        }
+    }
+
+    /// Performs the handshake of TLS. Returns `None` if it fails, does not end in time, or the service shuts down.
+    /// Until it ends, the connection has no request: it closes if a new one needs its place.
+    async fn handshake(&self, tls: &Tls, stream: PacedStream) -> Option<TlsStream<PacedStream>> {
+        let accepted = tokio::select! {
+            () = self.shutdown.cancelled() => return None,
+            accepted = timeout(self.limits.read_timeout, tls.accept(stream)) => accepted,
+        };
+        match accepted {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => {
+                counter!("ledger_tls_handshake_errors_total").increment(1);
+                debug!(%error, "TLS handshake failed");
+            }
+            Err(_) => {
+                counter!("ledger_http_slow_clients_total", "direction" => "handshake").increment(1);
+                debug!("TLS handshake timed out");
+            }
+        }
+        None
+    }
+
+    async fn serve_requests<S>(&self, stream: S, place: &Place, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let served = watcher.watch(self.http.serve_connection(
+            TokioIo::new(Socket::new(stream, Arc::clone(&place.connection))),
+            service_fn(requests(self.service.clone(), place, self.limits)),
+        ));
+        if let Err(error) = served.await {
+            debug!(%error, "connection ended with an error");
+        }
+    }
 }
 
 type Answered = Result<Response, Infallible>;
@@ -127,7 +192,9 @@ fn with_paced_body(
 }
 
 fn refused() -> Response {
-    Problem::new(Kind::Busy, "all connections are in use; retry later").into_response()
+    let mut response = Problem::new(Kind::Busy, "all connections are in use; retry later").into_response();
+    security_headers::add(response.headers_mut(), Content::Data, false);
+    response
 }
 
 fn closing(mut response: Response) -> Response {

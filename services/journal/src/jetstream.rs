@@ -58,8 +58,10 @@ pub struct Settings {
     pub url: SecretString,
     /// Credentials file (`.creds`) of the account, if the servers require one.
     pub credentials: Option<PathBuf>,
-    /// File with root certificates (PEM) that are trusted in addition to the system's.
+    /// File with root certificates (PEM) that are trusted instead of the system's. With it, connections use TLS only.
     pub certificates: Option<PathBuf>,
+    /// Files of the certificate of this client and of its key (PEM). With it, connections use TLS only.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Maximum time for one request. After it the outcome is unknown.
     pub request_timeout: Duration,
     /// Settings of new streams.
@@ -153,6 +155,15 @@ impl Connection {
         }
         if let Some(path) = &settings.certificates {
             options = options.add_root_certificates(path.clone());
+        }
+        if let Some((certificate, key)) = &settings.client_certificate {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        // Otherwise a server that denies having TLS, or someone in its place, would receive the password in plain text.
+        // Also for servers that another server names: their addresses have no scheme.
+        let has_tls = settings.certificates.is_some() || settings.client_certificate.is_some();
+        if has_tls || addresses.iter().any(ServerAddr::tls_required) {
+            options = options.require_tls(true);
         }
         let (disconnected, disconnects) = watch::channel(0);
         let client = options

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use ledger_access::oidc::SettingsError;
-use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
+use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Tls, TlsError, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Role};
 use crate::descriptors;
+use crate::reload;
 use crate::stream_settings;
 use ledger_client::clock;
 use ledger_client::identity;
@@ -68,6 +69,9 @@ pub enum Error {
     /// The settings of access cannot be used.
     #[error("cannot use the settings of access")]
     Access(#[from] SettingsError),
+    /// The files of TLS are unusable.
+    #[error("cannot start TLS")]
+    Tls(#[from] TlsError),
     /// The metrics recorder cannot be installed.
     #[error("cannot install the metrics recorder")]
     Metrics(#[from] MetricsError),
@@ -77,6 +81,7 @@ pub enum Error {
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     end_streams: CancellationToken,
@@ -149,6 +154,14 @@ fn own_descriptors(config: &Config) -> usize {
     OF_THE_PROCESS + config.tenants.len() * of_a_tenant
 }
 
+/// Listens on an address. Returns it with its port.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listen_error = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    Ok((listener, address))
+}
+
 impl App {
     /// Connects, opens the ledger of every tenant, and listens.
     ///
@@ -176,6 +189,7 @@ impl App {
         metrics: PrometheusHandle,
         journals: Vec<(TenantName, SharedJournal)>,
     ) -> Result<Self, Error> {
+        let tls = config.http.tls().map(Tls::open).transpose()?;
         let mut opened = OpenLedgers::default();
         for (tenant, journal) in journals {
             opened.open(&tenant, journal, config)?;
@@ -200,6 +214,8 @@ impl App {
                 stop_supervisors.clone(),
             )),
         ];
+        let reload = |tls| tokio::spawn(reload::run(tls, stop_supervisors.clone()));
+        background_tasks.extend(tls.clone().map(reload));
         let limits = Limits {
             connections: descriptors::reserve(config.http.max_connections, own_descriptors(config)),
             ..config.http.limits()
@@ -212,6 +228,7 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now)?,
             allowed_hosts: config.http.allowed_hosts.clone(),
+            is_encrypted: config.http.is_encrypted(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
@@ -224,13 +241,11 @@ impl App {
         } else {
             ledger_api::health_router(app)
         };
-        let address = config.http.listen;
-        let listen_error = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let (listener, address) = listen(config.http.listen).await?;
         Ok(Self {
             listener,
             address,
+            tls,
             router,
             limits,
             end_streams,
@@ -252,8 +267,8 @@ impl App {
 
     /// Serves until `shutdown` is cancelled, then shuts down in order.
     pub async fn serve(self, shutdown: CancellationToken) {
-        info!(address = %self.address, "serving");
-        let server = ledger_api::serve(self.listener, self.router, self.limits, shutdown.clone());
+        info!(address = %self.address, tls = self.tls.is_some(), "serving");
+        let server = ledger_api::serve(self.listener, self.tls, self.router, self.limits, shutdown.clone());
         let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
         let drain_timeout = async {
             shutdown.cancelled().await;

@@ -3,6 +3,7 @@
 //! This module opens no connections.
 
 mod access;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +20,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use tls::TlsFlags;
+
 pub use access::{Access, AuthenticationMode};
+pub use tls::check_plain;
 
 /// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -84,6 +88,11 @@ pub struct Http {
     write_timeout_seconds: u64,
     min_bytes_per_second: u64,
     question_timeout_seconds: u64,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    tls_require_client_certificate: bool,
+    behind_proxy: bool,
 }
 
 /// Settings of the stream.
@@ -94,6 +103,8 @@ pub struct Journal {
     pub url: SecretString,
     credentials: Option<PathBuf>,
     certificates: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
     request_timeout_ms: u64,
     /// Replicas of every entry.
     pub replicas: usize,
@@ -168,11 +179,27 @@ impl Journal {
             url: self.url.clone(),
             credentials: self.credentials.clone(),
             certificates: self.certificates.clone(),
+            client_certificate: self.client_certificate.clone().zip(self.client_key.clone()),
             request_timeout: Duration::from_millis(self.request_timeout_ms),
             stream: ledger_journal::jetstream::StreamSettings {
                 replicas: self.replicas,
                 duplicate_window: Duration::from_secs(self.duplicate_window_seconds),
             },
+        }
+    }
+}
+
+impl Journal {
+    fn check_client_certificate(&self) -> Result<(), Error> {
+        let needs = |setting, needed| Err(Error::Incomplete { setting, needed });
+        match (&self.client_certificate, &self.client_key) {
+            (Some(_), None) => {
+                needs("journal.client_certificate", "journal.client_key (--journal-client-key)")
+            }
+            (None, Some(_)) => {
+                needs("journal.client_key", "journal.client_certificate (--journal-client-certificate)")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -280,6 +307,8 @@ pub struct Flags {
     /// Time limit of a question, in seconds
     #[arg(long, value_name = "S")]
     http_question_timeout_seconds: Option<u64>,
+    #[command(flatten)]
+    http_tls: TlsFlags,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -289,6 +318,12 @@ pub struct Flags {
     /// File with CA certificates (PEM) that verify the NATS servers
     #[arg(long, value_name = "FILE")]
     journal_certificates: Option<PathBuf>,
+    /// Certificate that the service presents to the NATS servers (PEM)
+    #[arg(long, value_name = "FILE")]
+    journal_client_certificate: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    journal_client_key: Option<PathBuf>,
     /// Time limit of a request to the journal, in milliseconds
     #[arg(long, value_name = "MS")]
     journal_request_timeout_ms: Option<u64>,
@@ -352,6 +387,21 @@ pub enum Error {
          --access-authentication=off"
     )]
     NoCredentials,
+    /// Credentials of clients would cross a network in plain text.
+    #[error(
+        "cannot listen on {0} without TLS, as everyone on the way could read the credentials of clients: set \
+         http.tls_certificate and http.tls_key (--http-tls-certificate, --http-tls-key), or http.behind_proxy = true \
+         if a proxy encrypts (--http-behind-proxy; for `up`: --behind-proxy), or listen on a loopback address"
+    )]
+    Plain(SocketAddr),
+    /// A setting needs another one.
+    #[error("{setting} needs {needed}")]
+    Incomplete {
+        /// The setting.
+        setting: &'static str,
+        /// The setting that is missing, and its flag.
+        needed: &'static str,
+    },
     /// A required list is empty.
     #[error("{0} must have at least one element")]
     Empty(&'static str),
@@ -393,6 +443,8 @@ impl Config {
             return Err(Error::Empty("roles"));
         }
         config.check_access()?;
+        config.http.check_encryption()?;
+        config.journal.check_client_certificate()?;
         Ok(config)
     }
 }
@@ -439,6 +491,7 @@ impl Flags {
     #[must_use]
     pub fn for_local(
         listen: SocketAddr,
+        is_behind_proxy: bool,
         tenants: Option<Vec<String>>,
         allowed_hosts: Option<Vec<String>>,
         log_filter: String,
@@ -450,6 +503,7 @@ impl Flags {
             listen: Some(listen),
             tenants,
             http_allowed_hosts: Some(allowed_hosts.unwrap_or_else(|| local_hosts(listen))),
+            http_tls: TlsFlags::behind_proxy(is_behind_proxy),
             log_filter: Some(log_filter),
             journal_url: Some(stack.nats.url().expose_secret().to_owned()),
             projections_url: Some(stack.postgres.url().expose_secret().to_owned()),
@@ -472,7 +526,7 @@ impl Flags {
         });
         let mode = self.access_authentication.map(AuthenticationMode::name);
         let administrators = self.administrator.clone().map(|one| Value::from(vec![Value::from(one)]));
-        let given: [(&str, &str, Option<Value>); 31] = [
+        let given: [(&str, &str, Option<Value>); 33] = [
             ("access", "authentication", mode.map(Value::from)),
             ("access", "administrators", administrators),
             ("", "tenants", self.tenants.as_deref().map(list)),
@@ -493,6 +547,8 @@ impl Flags {
             ("journal", "url", self.journal_url.clone().map(Value::from)),
             ("journal", "credentials", self.journal_credentials.as_deref().map(path)),
             ("journal", "certificates", self.journal_certificates.as_deref().map(path)),
+            ("journal", "client_certificate", self.journal_client_certificate.as_deref().map(path)),
+            ("journal", "client_key", self.journal_client_key.as_deref().map(path)),
             ("journal", "request_timeout_ms", self.journal_request_timeout_ms.map(Value::from)),
             ("journal", "replicas", self.journal_replicas.map(Value::from)),
             ("journal", "duplicate_window_seconds", self.journal_duplicate_window_seconds.map(Value::from)),
@@ -506,7 +562,7 @@ impl Flags {
             ("log", "filter", self.log_filter.clone().map(Value::from)),
         ];
         let mut sections: BTreeMap<&str, Dict> = BTreeMap::new();
-        for (section, name, value) in given {
+        for (section, name, value) in given.into_iter().chain(self.http_tls.given()) {
             if let Some(value) = value {
                 sections.entry(section).or_default().insert(name.to_owned(), value);
             }

@@ -6,6 +6,7 @@ mod cli;
 pub mod config;
 mod descriptors;
 pub mod projections;
+mod reload;
 pub mod restore;
 pub mod serve;
 mod stream_settings;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::app::App;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, check_plain};
 use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
 use ledger_client::{self, Client};
@@ -40,6 +40,9 @@ pub struct Up {
     /// [default: loopback, and addresses if it listens on no loopback address]
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allowed_hosts: Option<Vec<String>>,
+    /// A proxy encrypts the connections of clients: listening on another address than a loopback one is possible
+    #[arg(long)]
+    behind_proxy: bool,
     /// Play the demo history into the ledger
     #[arg(long)]
     demo: bool,
@@ -54,6 +57,7 @@ impl Up {
     /// # Errors
     /// A server cannot start, or failed.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
+        check_plain(self.listen, self.behind_proxy)?;
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
         let shutdown = shutdown_on_signal()?;
@@ -63,8 +67,15 @@ impl Up {
         let (tenants, hosts) = (self.tenants.clone(), self.allowed_hosts.clone());
         let token = administrator_token(&stack)?;
         let administrator = local_administrator(&token);
-        let flags =
-            Flags::for_local(self.listen, tenants, hosts, self.log_filter.clone(), administrator, &stack);
+        let flags = Flags::for_local(
+            self.listen,
+            self.behind_proxy,
+            tenants,
+            hosts,
+            self.log_filter.clone(),
+            administrator,
+            &stack,
+        );
         let served = self.serve(&flags, &token, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;
         served?;

@@ -43,7 +43,7 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("getPolicy", InEnvironment("read")),
         ("askGate", InEnvironment("gate")),
         ("backtestPolicy", Everywhere("read")),
-        ("getHorizon", InEnvironment("read")),
+        ("getRollbackHorizon", InEnvironment("read")),
         ("requestRollback", InEnvironment("rollback")),
         ("listRollbacks", Everywhere("read")),
         ("getRollback", Tenant),

@@ -123,6 +123,7 @@ pub(super) fn settings(url: &str) -> Settings {
         url: SecretString::from(url.to_owned()),
         credentials: None,
         certificates: None,
+        client_certificate: None,
         request_timeout: Duration::from_secs(20),
         stream: stream_settings(),
     }

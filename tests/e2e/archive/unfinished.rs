@@ -177,6 +177,7 @@ async fn restore_until(servers: &Servers, archive: &str, until: u64) {
         url: servers.nats_url_of(User::Restorer).into(),
         credentials: None,
         certificates: None,
+        client_certificate: None,
         request_timeout: Duration::from_secs(5),
         stream: StreamSettings { replicas: 1, duplicate_window: Duration::from_secs(120) },
     };
