@@ -32,7 +32,7 @@ use crate::{App, health};
 /// Whether the service authenticates its clients.
 #[derive(Debug)]
 pub enum Authentication {
-    /// It does not: whoever reaches it may do everything.
+    /// It does not: every client may do everything.
     Off,
     /// It does.
     Required(Box<Authenticator>),

@@ -181,7 +181,7 @@ impl Envelope {
 }
 
 /// Returns the content of a stored entry: its bytes without the authenticated sender. Two events of an identity are the
-/// same if they have the same content, whoever sent them.
+/// same if they have the same content, from any sender.
 #[must_use]
 pub fn content_of(bytes: &Bytes) -> Bytes {
     match parse_object(bytes) {

@@ -71,7 +71,7 @@ impl Principal {
 
     /// Returns the actor of an event that this principal sends and that states `claimed`.
     ///
-    /// It is the principal itself, whatever the event states. Only [`PrincipalKind::Local`] may state an actor: the user
+    /// It is the principal itself, and not what the event states. Only [`PrincipalKind::Local`] may state an actor: the user
     /// of a private ledger could write its database as well.
     #[must_use]
     pub fn actor(&self, claimed: Option<&Actor>) -> Actor {

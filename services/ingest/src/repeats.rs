@@ -7,7 +7,7 @@ use crate::RecordOutcome;
 use crate::rejection::{DecisionError, Rejection};
 use crate::request::Request;
 
-/// Returns true if an event equals the known one of its identity, whoever sent them. Events stored by older versions may
+/// Returns true if an event equals the known one of its identity, from any sender. Events stored by older versions may
 /// lack the content type, so that form counts as equal too.
 fn is_same_event(envelope: &Envelope, known: &KnownEntry) -> bool {
     known.content == *envelope.content() || known.content == envelope.content_without_content_type()

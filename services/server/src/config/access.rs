@@ -62,7 +62,7 @@ enum Preset {
 pub enum AuthenticationMode {
     /// Every request needs credentials, except those about health and documentation.
     Required,
-    /// No request needs credentials: whoever reaches the port may do everything.
+    /// No request needs credentials: everyone who reaches the port may do everything.
     Off,
 }
 
