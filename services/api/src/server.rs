@@ -24,6 +24,7 @@ use crate::connections::{Connections, Place, RESERVED_CONNECTIONS};
 use crate::health;
 use crate::limits::Limits;
 use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::request_body::RequestBody;
 
@@ -53,8 +54,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 // These concern one connection. Any other failure is likely to repeat at once, so back off.
@@ -71,7 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         }
         let served = in_progress.watch(http.serve_connection(
             TokioIo::new(socket(stream, &place, limits)),
-            service_fn(requests(service.clone(), &place, limits)),
+            service_fn(requests(service.clone(), &place, limits, Peer(peer))),
         ));
         tokio::spawn(async move {
             tokio::select! {
@@ -98,9 +99,11 @@ fn requests(
     service: TowerToHyperService<Router>,
     place: &Place,
     limits: Limits,
+    peer: Peer,
 ) -> impl Fn(Request<Incoming>) -> futures::future::BoxFuture<'static, Answered> + use<> {
     let (connection, is_beyond_limit) = (Arc::clone(&place.connection), place.is_beyond_limit);
-    move |request| {
+    move |mut request| {
+        request.extensions_mut().insert(peer);
         let (service, connection) = (service.clone(), Arc::clone(&connection));
         // At once: hyper may read the end of the client's side before it polls the future.
         connection.receive_request();

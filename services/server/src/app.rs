@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
+use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -207,6 +207,7 @@ impl App {
             metrics,
             limits,
             bounds: Bounds::new(&limits),
+            rates: Rates::new(config.limits.rates()),
             authentication: config.access.authentication(clock::now),
             allowed_hosts: config.http.allowed_hosts.clone(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),

@@ -3,6 +3,7 @@
 //! This module opens no connections.
 
 mod access;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 pub use access::{Access, AuthenticationMode};
+pub use limits::{LimitFlags, Limits};
 
 /// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -40,6 +42,8 @@ pub struct Config {
     pub access: Access,
     /// Settings of the API.
     pub http: Http,
+    /// Limits of each client.
+    pub limits: Limits,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of the read models.
@@ -280,6 +284,8 @@ pub struct Flags {
     /// Time limit of a question, in seconds
     #[arg(long, value_name = "S")]
     http_question_timeout_seconds: Option<u64>,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -503,6 +509,7 @@ impl Flags {
                 sections.entry(section).or_default().insert(name.to_owned(), value);
             }
         }
+        sections.insert("limits", self.limits.dict());
         let mut root = sections.remove("").unwrap_or_default();
         root.extend(sections.into_iter().map(|(name, section)| (name.to_owned(), Value::from(section))));
         root
