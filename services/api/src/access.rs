@@ -10,10 +10,11 @@ mod events;
 mod follower;
 mod handlers;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ledger_domain::Principal;
@@ -60,7 +61,8 @@ pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
     let sender = match &app.authentication {
         Authentication::Off => None,
         Authentication::Required(authenticator) => {
-            match authenticate_sender(&app.rates, authenticator, &request).await {
+            let address = request.extensions().get::<Peer>().map(|peer| peer.counted());
+            match authenticate_sender(&app.rates, authenticator, request.headers(), address).await {
                 Ok(principal) => Some(Arc::new(principal)),
                 Err(response) => return *response,
             }
@@ -78,15 +80,15 @@ pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
 async fn authenticate_sender(
     rates: &Rates,
     authenticator: &Authenticator,
-    request: &Request,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
 ) -> Result<Principal, Box<Response>> {
-    let address = request.extensions().get::<Peer>().map(|peer| peer.counted());
     // A request without credentials is no attempt.
-    let address = address.filter(|_| authenticator.has_credentials(request.headers()));
+    let address = address.filter(|_| authenticator.has_credentials(headers));
     if let Some(address) = address {
         rates.check_failures(address).map_err(|excess| Box::new(too_many(&excess)))?;
     }
-    let authenticated = authenticator.authenticate(request.headers()).await;
+    let authenticated = authenticator.authenticate(headers).await;
     authenticated.map_err(|problem| {
         let response = challenge(problem);
         if let Some(address) = address.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {

@@ -54,7 +54,7 @@ impl RequestId {
     }
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: HeaderName) -> Option<&'h str> {
+fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

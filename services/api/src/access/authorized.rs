@@ -120,7 +120,7 @@ pub(super) fn require_admin(authenticator: &Authenticator, Sent(sender): &Sent) 
     let sender = sender.as_deref().ok_or_else(missing)?;
     let admin = TenantName::admin();
     let question = Question::everything(Verb::Admin, &admin);
-    authenticator.decide(sender, &question)?.map_err(|_| forbidden(sender, &question))
+    authenticator.decide(sender, &question)?.map_err(|_| forbidden(sender, question))
 }
 
 async fn path_params(parts: &mut Parts, app: &Arc<App>) -> Result<RawPathParams, Problem> {

@@ -36,10 +36,10 @@ pub(super) const SERVICE_ACCOUNT_MEMBER: &str = "private_key_id";
 pub(super) fn at(text: &[u8], at: usize) -> Option<SecretKind> {
     let (before, rest) = text.split_at(at);
     match rest[0] {
-        b':' => return url_password(before, rest).or_else(|| telegram_token(before, rest)),
-        b'"' => return service_account(rest),
-        b'-' => return private_key(rest),
-        _ if before.last().is_some_and(u8::is_ascii_alphanumeric) => return None,
+        b':' => url_password(before, rest).or_else(|| telegram_token(before, rest)),
+        b'"' => service_account(rest),
+        b'-' => private_key(rest),
+        _ if before.last().is_some_and(u8::is_ascii_alphanumeric) => None,
         b'A' => aws_access_key(rest).or_else(|| google_api_key(rest)).or_else(|| azure_storage_key(rest)),
         b'S' => twilio_key(rest).or_else(|| send_grid_key(rest)),
         b'd' => digital_ocean_token(rest).or_else(|| docker_token(rest)),
