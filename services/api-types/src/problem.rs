@@ -28,6 +28,9 @@ pub struct ProblemBody {
     #[serde(default, deserialize_with = "deserialize_or_default")]
     #[schema(required)]
     pub detail: String,
+    /// URN of the request, with the id of its header `Request-Id`.
+    #[serde(default, deserialize_with = "deserialize_or_default", skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// Errors by location.
     #[serde(default, deserialize_with = "deserialize_or_default", skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,

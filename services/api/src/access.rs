@@ -10,10 +10,11 @@ mod events;
 mod follower;
 mod handlers;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ledger_domain::Principal;
@@ -26,7 +27,10 @@ pub use follower::AccessFollower;
 pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};
 pub(crate) use handlers::{explain_access, list_grants, list_tokens, principal_body, who_am_i};
 
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
+use crate::rates::Rates;
+use crate::too_many::too_many;
 use crate::{App, health};
 
 /// Whether the service authenticates its clients.
@@ -57,20 +61,47 @@ pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
     let sender = match &app.authentication {
         Authentication::Off => None,
         Authentication::Required(authenticator) => {
-            match authenticator.authenticate(request.headers()).await {
+            let address = request.extensions().get::<Peer>().map(|peer| peer.counted());
+            match authenticate_sender(&app.rates, authenticator, request.headers(), address).await {
                 Ok(principal) => Some(Arc::new(principal)),
-                Err(problem) => return challenge(problem),
+                Err(response) => return *response,
             }
         }
     };
-    request.extensions_mut().insert(Sent(sender));
-    next.run(request).await
+    let sent = Sent(sender);
+    request.extensions_mut().insert(sent.clone());
+    let mut response = next.run(request).await;
+    // For the access log.
+    response.extensions_mut().insert(sent);
+    response
+}
+
+/// Authenticates a sender. A client that has failed too often is not tried.
+async fn authenticate_sender(
+    rates: &Rates,
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<Principal, Box<Response>> {
+    // A request without credentials is no attempt.
+    let address = address.filter(|_| authenticator.has_credentials(headers));
+    if let Some(address) = address {
+        rates.check_failures(address).map_err(|excess| Box::new(too_many(&excess)))?;
+    }
+    let authenticated = authenticator.authenticate(headers).await;
+    authenticated.map_err(|problem| {
+        let response = challenge(problem);
+        if let Some(address) = address.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+            rates.add_failure(address);
+        }
+        Box::new(response)
+    })
 }
 
 /// Adds the header that RFC 9110, section 15.5.2, requires of a response 401.
 fn challenge(problem: Problem) -> Response {
     let mut response = problem.into_response();
-    if response.status() == axum::http::StatusCode::UNAUTHORIZED {
+    if response.status() == StatusCode::UNAUTHORIZED {
         let scheme = HeaderValue::from_static("Bearer realm=\"release-ledger\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
+use ledger_codec::cloudevents::{Reason, check_secrets};
 use serde::de::DeserializeOwned;
 
 use crate::App;
@@ -19,7 +20,8 @@ use crate::request_body::TooSlow;
 /// Maximum size of a JSON body, in bytes.
 const BODY_LIMIT: usize = 256 << 10;
 
-/// Extractor of an `application/json` body.
+/// Extractor of an `application/json` body. A body with a secret is rejected first: the errors of its members may quote
+/// them.
 pub(crate) struct ValidJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for ValidJson<T> {
@@ -31,6 +33,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for ValidJson<T> {
         }
         let (head, body) = request.into_parts();
         let body = read(&app.bounds.bodies, &head.headers, body, BODY_LIMIT).await?;
+        check_secrets(&body.bytes).map_err(|reason| match reason {
+            Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
+            other => Problem::from(&other),
+        })?;
         serde_json::from_slice(&body.bytes).map(Self).map_err(|error| {
             let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
             Problem::new(kind, error)

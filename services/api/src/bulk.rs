@@ -16,7 +16,7 @@ use crate::access::Tenancy;
 use crate::body::{is_too_slow, unreadable};
 use crate::budget::ByteBudget;
 use crate::bulk_results::{BulkResults, Form};
-use crate::event_result::{denied_result, id_and_source, invalid_result, outcome_result};
+use crate::event_result::{denied_result, id_and_source, invalid_result, is_recorded, outcome_result};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -108,6 +108,7 @@ impl<'l> BulkRecorder<'l> {
     }
 
     async fn submit(&mut self) -> Result<(), Problem> {
+        self.ledger.tenancy().count_received(self.group.len());
         let (items, valid) = separate(self.ledger.tenancy(), std::mem::take(&mut self.group));
         // A command is decided after all events before it are recorded.
         if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
@@ -116,7 +117,15 @@ impl<'l> BulkRecorder<'l> {
         // Invalid events need no wait: let other requests have their turn.
         tokio::task::yield_now().await;
         let submitted = self.ledger.ingest.submit(valid, &self.order).await;
-        self.in_flight.push_back(async move { merge(items, &submitted.outcomes().await) }.boxed());
+        let activity = self.ledger.tenancy().activity();
+        self.in_flight.push_back(
+            async move {
+                let outcomes = submitted.outcomes().await;
+                activity.add_recorded(outcomes.iter().filter(|outcome| is_recorded(outcome)).count());
+                merge(items, &outcomes)
+            }
+            .boxed(),
+        );
         Ok(())
     }
 

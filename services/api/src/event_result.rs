@@ -136,6 +136,11 @@ pub(crate) fn denied_result((id, source): (String, String), problem: Problem) ->
     }
 }
 
+/// Returns true if an event was appended now, and not earlier.
+pub(crate) const fn is_recorded(outcome: &RecordOutcome) -> bool {
+    matches!(outcome, RecordOutcome::Recorded(_))
+}
+
 pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOutcome) -> EventResult {
     let (status, position, problem) = match outcome {
         RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),

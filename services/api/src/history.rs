@@ -117,6 +117,7 @@ pub(crate) async fn list_events(
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
+    ledger.tenancy().activity().add_reads(rows.len());
     let events = rows.into_iter().map(entry_body).collect::<Result<_, _>>()?;
     Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
 }
@@ -176,6 +177,7 @@ pub(crate) async fn get_event(
         return Err(Problem::new(Kind::UnknownPosition, detail));
     };
     check_readable(&ledger, &row)?;
+    ledger.tenancy().activity().add_reads(1);
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());

@@ -17,7 +17,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
-use crate::event_result::{add_annotations, id_and_source, outcome_result};
+use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -180,11 +180,13 @@ async fn record_one(
     annotate: bool,
     event: Result<Envelope, InvalidEvent>,
 ) -> Result<Response, Problem> {
+    ledger.tenancy().count_received(1);
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let envelope = ledger.tenancy().accept(envelope)?;
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;
     let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
+    ledger.tenancy().activity().add_recorded(usize::from(is_recorded(outcome)));
     let mut result = outcome_result(id_and_source, outcome);
     if annotate {
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;

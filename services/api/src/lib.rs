@@ -4,6 +4,8 @@
 //! response that reads the projections carries the position that it reflects.
 
 mod access;
+mod access_log;
+mod activity;
 mod answers;
 mod backtests;
 mod bodies;
@@ -31,9 +33,12 @@ mod pace;
 mod paced_stream;
 mod parameter_schemas;
 mod parameters;
+mod peer;
 mod plans;
 mod problem;
+mod rates;
 mod request_body;
+mod request_id;
 mod rollback_feed;
 mod rollbacks;
 mod security_headers;
@@ -41,14 +46,16 @@ mod server;
 mod stream;
 mod targets;
 mod tenant;
+mod throttle;
 mod tls;
+mod too_many;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
 use ledger_ingest::Ingest;
@@ -69,6 +76,7 @@ pub use host::{AllowedHosts, InvalidHost};
 pub use limits::{Bounds, Limits};
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
+pub use rates::{RateLimits, Rates};
 pub use server::{open_connections, serve};
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -98,6 +106,8 @@ pub struct App {
     pub limits: Limits,
     /// What all requests share, each with its bound.
     pub bounds: Bounds,
+    /// Counts of requests and events for each principal.
+    pub rates: Rates,
     /// Whether the service authenticates its clients.
     pub authentication: Authentication,
     /// Hosts by which clients may reach the service.
@@ -163,6 +173,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), limits::time_out_questions))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(Arc::clone(&app), answers::bound_answers))
+        .layer(from_fn_with_state(Arc::clone(&app), throttle::limit_rates))
         .layer(from_fn_with_state(Arc::clone(&app), access::authenticate))
         .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
         .layer(from_fn_with_state(Arc::clone(&app), security_headers::add_to_answer))
@@ -171,7 +182,11 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ))
+        .layer(from_fn(access_log::log_access))
         // Handlers log their own failures once, with the cause.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::bodies::plan_body;
 use crate::budget::Exhausted;
+use crate::request_id::RequestId;
 
 /// Detail of problems that do not disclose their cause.
 const INTERNAL_DETAIL: &str = "internal failure; the service log has the cause";
@@ -106,6 +107,7 @@ kinds! {
     HistoryTooLong = 422 "history-too-long" "History too long";
     InvalidEvent = 422 "invalid-event" "Invalid event";
     FromTheFuture = 422 "event-from-the-future" "Event time in the future";
+    TooManyRequests = 429 "too-many-requests" "Too many requests";
     Internal = 500 "internal" "Internal error";
     Busy = 503 "busy" "Service busy";
     AccessUnavailable = 503 "access-unavailable" "Access unavailable";
@@ -153,6 +155,7 @@ impl Problem {
             title: kind.title().to_owned(),
             status: kind.status(),
             detail: detail.to_string(),
+            instance: None,
             errors: Vec::new(),
             position: None,
             plan: None,
@@ -212,7 +215,8 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.0.instance = RequestId::current_urn();
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // The rest of the body may not be read: without this, the client would use the connection again.
         let ends_connection =

@@ -113,7 +113,10 @@ pub(crate) async fn request_rollback(
     let rollback = rollback_request(ledger.tenancy(), &request, plan_request, &headers)?;
     let rollback_id = rollback.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(rollback))).await {
-        RecordOutcome::Recorded(position) => (position, "recorded"),
+        RecordOutcome::Recorded(position) => {
+            ledger.tenancy().activity().add_recorded(1);
+            (position, "recorded")
+        }
         RecordOutcome::Duplicate(position) => (position, "duplicate"),
         RecordOutcome::Conflict(position) => {
             let detail = format!("rollback id {rollback_id} is already used at position {position}");

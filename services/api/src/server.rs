@@ -30,6 +30,7 @@ use crate::health;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::paced_stream::PacedStream;
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::request_body::RequestBody;
 use crate::security_headers::{self, Content};
@@ -69,8 +70,8 @@ pub async fn serve(
             () = server.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 // These concern one connection. Any other failure is likely to repeat at once, so back off.
@@ -88,7 +89,7 @@ pub async fn serve(
         let (server, watcher) = (Arc::clone(&server), in_progress.watcher());
         tokio::spawn(async move {
             tokio::select! {
-                () = server.serve_client(stream, &place, watcher) => {}
+                () = server.serve_client(stream, Peer(peer), &place, watcher) => {}
                 () = place.connection.closed() => {}
             }
         });
@@ -108,14 +109,14 @@ struct Server {
 
 impl Server {
     /// Serves one connection until it ends.
-    async fn serve_client(&self, stream: TcpStream, place: &Place, watcher: Watcher) {
+    async fn serve_client(&self, stream: TcpStream, peer: Peer, place: &Place, watcher: Watcher) {
         let pace = Pace::new(self.limits.write_timeout, self.limits.min_bytes_per_second);
         let stream = PacedStream::new(stream, pace);
         match &self.tls {
-            None => self.serve_requests(stream, place, watcher).await,
+            None => self.serve_requests(stream, peer, place, watcher).await,
             Some(tls) => {
                 if let Some(stream) = self.handshake(tls, stream).await {
-                    self.serve_requests(stream, place, watcher).await;
+                    self.serve_requests(stream, peer, place, watcher).await;
                 }
             }
         }
@@ -142,13 +143,13 @@ impl Server {
         None
     }
 
-    async fn serve_requests<S>(&self, stream: S, place: &Place, watcher: Watcher)
+    async fn serve_requests<S>(&self, stream: S, peer: Peer, place: &Place, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let served = watcher.watch(self.http.serve_connection(
             TokioIo::new(Socket::new(stream, Arc::clone(&place.connection))),
-            service_fn(requests(self.service.clone(), place, self.limits)),
+            service_fn(requests(self.service.clone(), place, self.limits, peer)),
         ));
         if let Err(error) = served.await {
             debug!(%error, "connection ended with an error");
@@ -163,9 +164,11 @@ fn requests(
     service: TowerToHyperService<Router>,
     place: &Place,
     limits: Limits,
+    peer: Peer,
 ) -> impl Fn(Request<Incoming>) -> futures::future::BoxFuture<'static, Answered> + use<> {
     let (connection, is_beyond_limit) = (Arc::clone(&place.connection), place.is_beyond_limit);
-    move |request| {
+    move |mut request| {
+        request.extensions_mut().insert(peer);
         let (service, connection) = (service.clone(), Arc::clone(&connection));
         // At once: hyper may read the end of the client's side before it polls the future.
         connection.receive_request();

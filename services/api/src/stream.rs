@@ -161,6 +161,7 @@ impl Follower {
     /// Returns the events of a page. They count as an answer until the client has taken them.
     fn counted(&self, page: Page) -> Result<Vec<Bytes>, Exhausted> {
         let mut share = self.ledger.answer_share();
+        self.ledger.tenancy().activity().add_reads(page.entries.len());
         share.resize(page.entries.iter().map(|entry| entry.event.len()).sum())?;
         let share = Arc::new(share);
         let events = page.entries.into_iter();
@@ -170,12 +171,20 @@ impl Follower {
     /// Waits for the next entry of the feed.
     async fn live(mut self, mut entries: Receiver<FeedEntry>) -> (Vec<Bytes>, Step) {
         match next_event(&mut entries, &mut self.after, self.environment.as_ref()).await {
-            Next::Event(event) => (vec![event], Step::Live(self, entries)),
+            Next::Event(event) => {
+                self.ledger.tenancy().activity().add_reads(usize::from(!is_comment(&event)));
+                (vec![event], Step::Live(self, entries))
+            }
             Next::Nothing => (Vec::new(), Step::Live(self, entries)),
             Next::TooSlow => (vec![end("the client reads too slowly")], Step::End),
             Next::Closed => (Vec::new(), Step::End),
         }
     }
+}
+
+/// Returns true for what keeps the connection alive.
+fn is_comment(event: &[u8]) -> bool {
+    event.starts_with(b":")
 }
 
 /// What comes next on a stream.

@@ -27,6 +27,7 @@ use ledger_domain::event::{Policy, Sender};
 use ledger_domain::{Event, Identity, Kind, Principal};
 
 use crate::ijson::{Json, Object};
+use crate::secrets::{self, SecretKind};
 
 pub use batch::BatchError;
 pub use error::{InvalidEvent, MAX_EVENT_BYTES, Reason};
@@ -53,7 +54,7 @@ impl Envelope {
     /// # Errors
     /// Returns the first fault and its place.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidEvent> {
-        Self::new(attributes::normalize(parse_object(json)?))
+        Self::new(attributes::normalize(parse_new_object(json)?))
     }
 
     /// Parses a stored entry by the rules under which it was recorded, and keeps its bytes unchanged.
@@ -95,7 +96,7 @@ impl Envelope {
         let mut members: Vec<_> =
             attributes.into_iter().map(|(name, value)| (name.into(), Json::String(value.into()))).collect();
         let identity = Object::from_members(members.clone()).map_err(Reason::from)?;
-        let data = Json::parse(data).map_err(|error| invalid(&identity, error.into()))?;
+        let data = Json::parse(data).map_err(|error| invalid(&identity, unparsable(data, error.into())))?;
         members.push(("data".into(), data));
         Self::new(attributes::normalize(Object::from_members(members).map_err(Reason::from)?))
     }
@@ -131,6 +132,7 @@ impl Envelope {
     }
 
     fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
+        admission::check_secrets(&object).map_err(|reason| invalid(&object, reason))?;
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
@@ -234,6 +236,37 @@ pub fn parse_policy(json: &[u8]) -> Result<Policy, Reason> {
     Ok(policy)
 }
 
+/// Checks that no string and no member's name in the JSON of a request is a well-known secret, as in a new event.
+///
+/// # Errors
+/// Returns the place and the kind of the first secret.
+pub fn check_secrets(json: &[u8]) -> Result<(), Reason> {
+    match Json::parse(json) {
+        Ok(Json::Object(object)) => admission::check_secrets(&object),
+        // Another parser may accept it.
+        _ => match secret_in(json) {
+            Some(kind) => Err(Reason::value("", admission::secret_detail(kind))),
+            None => Ok(()),
+        },
+    }
+}
+
+fn parse_new_object(json: &[u8]) -> Result<Object<'_>, Reason> {
+    parse_object(json).map_err(|reason| unparsable(json, reason))
+}
+
+/// Returns the reason for which new JSON cannot be parsed, without quoting it if it contains a secret.
+fn unparsable(json: &[u8], reason: Reason) -> Reason {
+    match (&reason, secret_in(json)) {
+        (Reason::NotIJson(_), Some(kind)) => Reason::value("", admission::secret_detail(kind)),
+        _ => reason,
+    }
+}
+
+fn secret_in(json: &[u8]) -> Option<SecretKind> {
+    secrets::find(&String::from_utf8_lossy(json))
+}
+
 fn parse_object(json: &[u8]) -> Result<Object<'_>, Reason> {
     if json.len() > MAX_EVENT_BYTES * 4 {
         return Err(Reason::TooLarge(json.len()));
@@ -250,7 +283,8 @@ fn check_size(bytes: Vec<u8>) -> Result<Bytes, Reason> {
 
 fn invalid(object: &Object<'_>, reason: Reason) -> InvalidEvent {
     let text = |name| match object.get(name) {
-        Some(Json::String(text)) => Some(text.chars().take(512).collect()),
+        // A rejection is answered and may be logged: it repeats no secret.
+        Some(Json::String(text)) if secrets::find(text).is_none() => Some(text.chars().take(512).collect()),
         _ => None,
     };
     InvalidEvent { id: text("id"), source: text("source"), reason }

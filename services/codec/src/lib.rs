@@ -6,3 +6,4 @@
 pub mod cloudevents;
 mod ijson;
 pub mod manifest;
+pub mod secrets;

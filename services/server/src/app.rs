@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use axum::Router;
 use ledger_access::oidc::SettingsError;
-use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Tls, TlsError, refresh_gauges};
+use ledger_api::{
+    AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError, refresh_gauges,
+};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -227,6 +229,7 @@ impl App {
             limits,
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now)?,
+            rates: Rates::new(config.limits.rates()),
             allowed_hosts: config.http.allowed_hosts.clone(),
             is_encrypted: config.http.is_encrypted(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),

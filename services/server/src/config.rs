@@ -3,6 +3,7 @@
 //! This module opens no connections.
 
 mod access;
+mod limits;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
+pub use limits::{LimitFlags, Limits};
 pub use tls::check_plain;
 
 /// Settings file with all defaults and their descriptions.
@@ -44,6 +46,8 @@ pub struct Config {
     pub access: Access,
     /// Settings of the API.
     pub http: Http,
+    /// Limits of each client.
+    pub limits: Limits,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of the read models.
@@ -309,6 +313,8 @@ pub struct Flags {
     http_question_timeout_seconds: Option<u64>,
     #[command(flatten)]
     http_tls: TlsFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -567,6 +573,7 @@ impl Flags {
                 sections.entry(section).or_default().insert(name.to_owned(), value);
             }
         }
+        sections.insert("limits", self.limits.dict());
         let mut root = sections.remove("").unwrap_or_default();
         root.extend(sections.into_iter().map(|(name, section)| (name.to_owned(), Value::from(section))));
         root

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, header};
 use chrono::{DateTime, Utc};
 use ledger_access::oidc::{OidcError, Verifier};
 use ledger_access::{ApiToken, Denial, Directory, Question, decide};
@@ -92,6 +92,12 @@ impl Authenticator {
     /// Returns the time at which this process accepted a token last.
     pub(super) fn last_use(&self, token: &TokenId) -> Option<DateTime<Utc>> {
         self.last_uses.lock().unwrap_or_else(PoisonError::into_inner).get(token).copied()
+    }
+
+    /// Returns true if a request has credentials, right or wrong.
+    pub(super) fn has_credentials(&self, headers: &HeaderMap) -> bool {
+        let of_proxy = self.proxy.as_ref().is_some_and(|proxy| headers.contains_key(&proxy.secret_header));
+        of_proxy || headers.contains_key(header::AUTHORIZATION)
     }
 
     /// Returns the sender of a request.

@@ -13,7 +13,9 @@ use serde::Deserialize;
 
 use super::{Authentication, Authenticator, Sent, forbidden};
 use crate::App;
+use crate::activity::Activity;
 use crate::problem::{Kind, Problem};
+use crate::rates::{Meter, Metered};
 use crate::tenant::TenantLedger;
 
 /// What a route requires of its sender.
@@ -136,6 +138,9 @@ pub(crate) struct Tenancy {
     app: Arc<App>,
     pub(crate) tenant: TenantName,
     sender: Option<Arc<Principal>>,
+    activity: Arc<Activity>,
+    /// What the sender has used of its limits, if it has any.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Tenancy {
@@ -149,7 +154,23 @@ impl Tenancy {
         // Without the extension, the request has not passed the middleware: that is an error of this program.
         let missing = || Problem::new(Kind::Unauthenticated, "the request was not authenticated");
         let Sent(sender) = parts.extensions.get::<Sent>().cloned().ok_or_else(missing)?;
-        Ok(Self { app: Arc::clone(app), tenant, sender })
+        let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
+        activity.set_tenant(&tenant);
+        let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
+        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter })
+    }
+
+    /// Returns what the request has done so far.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Counts events that the client has sent, valid or not.
+    pub(crate) fn count_received(&self, events: usize) {
+        self.activity.add_received(events);
+        if let Some(meter) = &self.meter {
+            self.app.rates.add_events(meter, events);
+        }
     }
 
     /// Returns whether and how senders are authenticated.

@@ -15,6 +15,44 @@ use super::fields::Pointer;
 use super::principal::RESERVED_PREFIX;
 use super::uri::{is_uri, is_uri_reference};
 use crate::ijson::{Json, Object};
+use crate::secrets::{self, SecretKind};
+
+/// Checks that no string and no member's name in a new event or request is a well-known secret: an entry is permanent,
+/// and many can read it. This is the first check, so that no other error repeats the secret.
+pub(super) fn check_secrets(json: &Object<'_>) -> Result<(), Reason> {
+    check_secrets_of(json, Pointer::Root)
+}
+
+fn check_secrets_of(object: &Object<'_>, at: Pointer<'_>) -> Result<(), Reason> {
+    object.entries().try_for_each(|(name, value)| match secrets::find_in_name(name) {
+        // The pointer to the member would contain its name.
+        Some(kind) => Err(secret_at(at, kind)),
+        None => check_secrets_in(value, Pointer::Member(&at, name)),
+    })
+}
+
+fn check_secrets_in(value: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
+    match value {
+        Json::String(text) => secrets::find(text).map_or(Ok(()), |kind| Err(secret_at(at, kind))),
+        Json::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.try_for_each(|(index, item)| check_secrets_in(item, Pointer::Item(&at, index)))
+        }
+        Json::Object(object) => check_secrets_of(object, at),
+        Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Float(_) => Ok(()),
+    }
+}
+
+fn secret_at(at: Pointer<'_>, kind: SecretKind) -> Reason {
+    Reason::value(at.to_string(), secret_detail(kind))
+}
+
+/// Returns the fault of a value with a secret. It does not contain the secret.
+pub(super) fn secret_detail(kind: SecretKind) -> String {
+    format!(
+        "contains {kind}; entries are permanent: send it again without the secret, and revoke a valid one"
+    )
+}
 
 /// Checks a new event that has been parsed: its attributes, and its data, upcast to the latest version.
 pub(super) fn check_event(kind: Kind, attributes: &Object<'_>, data: &Json<'_>) -> Result<(), Reason> {

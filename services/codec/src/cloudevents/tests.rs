@@ -1,6 +1,7 @@
 //! Tests of parsing and composing events: what is accepted, what is rejected, and round trips.
 
 use super::*;
+use crate::secrets::examples::examples;
 
 const DEPLOY: &str = r#"{
     "specversion": "1.0", "id": "run-4711", "source": "https://ci.example/jobs/1",
@@ -378,4 +379,76 @@ fn a_composed_event_is_parsed_unchanged_at_any_clock_precision() {
     let composed = composed.expect("a small event");
     assert_eq!(composed.occurred_at(), read.occurred_at());
     assert_eq!(Envelope::parse(composed.bytes()).expect("an event"), composed);
+}
+
+#[test]
+fn a_new_event_has_no_secrets_and_a_stored_one_may() {
+    for (kind, secret) in examples() {
+        let text = serde_json::to_string(&secret).expect("a text");
+        let places = [
+            (
+                "/data/reason",
+                event_json("artifact.revoked", &format!(r#"{{"artifact":"pkg:a/b@1","reason":{text}}}"#)),
+            ),
+            ("/data/release/version", DEPLOY.replace("\"v948\"", &text)),
+            ("/id", DEPLOY.replace("\"run-4711\"", &text)),
+            ("/type", DEPLOY.replace("\"io.releaseledger.deploy.succeeded.v1\"", &text)),
+            (
+                "/traceparent",
+                DEPLOY.replace("\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"", &text),
+            ),
+            ("/data/release", DEPLOY.replace("\"version\"", &text)),
+            ("", DEPLOY.replace("\"traceparent\"", &text)),
+            ("", DEPLOY.replace("\"data\"", &format!("{text}: 1, {text}: 2, \"data\""))),
+        ];
+        for (pointer, event) in places {
+            let rejected = Envelope::parse(event.as_bytes()).expect_err(&event);
+            let Reason::Value { pointer: at, detail } = &rejected.reason else { panic!("{rejected:?}") };
+            assert_eq!(at, pointer, "{event}");
+            assert!(detail.starts_with(&format!("contains {kind}; ")), "{detail}");
+            let shown = format!("{rejected:?} {rejected}");
+            assert!(!shown.contains(&secret) && !shown.contains(text.trim_matches('"')), "{shown}");
+        }
+    }
+    let secret = &examples()[4].1;
+    let stored =
+        event_json("artifact.revoked", &format!(r#"{{"artifact":"pkg:a/b@1","reason":"{secret}"}}"#));
+    assert!(Envelope::stored(stored.into_bytes().into()).is_ok());
+}
+
+#[test]
+fn secrets_are_rejected_in_binary_mode_and_in_a_batch() {
+    let secret = &examples()[4].1;
+    let attributes = |id: &str| {
+        let attributes = [
+            ("specversion", "1.0"),
+            ("id", id),
+            ("source", "ci"),
+            ("type", "io.releaseledger.artifact.revoked.v1"),
+            ("time", "2026-08-01T14:00:00Z"),
+        ];
+        attributes.map(|(name, value)| (name, value.to_owned()))
+    };
+    let data = format!(r#"{{"artifact":"pkg:a/b@1","reason":"{secret}"}}"#);
+    let broken = format!(r#"{{"{secret}":1,"{secret}":2}}"#);
+
+    let in_data = Envelope::from_parts(attributes("1"), data.as_bytes()).expect_err("a secret");
+    let in_id = Envelope::from_parts(attributes(secret), b"{}").expect_err("a secret");
+    let in_a_key = Envelope::from_parts(attributes(secret), broken.as_bytes()).expect_err("a secret");
+    let batch = format!("[{}, {DEPLOY}]", event_json("artifact.revoked", &data));
+    let batch: Vec<_> = Envelope::parse_batch(batch.as_bytes(), 10).expect("a batch").collect();
+
+    assert_eq!((pointer(in_data.reason), in_data.id.as_deref()), ("/data/reason".to_owned(), Some("1")));
+    assert_eq!((pointer(in_id.reason), in_id.id), ("/id".to_owned(), None));
+    assert_eq!((pointer(in_a_key.reason), in_a_key.id), (String::new(), None));
+    assert_eq!(batch.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_request_is_checked_like_an_event() {
+    let secret = &examples()[4].1;
+    let request = format!(r#"{{"to":"-1","reason":"because","initiated_by":{{"name":"x {secret}"}}}}"#);
+
+    assert_eq!(check_secrets(request.as_bytes()).map_err(pointer), Err("/initiated_by/name".to_owned()));
+    assert_eq!(check_secrets(br#"{"to":"-1","reason":"because"}"#), Ok(()));
 }

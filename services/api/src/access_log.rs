@@ -1,0 +1,153 @@
+//! Access log: one line for each request, at the target `access`.
+//!
+//! A line states who did what, and how much. It has no query strings and no headers, which may contain secrets. It is
+//! written when the answer ends, so that it counts what a streamed answer has shown.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use ledger_codec::secrets;
+use ledger_domain::Principal;
+use tokio::time::Instant;
+use tracing::{Level, event};
+
+use crate::access::Sent;
+use crate::activity::Activity;
+use crate::health;
+use crate::peer::Peer;
+use crate::request_id::{REQUEST_ID, RequestId};
+
+/// Maximum length of a path in the log, in characters.
+const MAX_PATH: usize = 512;
+
+/// Middleware that gives a request its id, and logs the request when its answer ends.
+pub(crate) async fn log_access(mut request: Request, next: Next) -> Response {
+    let mut line = Line::of(&request);
+    let id = line.id.clone();
+    request.extensions_mut().insert(Arc::clone(&line.activity));
+    let mut response = id.clone().scope(next.run(request)).await;
+    line.status = Some(response.status().as_u16());
+    line.sender = response.extensions_mut().remove::<Sent>().and_then(|Sent(sender)| sender);
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response.map(|inner| Body::new(LoggedBody { inner, line }))
+}
+
+/// Line of a request. It is written when it is dropped: at the end of the answer, or when the client closes the
+/// connection before it.
+struct Line {
+    id: RequestId,
+    method: Method,
+    route: Option<MatchedPath>,
+    path: String,
+    started: Instant,
+    peer: Option<Peer>,
+    bytes_in: Option<u64>,
+    activity: Arc<Activity>,
+    /// `None` if the request ended before it was answered.
+    status: Option<u16>,
+    sender: Option<Arc<Principal>>,
+    bytes_out: u64,
+}
+
+impl Line {
+    fn of(request: &Request) -> Self {
+        let path = request.uri().path();
+        Self {
+            id: RequestId::of(request.headers()),
+            method: request.method().clone(),
+            route: request.extensions().get().cloned(),
+            path: match secrets::find(path) {
+                None => path.chars().take(MAX_PATH).collect(),
+                Some(kind) => format!("({kind})"),
+            },
+            started: Instant::now(),
+            peer: request.extensions().get().copied(),
+            bytes_in: request.body().size_hint().exact(),
+            activity: Arc::default(),
+            status: None,
+            sender: None,
+            bytes_out: 0,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let sender = self.sender.as_deref();
+        let is_health = health::is_health(&self.path);
+        macro_rules! log {
+            ($level:expr) => {
+                event!(
+                    target: "access",
+                    $level,
+                    request_id = self.id.as_str(),
+                    method = self.method.as_str(),
+                    route = self.route.as_ref().map(MatchedPath::as_str),
+                    path = self.path,
+                    status = self.status,
+                    duration_ms = self.started.elapsed().as_secs_f64() * 1000.0,
+                    tenant = self.activity.tenant().map(tracing::field::display),
+                    principal_kind = sender.map(|sender| sender.kind.name()),
+                    principal_name = sender.map(|sender| sender.name.as_str()),
+                    principal_issuer = sender.map(|sender| sender.issuer.as_str()),
+                    principal_subject = sender.map(|sender| sender.subject.as_str()),
+                    received = self.activity.received(),
+                    recorded = self.activity.recorded(),
+                    reads = self.activity.reads(),
+                    bytes_in = self.bytes_in,
+                    bytes_out = self.bytes_out,
+                    remote = self.peer.map(|Peer(address)| tracing::field::display(address)),
+                    "request"
+                )
+            };
+        }
+        if is_health {
+            log!(Level::DEBUG);
+        } else {
+            log!(Level::INFO);
+        }
+    }
+}
+
+/// Body of an answer, with the line of its request.
+struct LoggedBody {
+    inner: Body,
+    line: Line,
+}
+
+impl HttpBody for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(bytes) = frame.data_ref()
+        {
+            this.line.bytes_out += bytes.len() as u64;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
