@@ -196,7 +196,7 @@ impl Contexts {
 
 /// Describes an error of the parser by its line and its first sentence.
 fn describe(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let reason = error.message().lines().next().unwrap_or_default();
     line.map_or_else(|| reason.to_owned(), |line| format!("line {line}: {reason}"))
 }

@@ -34,7 +34,7 @@ async fn handle(State(service): State<Arc<Service>>, method: Method, uri: Uri, b
         return (service.answer)(changes.len());
     }
     if uri.path().ends_with("/position") {
-        return r#"{"head":9,"projected":9}"#.into_response();
+        return r#"{"position":9,"head":9,"root":""}"#.into_response();
     }
     let (_, change) = changes.last().expect("a change");
     let mut entry = json!({"position": 7, "recorded_at": "2026-11-30T00:00:00Z", "event": change});
