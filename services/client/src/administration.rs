@@ -1,7 +1,7 @@
 //! Changes of access: events of the tenant `_admin`.
 //!
-//! Invariant: the identity of a change is derived from what it changes, so that it is recorded once, however often it is
-//! sent.
+//! Invariant: the identity of a change is derived from what it changes, so that the ledger records it once, however often
+//! the client sends it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -4,13 +4,11 @@
 //! followed. A reader finds a complete file, and a writer loses no change of another one.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use ledger_domain::TenantName;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -30,10 +28,6 @@ pub(super) const TOKENS_LOCK: &str = ".lock";
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Maximum length of the name of a context.
 const MAX_NAME_BYTES: usize = 64;
-/// Time limit for waiting for another writer.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval for trying the lock; there is no notification.
-const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The contexts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,19 +211,8 @@ impl Settings {
         let folder = PrivateFolder::create(folder).context("cannot store contexts")?;
         let failed = || format!("cannot lock {}", folder.path().display());
         let lock = folder.open_or_create_file(LOCK).with_context(failed)?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    thread::sleep(LOCK_POLL_INTERVAL);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    bail!("{}: another process holds the lock for too long", failed())
-                }
-                Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
-            }
-        }
+        // A writer holds the lock for two small files, and never during a request.
+        lock.lock().with_context(failed)?;
         let contexts = Contexts::read_in(&folder)?;
         Ok(Self { folder, _lock: lock, contexts })
     }

@@ -26,7 +26,7 @@ pub enum Grant {
     /// Remove a grant; its name is never used again
     Remove(Box<Remove>),
     /// List the grants
-    List(List),
+    List(Box<List>),
 }
 
 impl Grant {

@@ -42,7 +42,7 @@ pub enum Token {
     /// Revoke a token: it is not accepted any more
     Revoke(Box<Revoke>),
     /// List the tokens
-    List(List),
+    List(Box<List>),
 }
 
 impl Token {

@@ -119,7 +119,7 @@ async fn the_first_given_credentials_are_sent() {
         assert_eq!(user.get(arguments).await.expect("an answer"), "Bearer of-context");
     }
     user.add_context("a", &url, |context| {
-        context.token_command = Some(vec!["echo".into(), "printed".into()])
+        context.token_command = Some(vec!["echo".into(), "printed".into()]);
     });
     assert_eq!(user.get(&[]).await.expect("an answer"), "Bearer printed");
     user.add_context("a", &url, |_| {});
