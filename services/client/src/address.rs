@@ -1,4 +1,4 @@
-//! The address of a ledger: the URL of the service and the tenant, as flags and variables give them.
+//! The address of a ledger: the URL of the service and the tenant, as flags, variables and contexts give them.
 //!
 //! Invariant: no error and no debug output contains a user name or a password of a URL. A URL that is rejected is not
 //! shown at all: it is unknown which part of it is a password.
@@ -20,6 +20,9 @@ pub enum AddressError {
     /// The tenant.
     #[error("invalid --tenant or RELEASE_LEDGER_TENANT: {0}")]
     Tenant(NameError),
+    /// The context that names the service cannot be used.
+    #[error("{0}")]
+    Context(String),
 }
 
 /// The URL of a service, or the reason why the given text is none. The command decides what an invalid one means.
@@ -39,7 +42,7 @@ impl GivenUrl {
 }
 
 /// Parses the URL of a service. The errors of the URL parser are constants, and do not show the text.
-fn parse_url(text: &str) -> Result<ServiceUrl, Cow<'static, str>> {
+pub(super) fn parse_url(text: &str) -> Result<ServiceUrl, Cow<'static, str>> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(ServiceUrl::new(url)),
@@ -54,7 +57,7 @@ pub(super) struct GivenTenant(Result<TenantName, AddressError>);
 
 impl GivenTenant {
     pub(super) fn parse(text: OsString) -> Self {
-        Self(TenantName::parse(&text.to_string_lossy()).map_err(AddressError::Tenant))
+        Self(TenantName::parse_any(&text.to_string_lossy()).map_err(AddressError::Tenant))
     }
 
     pub(super) fn into_result(self) -> Result<TenantName, AddressError> {
@@ -67,7 +70,7 @@ impl GivenTenant {
 pub(super) struct ServiceUrl {
     /// The URL without credentials.
     pub(super) url: Url,
-    pub(super) credentials: Option<Credentials>,
+    pub(super) credentials: Option<UrlCredentials>,
 }
 
 impl ServiceUrl {
@@ -76,7 +79,7 @@ impl ServiceUrl {
         let (user, password) = (decoded(url.username()), url.password().map(decoded));
         let has_credentials = !user.is_empty() || password.is_some();
         Self {
-            credentials: has_credentials.then_some(Credentials { user, password }),
+            credentials: has_credentials.then_some(UrlCredentials { user, password }),
             url: without_credentials(&url),
         }
     }
@@ -84,15 +87,38 @@ impl ServiceUrl {
 
 /// The user name and password of a URL, decoded.
 #[derive(Clone)]
-pub(super) struct Credentials {
+pub(super) struct UrlCredentials {
     pub(super) user: String,
     pub(super) password: Option<String>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for UrlCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
+        f.write_str("UrlCredentials")
     }
+}
+
+/// Returns true if a URL leads to this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost" | "[::1]") => true,
+        Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
+}
+
+/// Returns the origin of a URL: the path does not help to find out why a host is unreachable.
+pub(super) fn origin(url: &Url) -> Url {
+    let mut url = without_credentials(url);
+    url.set_path("/");
+    url.set_query(None);
+    url
+}
+
+/// Returns true if two URLs name the same service: the same origin and path, apart from a slash at the end.
+pub(super) fn is_same_service(one: &Url, other: &Url) -> bool {
+    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    one.origin() == other.origin() && path(one) == path(other)
 }
 
 /// Returns the URL without user and password.

@@ -1,16 +1,24 @@
 //! The HTTP client of the service.
 
+mod flags;
+
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use ledger_access::ApiToken;
 use ledger_api_types::{EventResult, ProblemBody};
 use ledger_domain::{TenantName, escape_line};
-use reqwest::{Method, Response, StatusCode, Url, header};
+use reqwest::header::HeaderValue;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 
-use super::address::{AddressError, Credentials, GivenTenant, GivenUrl, ServiceUrl, without_credentials};
+pub use self::flags::Connection;
+pub(super) use self::flags::ServiceFlags;
+
+use super::address::{ServiceUrl, is_loopback, origin};
 use super::chunk::Chunk;
+use super::credentials::{Credentials, CredentialsError, http_client, root_cause};
 use super::event_result::parse_results;
 use super::problem;
 
@@ -23,49 +31,16 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum size of a response in bytes. The largest of a ledger, the state of 100,000 services, has half of it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// Flags that select the service and the tenant's ledger.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Connection {
-    /// The URL of the service
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "RELEASE_LEDGER_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
-        value_parser = OsStringValueParser::new().map(GivenUrl::parse)
-    )]
-    url: GivenUrl,
-    /// The tenant
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "RELEASE_LEDGER_TENANT",
-        default_value = "default",
-        value_parser = OsStringValueParser::new().map(GivenTenant::parse)
-    )]
-    tenant: GivenTenant,
-}
-
-impl Connection {
-    /// Creates the client. It connects with the first request.
-    ///
-    /// # Errors
-    /// The URL or the tenant is invalid.
-    pub fn client(self) -> Result<Client, AddressError> {
-        let (service, tenant) = (self.url.into_result()?, self.tenant.into_result()?);
-        Ok(Client::of(service, &tenant))
-    }
-}
-
 /// A client of one tenant's ledger at a service.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The error if the HTTP client could not be created; then every request fails with it.
     http: Result<reqwest::Client, String>,
+    /// The base URL of the API, without credentials.
+    api: Url,
     /// The tenant's base URL in the API, without credentials.
     ledger: Url,
-    credentials: Option<Credentials>,
+    credentials: Credentials,
 }
 
 /// A request failed, or its response is not usable.
@@ -115,6 +90,9 @@ pub enum Error {
         /// The mismatch.
         detail: String,
     },
+    /// There are no credentials to send. Nothing was sent.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The HTTP client cannot be created.
     #[error("cannot set up the HTTP client: {0}")]
     Setup(String),
@@ -130,8 +108,15 @@ impl Error {
                 status.is_server_error()
                     || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
+            Self::Credentials(error) => error.is_temporary(),
             Self::Setup(_) => false,
         }
+    }
+
+    /// Returns true if the service does not accept the credentials, or there are none: they may have expired.
+    #[must_use]
+    pub fn is_about_credentials(&self) -> bool {
+        matches!(self, Self::Credentials(_) | Self::Problem { status: StatusCode::UNAUTHORIZED, .. })
     }
 
     /// Returns the problem if it is of this kind, given by the last part of its URN.
@@ -145,43 +130,59 @@ impl Error {
 }
 
 impl Client {
-    /// Creates a client of the service at `url`, which may contain credentials.
+    /// Creates a client of the service at `url`, which may contain credentials. Without them, requests have none.
     #[must_use]
     pub fn new(url: Url, tenant: &TenantName) -> Self {
-        Self::of(ServiceUrl::new(url), tenant)
+        let ServiceUrl { url, credentials } = ServiceUrl::new(url);
+        let credentials = Credentials::of_url(&url, credentials);
+        Self::of(url, tenant, credentials, None)
     }
 
-    fn of(service: ServiceUrl, tenant: &TenantName) -> Self {
-        let ServiceUrl { url: mut ledger, credentials } = service;
+    /// Creates a client that sends a token, also over plain HTTP: the caller knows the way to the service.
+    #[must_use]
+    pub fn with_token(url: Url, tenant: &TenantName, token: &ApiToken) -> Self {
+        Self::of(ServiceUrl::new(url).url, tenant, Credentials::of_token(token), None)
+    }
+
+    fn of(url: Url, tenant: &TenantName, credentials: Credentials, ca_file: Option<&Path>) -> Self {
         let builder = || {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT);
+            let builder = http_client(ca_file)?.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
             // Do not use HTTP_PROXY for loopback addresses.
-            if is_local(&ledger) { builder.no_proxy() } else { builder }
+            Ok(if is_loopback(&url) { builder.no_proxy() } else { builder })
         };
-        let http = match builder().build() {
+        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| root_cause(&error));
+        let http = match builder().and_then(build) {
             // A small image has no certificate authorities; plain HTTP does not need them.
-            Err(_) if ledger.scheme() == "http" => builder().tls_certs_only([]).build(),
+            Err(_) if url.scheme() == "http" => {
+                builder().and_then(|builder| build(builder.tls_certs_only([])))
+            }
             built => built,
         };
-        if let Ok(mut path) = ledger.path_segments_mut() {
+        let mut api = url;
+        if let Ok(mut path) = api.path_segments_mut() {
             path.pop_if_empty().push("v1");
-            if *tenant != TenantName::default() {
-                path.push("tenants").push(tenant.as_str());
-            }
         }
-        Self { http: http.map_err(|error| root_cause(&error)), ledger, credentials }
+        let mut ledger = api.clone();
+        if *tenant != TenantName::default()
+            && let Ok(mut path) = ledger.path_segments_mut()
+        {
+            path.push("tenants").push(tenant.as_str());
+        }
+        Self { http, api, ledger, credentials }
     }
 
-    fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Error> {
+    fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, Error> {
         let http = self.http.as_ref().map_err(|cause| Error::Setup(cause.clone()))?;
-        let request = http.request(method, url.clone());
-        Ok(match &self.credentials {
-            Some(Credentials { user, password }) => request.basic_auth(user, password.as_ref()),
-            None => request,
-        })
+        Ok(http.request(method, url.clone()))
+    }
+
+    /// Returns the URL of a path in the API that belongs to no tenant.
+    pub(super) fn service_url(&self, path: &[&str]) -> Url {
+        let mut url = self.api.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        url
     }
 
     /// Returns the URL of a path in the API.
@@ -270,20 +271,14 @@ impl Client {
         Ok((results, body))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, url: Url) -> Result<Bytes, Error> {
+    async fn send(&self, request: RequestBuilder, url: Url) -> Result<Bytes, Error> {
         let response = self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await?;
         read_body(response, &url, MAX_RESPONSE_BYTES).await
     }
 
     /// Returns the response if its status is a success.
-    async fn respond(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, Error> {
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() {
-                Error::Unreachable { url: origin(url), cause: root_cause(&error.without_url()) }
-            } else {
-                incomplete_response(url, error)
-            }
-        })?;
+    async fn respond(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
+        let response = self.send_with_credentials(request, url).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -294,6 +289,39 @@ impl Client {
             _ => Error::ForeignResponse { url: origin(url), status },
         })
     }
+
+    /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
+    /// ended.
+    async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
+        let authorization = self.credentials.header().await?;
+        let again = request.try_clone();
+        let response = send_once(request, authorization.as_ref(), url).await?;
+        if let (StatusCode::UNAUTHORIZED, Some(again), Some(rejected)) =
+            (response.status(), again, authorization)
+            && let Some(renewed) = self.credentials.renew(&rejected).await?
+        {
+            return send_once(again, Some(&renewed), url).await;
+        }
+        Ok(response)
+    }
+}
+
+async fn send_once(
+    request: RequestBuilder,
+    authorization: Option<&HeaderValue>,
+    url: &Url,
+) -> Result<Response, Error> {
+    let request = match authorization {
+        Some(value) => request.header(header::AUTHORIZATION, value.clone()),
+        None => request,
+    };
+    request.send().await.map_err(|error| {
+        if error.is_connect() {
+            Error::Unreachable { url: origin(url), cause: root_cause(&error.without_url()) }
+        } else {
+            incomplete_response(url, error)
+        }
+    })
 }
 
 /// Reads a body of at most `limit` bytes.
@@ -313,117 +341,5 @@ pub(super) fn incomplete_response(url: &Url, error: reqwest::Error) -> Error {
     Error::IncompleteResponse { url: origin(url), cause: root_cause(&error.without_url()) }
 }
 
-/// Returns the origin of a URL: the path does not help to find out why a host is unreachable.
-fn origin(url: &Url) -> Url {
-    let mut url = without_credentials(url);
-    url.set_path("/");
-    url.set_query(None);
-    url
-}
-
-fn is_local(url: &Url) -> bool {
-    match url.host_str() {
-        Some("localhost" | "[::1]") => true,
-        Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
-        None => false,
-    }
-}
-
-/// Returns the innermost cause: the outer ones only say that a request failed.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client(url: &str, tenant: &str) -> Client {
-        let tenant = TenantName::parse(tenant).expect("a name");
-        Client::new(url.parse().expect("a URL"), &tenant)
-    }
-
-    #[test]
-    fn every_url_contains_the_tenant_and_the_path_of_the_proxy() {
-        let url = |url: &str, tenant| client(url, tenant).url(&["environments", "a b", "state"]).to_string();
-        assert_eq!(
-            url("http://127.0.0.1:8080", "default"),
-            "http://127.0.0.1:8080/v1/environments/a%20b/state"
-        );
-        assert_eq!(
-            url("https://example.com/ledger/", "shop"),
-            "https://example.com/ledger/v1/tenants/shop/environments/a%20b/state"
-        );
-    }
-
-    #[tokio::test]
-    async fn credentials_are_never_shown() {
-        let client = client("http://ci:secret@127.0.0.1:1/behind/a/proxy", "default");
-        let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
-
-        assert!(error.to_string().contains("http://127.0.0.1:1/ "), "{error}");
-        assert_eq!(client.ledger().as_str(), "http://127.0.0.1:1/behind/a/proxy/v1");
-        let shown = format!("{client:?} {error} {error:?} {}", client.url(&["position"]));
-        assert!(!shown.contains("secret") && !shown.contains("ci:"), "{shown}");
-    }
-
-    /// Serves a router on a free port; returns the URL, with credentials.
-    async fn serve(router: axum::Router) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://ci:s3%40cret@{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        url
-    }
-
-    #[tokio::test]
-    async fn credentials_are_sent_with_every_request() {
-        let header = |headers: axum::http::HeaderMap| async move {
-            headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned()
-        };
-        let url = serve(axum::Router::new().fallback(header)).await;
-        let client = client(&url, "default");
-        // ci:s3@cret
-        let basic = "Basic Y2k6czNAY3JldA==";
-        assert_eq!(client.get(client.url(&["position"])).await.expect("an answer"), basic);
-        let posted = client.post(client.url(&["backtests"]), &(), None).await.expect("an answer");
-        assert_eq!(posted, basic);
-    }
-
-    #[tokio::test]
-    async fn an_endless_response_is_rejected_after_the_limit() {
-        let endless = |status| {
-            move || async move {
-                let chunks = futures::stream::repeat(Ok::<_, std::convert::Infallible>(Bytes::from_static(
-                    &[b' '; 4096],
-                )));
-                (status, axum::body::Body::from_stream(chunks))
-            }
-        };
-        let router = axum::Router::new()
-            .route("/v1/ok", axum::routing::get(endless(StatusCode::OK)))
-            .route("/v1/error", axum::routing::get(endless(StatusCode::CONFLICT)));
-        let url = serve(router).await;
-        let client = client(&url, "default");
-        for path in ["ok", "error"] {
-            let error = client.get(client.url(&[path])).await.expect_err("it does not end");
-            let text = error.to_string();
-            assert!(text.contains("the response has more than 67108864 bytes"), "{text}");
-            assert!(error.is_temporary());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_error_for_an_absent_service_names_it_and_says_what_to_do() {
-        // Port 1 is reserved: nothing listens there.
-        let client = client("http://127.0.0.1:1", "default");
-        let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
-        assert!(error.is_temporary());
-        let text = error.to_string();
-        assert!(text.contains("http://127.0.0.1:1/") && text.contains("release-ledger up"), "{text}");
-        assert_eq!(text.lines().count(), 1);
-    }
-}
+mod tests;

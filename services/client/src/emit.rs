@@ -26,8 +26,8 @@ use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 /// Sends either one event built from flags, or complete CloudEvents as JSON from stdin. An event that is
 /// already recorded, by its source and id, is not recorded again.
 ///
-/// A report that does not reach the ledger, because the ledger is down or something else answers in its
-/// place, is kept in the spool on disk, and the next command sends it first. A line on stderr says so; it is
+/// A report that does not reach the ledger, because the ledger is down, something else answers in its place, or
+/// it does not accept the credentials, is kept in the spool on disk, and the next command sends it first. A line on stderr says so; it is
 /// a failure only with --strict. A report that the ledger rejects is always a failure.
 ///
 /// Commands are never spooled, because the ledger decides them by its current state: an event about a
@@ -130,12 +130,15 @@ async fn send_from_stdin(session: &mut EmitSession) -> anyhow::Result<()> {
     parse_error.map_or(Ok(()), Err)
 }
 
-/// Returns true if the request certainly did not reach the ledger.
-const fn is_unsent(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy
-    )
+/// Returns true if the request certainly had no effect.
+fn is_unsent(error: &Error) -> bool {
+    match error {
+        Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy => {
+            true
+        }
+        Error::Ledger(error) => error.is_about_credentials(),
+        _ => false,
+    }
 }
 
 /// Sends events, and counts what became of them.

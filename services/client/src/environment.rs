@@ -55,6 +55,14 @@ pub fn spool_dir() -> anyhow::Result<PathBuf> {
     Ok(state.join("release-ledger/spool"))
 }
 
+/// Returns the folder of the settings of commands.
+pub fn config_dir() -> anyhow::Result<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
+    let config = config.context("no folder for contexts: set XDG_CONFIG_HOME or HOME to an absolute path")?;
+    Ok(config.join("release-ledger"))
+}
+
 /// Returns all variables that are valid UTF-8.
 pub fn variables() -> BTreeMap<String, String> {
     let text = |value: OsString| value.into_string().ok();

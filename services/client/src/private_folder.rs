@@ -215,6 +215,18 @@ impl PrivateFolder {
         file.sync_all()
     }
 
+    /// Writes a file atomically and synced to disk: a reader finds either the old contents or these. Concurrent writers
+    /// must hold a lock.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = format!(".{name}.new");
+        self.write_new(&new, bytes)?;
+        self.rename(&new, self, name)?;
+        self.sync()
+    }
+
     /// Returns the size of a file in bytes; 0 if it does not exist.
     pub(crate) fn size(&self, name: &str) -> u64 {
         let found = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);

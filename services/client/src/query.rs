@@ -42,8 +42,7 @@ impl QueryArgs {
         body: Bytes,
         render: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let printed = if self.json { print_json(&body) } else { print_text(&render(&read(&body)?)) };
-        Ok(printed?)
+        print_body(self.json, &body, render)
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {
@@ -70,6 +69,16 @@ impl WaitArgs {
     pub(super) async fn fetch(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
         Ok(client.get(with_param(url, "wait_for", self.wait_for)).await?)
     }
+}
+
+/// Prints a response body: as JSON, or rendered as text.
+pub(super) fn print_body<T: DeserializeOwned>(
+    json: bool,
+    body: &[u8],
+    render: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let printed = if json { print_json(body) } else { print_text(&render(&read(body)?)) };
+    Ok(printed?)
 }
 
 /// Returns the position of the ledger's last entry. A command that acts on a response waits for this position

@@ -54,6 +54,18 @@ enum Command {
     Backtest(client::Backtest),
     Demo(client::Demo),
     #[command(subcommand)]
+    Context(client::Context),
+    Login(Box<client::Login>),
+    Logout(client::Logout),
+    #[command(name = "whoami")]
+    WhoAmI(client::WhoAmI),
+    #[command(subcommand)]
+    Token(client::Token),
+    #[command(subcommand)]
+    Grant(client::Grant),
+    #[command(subcommand)]
+    Access(client::Access),
+    #[command(subcommand)]
     Projections(projections::Command),
     Verify(Box<projections::Verify>),
 }
@@ -124,6 +136,13 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => return exit_code(demo.run().await, demo_exit_code),
+        Command::Context(context) => context.run().await,
+        Command::Login(login) => login.run().await,
+        Command::Logout(logout) => logout.run().await,
+        Command::WhoAmI(whoami) => whoami.run().await,
+        Command::Token(token) => token.run().await,
+        Command::Grant(grant) => grant.run().await,
+        Command::Access(access) => access.run().await,
         Command::Projections(command) => command.run(schema_version).await,
         Command::Verify(verify) => verify.run(schema_version).await,
     };

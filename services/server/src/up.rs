@@ -1,7 +1,7 @@
 //! `release-ledger up`: runs the service with a private NATS and Postgres in one data directory.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::{Config, Flags, check_plain};
 use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
-use ledger_client::{self, Client};
+use ledger_client::{self, Client, Url};
 use ledger_devstack::{Options, Stack};
 
 /// Serve the ledger with a private NATS and Postgres in a data directory
@@ -98,11 +98,19 @@ impl Up {
         };
         let address = app.address();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
+        let url = local_url(address);
+        if let Err(error) = ledger_client::save_local_context(&url, token) {
+            let text = format!("commands need --token-file, since no context could be written: {error:#}");
+            // A closed stderr leaves nowhere to report it.
+            let _ = writeln!(std::io::stderr().lock(), "warning: {}", ledger_client::printable(&text));
+        }
         writeln!(
             std::io::stdout().lock(),
             "release-ledger is up at http://{address} (API: http://{address}/docs)"
         )?;
-        let demo = self.demo.then(|| load_demo(address, shutdown.clone()));
+        let demo = self
+            .demo
+            .then(|| load_demo(Client::with_token(url, &TenantName::default(), token), shutdown.clone()));
         let failure = tokio::select! {
             () = shutdown.cancelled() => None,
             failure = stack.failure() => Some(failure),
@@ -136,16 +144,40 @@ fn local_administrator(token: &ApiToken) -> Dict {
     members.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect()
 }
 
-fn load_demo(address: SocketAddr, shutdown: CancellationToken) -> JoinHandle<()> {
+/// Returns the URL of a service that listens on an address, for clients on this machine.
+fn local_url(address: SocketAddr) -> Url {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(host, address.port()));
+    url.parse().expect("an address and a port are a URL")
+}
+
+fn load_demo(client: Client, shutdown: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let played = async {
-            let url = format!("http://{address}").parse()?;
-            ledger_client::play(&Client::new(url, &TenantName::default()), None).await
-        };
-        if let Err(error) = played.await
+        if let Err(error) = ledger_client::play(&client, None).await
             && !shutdown.is_cancelled()
         {
             error!(error = format!("{error:#}"), "cannot load the demo history");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_this_machine_use_its_loopback_address() {
+        for (address, url) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("0.0.0.0:8080", "http://127.0.0.1:8080/"),
+            ("[::]:81", "http://[::1]:81/"),
+            ("192.0.2.7:80", "http://192.0.2.7/"),
+        ] {
+            assert_eq!(local_url(address.parse().expect("an address")).as_str(), url);
+        }
+    }
 }

@@ -31,6 +31,19 @@ const UNREADABLE_PLAN: Respond = || {
     (StatusCode::CONFLICT, problem).into_response()
 };
 
+/// A rejection of the credentials by the ledger itself.
+const UNAUTHENTICATED: Respond = || {
+    let problem = r#"{"type":"urn:release-ledger:problem:unauthenticated","title":"Unauthenticated"}"#;
+    (StatusCode::UNAUTHORIZED, problem).into_response()
+};
+
+/// A rejection of one event by the ledger itself: its sender has no grant for it.
+const FORBIDDEN: Respond = || {
+    let problem = r#"{"type":"urn:release-ledger:problem:forbidden","title":"Forbidden"}"#;
+    let result = format!(r#"{{"id":"1","source":"s","status":"rejected","problem":{problem}}}"#);
+    (StatusCode::MULTI_STATUS, result).into_response()
+};
+
 /// Every kind of response that does not come from the ledger.
 const FOREIGN: [Respond; 11] = [
     || (StatusCode::FORBIDDEN, "<html>Forbidden</html>").into_response(),
@@ -115,6 +128,27 @@ async fn a_report_is_spooled_unless_the_ledger_itself_answers() {
     assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
     let (result, spooled) = emit(serve(UNREADABLE_PLAN).await, &report()).await;
     assert_eq!((result, spooled), (Err("Rollback blocked".to_owned()), 0));
+}
+
+/// The deploy has happened, and the credentials may have expired meanwhile.
+#[tokio::test]
+async fn a_report_is_spooled_if_the_credentials_are_rejected_or_missing_and_not_if_a_grant_is() {
+    let (result, spooled) = emit(serve(UNAUTHENTICATED).await, &report()).await;
+    assert_eq!((result, spooled), (Ok(()), 1));
+    let refused =
+        Client::new("http://ci:s3cret@ledger.example".parse().expect("a URL"), &TenantName::default());
+    assert_eq!(emit(refused.clone(), &report()).await, (Ok(()), 1));
+    let (result, spooled) = emit(serve(FORBIDDEN).await, &report()).await;
+    assert_eq!((result, spooled), (Err("Forbidden".to_owned()), 0));
+
+    for (client, reason) in [(serve(UNAUTHENTICATED).await, "Unauthenticated"), (refused, "refusing to send")]
+    {
+        let (result, spooled) = emit(client, &freeze()).await;
+        let error = result.expect_err("a command is not spooled");
+        let expected = "freeze.started is not recorded, and commands are never spooled: ";
+        assert!(error.starts_with(expected) && error.contains(reason) && spooled == 0, "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub enum Spool {
     /// Send the events that wait for a ledger
     ///
     /// Fails if an event remains. Events that wait for other ledgers stay in the spool.
-    Send(Send),
+    Send(Box<Send>),
 }
 
 impl Spool {

@@ -54,10 +54,12 @@ impl Error {
 
     /// Returns true if the event may still be recorded later: always, unless the ledger itself rejected it.
     /// The response of a proxy, a captive portal or a wrong URL does not decide on the event, nor does one to
-    /// a body that did not arrive completely.
+    /// a body that did not arrive completely. Credentials may have expired while the reported deploy happened all the
+    /// same.
     pub(crate) fn may_be_recorded_later(&self) -> bool {
         let is_undecided = match self {
             Self::Ledger(connection::Error::Setup(_) | connection::Error::ForeignResponse { .. }) => true,
+            Self::Ledger(error) if error.is_about_credentials() => true,
             Self::Ledger(connection::Error::Problem { problem, .. }) => {
                 problem.slug() == Some("incomplete-body")
             }

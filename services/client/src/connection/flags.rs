@@ -1,0 +1,179 @@
+//! The flags that select the service, the tenant and the credentials.
+
+use std::path::PathBuf;
+
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
+use ledger_domain::TenantName;
+
+use super::Client;
+use crate::address::{AddressError, GivenTenant, GivenUrl, ServiceUrl, is_same_service};
+use crate::contexts::{Context, Contexts};
+use crate::credentials::{Credentials, Given, SelectedContext, Surroundings};
+
+/// The URL of the service if neither a flag, a variable nor a context gives one.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Flags that select the service and the credentials.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ServiceFlags {
+    /// The URL of the service [default: that of the context, or http://127.0.0.1:8080]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RELEASE_LEDGER_URL",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(GivenUrl::parse)
+    )]
+    url: Option<GivenUrl>,
+    /// The context: see `release-ledger context` [default: the current one, unless a URL is given]
+    #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_CONTEXT")]
+    context: Option<String>,
+    /// The file with the token. Without it, the credentials are RELEASE_LEDGER_TOKEN, those of the URL or of the
+    /// context, or the identity of the CI
+    #[arg(long, value_name = "FILE", env = "RELEASE_LEDGER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// The audience for which the CI issues its identity [default: that of the context]
+    #[arg(long, value_name = "AUDIENCE", env = "RELEASE_LEDGER_AUDIENCE")]
+    audience: Option<String>,
+    /// Send credentials over plain http to another machine
+    #[arg(long, env = "RELEASE_LEDGER_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
+    insecure_http: bool,
+}
+
+/// Flags that select the service and the tenant's ledger.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Connection {
+    #[command(flatten)]
+    service: ServiceFlags,
+    /// The tenant [default: that of the context, or default]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RELEASE_LEDGER_TENANT",
+        value_parser = OsStringValueParser::new().map(GivenTenant::parse)
+    )]
+    tenant: Option<GivenTenant>,
+}
+
+impl Connection {
+    /// Creates the client. It connects with the first request, and obtains its credentials then.
+    ///
+    /// # Errors
+    /// The URL, the tenant or the context is invalid.
+    pub fn client(self) -> Result<Client, AddressError> {
+        Ok(self.client_and_tenant(&Surroundings::of_process())?.0)
+    }
+
+    /// Creates the client; returns the tenant as well.
+    pub(crate) fn client_and_tenant(
+        self,
+        surroundings: &Surroundings,
+    ) -> Result<(Client, TenantName), AddressError> {
+        let given = self.tenant.map(GivenTenant::into_result).transpose()?;
+        self.service.client(|tenant| given.unwrap_or(tenant), surroundings)
+    }
+}
+
+/// The service of a command.
+struct Target {
+    service: ServiceUrl,
+    /// The tenant of the context.
+    tenant: TenantName,
+    audience: Option<String>,
+    context: Result<Option<SelectedContext>, String>,
+}
+
+impl ServiceFlags {
+    /// Creates the client of the tenant that `choose` returns for that of the context.
+    pub(crate) fn client(
+        self,
+        choose: impl FnOnce(TenantName) -> TenantName,
+        surroundings: &Surroundings,
+    ) -> Result<(Client, TenantName), AddressError> {
+        let Target { service: ServiceUrl { url, credentials }, tenant, audience, context } =
+            self.target(surroundings)?;
+        let tenant = choose(tenant);
+        let of_service = context.as_ref().ok().and_then(Option::as_ref).filter(|found| found.is_of_service);
+        let ca_file = of_service.and_then(|found| found.ca_file.clone());
+        let given = Given {
+            service: &url,
+            token_file: self.token_file.as_deref(),
+            url_credentials: credentials,
+            context,
+            audience: self.audience.as_deref().or(audience.as_deref()),
+            insecure_http: self.insecure_http,
+        };
+        let credentials = Credentials::choose(given, surroundings);
+        Ok((Client::of(url, &tenant, credentials, ca_file.as_deref()), tenant))
+    }
+
+    /// Finds the service: the URL, and the context that is selected, current, or of this URL.
+    fn target(&self, surroundings: &Surroundings) -> Result<Target, AddressError> {
+        let given = self.url.clone().map(GivenUrl::into_result).transpose()?;
+        let contexts = match &surroundings.config {
+            Ok(folder) => Contexts::read(folder).map_err(|error| format!("{error:#}")),
+            Err(reason) if self.context.is_some() => Err(reason.clone()),
+            Err(_) => Ok(Contexts::default()),
+        };
+        let invalid = |reason: &str| AddressError::Context(reason.to_owned());
+        let get = |contexts: &Contexts, name: &str, named_by: &str| {
+            let found = contexts.get(name).cloned();
+            found.map_err(|error| AddressError::Context(format!("invalid {named_by}: {error}")))
+        };
+        match (&self.context, given, contexts) {
+            (Some(_), _, Err(reason)) | (None, None, Err(reason)) => Err(invalid(&reason)),
+            (Some(name), given, Ok(contexts)) => {
+                let context = get(&contexts, name, "--context or RELEASE_LEDGER_CONTEXT")?;
+                Ok(Target::of_context(name, context, given))
+            }
+            (None, Some(service), Err(reason)) => {
+                Ok(Target { service, tenant: TenantName::default(), audience: None, context: Err(reason) })
+            }
+            (None, None, Ok(contexts)) if contexts.current.is_some() => {
+                let name = contexts.current.clone().unwrap_or_default();
+                let context = get(&contexts, &name, "current context")?;
+                Ok(Target::of_context(&name, context, None))
+            }
+            (None, given, Ok(contexts)) => {
+                let default = || ServiceUrl::new(DEFAULT_URL.parse().expect("the default is a URL"));
+                Ok(Target::of_url(given.unwrap_or_else(default), &contexts))
+            }
+        }
+    }
+}
+
+impl Target {
+    fn of_context(name: &str, context: Context, given: Option<ServiceUrl>) -> Self {
+        let url = context.url.url().clone();
+        let service = given.unwrap_or_else(|| ServiceUrl::new(url));
+        let tenant = context.tenant.as_deref().and_then(|tenant| TenantName::parse_any(tenant).ok());
+        Self::new(service, tenant.unwrap_or_default(), Some((name, &context)))
+    }
+
+    /// The tenant of a context that only has the same URL does not count.
+    fn of_url(service: ServiceUrl, contexts: &Contexts) -> Self {
+        let found = contexts.of_service(&service.url);
+        Self::new(service, TenantName::default(), found)
+    }
+
+    fn new(service: ServiceUrl, tenant: TenantName, context: Option<(&str, &Context)>) -> Self {
+        let context = context.map(|(name, context)| {
+            let selected = SelectedContext {
+                name: name.to_owned(),
+                url: context.url.url().clone(),
+                token: context.token(),
+                ca_file: context.ca_file.clone(),
+                is_of_service: is_same_service(context.url.url(), &service.url),
+            };
+            (selected, context.audience.clone())
+        });
+        let (context, audience) = context.unzip();
+        let audience = audience
+            .flatten()
+            .filter(|_| context.as_ref().is_some_and(|context: &SelectedContext| context.is_of_service));
+        Self { service, tenant, audience, context: Ok(context) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

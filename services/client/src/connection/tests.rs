@@ -1,0 +1,84 @@
+//! Requests contain the tenant, the path and the credentials; failures show no secret.
+
+use super::*;
+
+fn client(url: &str, tenant: &str) -> Client {
+    let tenant = TenantName::parse(tenant).expect("a name");
+    Client::new(url.parse().expect("a URL"), &tenant)
+}
+
+#[test]
+fn every_url_contains_the_tenant_and_the_path_of_the_proxy() {
+    let url = |url: &str, tenant| client(url, tenant).url(&["environments", "a b", "state"]).to_string();
+    assert_eq!(url("http://127.0.0.1:8080", "default"), "http://127.0.0.1:8080/v1/environments/a%20b/state");
+    assert_eq!(
+        url("https://example.com/ledger/", "shop"),
+        "https://example.com/ledger/v1/tenants/shop/environments/a%20b/state"
+    );
+}
+
+#[tokio::test]
+async fn credentials_are_never_shown() {
+    let client = client("http://ci:secret@127.0.0.1:1/behind/a/proxy", "default");
+    let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
+
+    assert!(error.to_string().contains("http://127.0.0.1:1/ "), "{error}");
+    assert_eq!(client.ledger().as_str(), "http://127.0.0.1:1/behind/a/proxy/v1");
+    let shown = format!("{client:?} {error} {error:?} {}", client.url(&["position"]));
+    assert!(!shown.contains("secret") && !shown.contains("ci:"), "{shown}");
+}
+
+/// Serves a router on a free port; returns the URL, with credentials.
+async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://ci:s3%40cret@{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn credentials_are_sent_with_every_request() {
+    let header = |headers: axum::http::HeaderMap| async move {
+        headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned()
+    };
+    let url = serve(axum::Router::new().fallback(header)).await;
+    let client = client(&url, "default");
+    // ci:s3@cret
+    let basic = "Basic Y2k6czNAY3JldA==";
+    assert_eq!(client.get(client.url(&["position"])).await.expect("an answer"), basic);
+    let posted = client.post(client.url(&["backtests"]), &(), None).await.expect("an answer");
+    assert_eq!(posted, basic);
+}
+
+#[tokio::test]
+async fn an_endless_response_is_rejected_after_the_limit() {
+    let endless = |status| {
+        move || async move {
+            let chunks =
+                futures::stream::repeat(Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b' '; 4096])));
+            (status, axum::body::Body::from_stream(chunks))
+        }
+    };
+    let router = axum::Router::new()
+        .route("/v1/ok", axum::routing::get(endless(StatusCode::OK)))
+        .route("/v1/error", axum::routing::get(endless(StatusCode::CONFLICT)));
+    let url = serve(router).await;
+    let client = client(&url, "default");
+    for path in ["ok", "error"] {
+        let error = client.get(client.url(&[path])).await.expect_err("it does not end");
+        let text = error.to_string();
+        assert!(text.contains("the response has more than 67108864 bytes"), "{text}");
+        assert!(error.is_temporary());
+    }
+}
+
+#[tokio::test]
+async fn the_error_for_an_absent_service_names_it_and_says_what_to_do() {
+    // Port 1 is reserved: nothing listens there.
+    let client = client("http://127.0.0.1:1", "default");
+    let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
+    assert!(error.is_temporary());
+    let text = error.to_string();
+    assert!(text.contains("http://127.0.0.1:1/") && text.contains("release-ledger up"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}

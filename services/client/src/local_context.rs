@@ -1,0 +1,71 @@
+//! The context of a ledger that runs on this machine: `release-ledger up` writes it.
+
+use std::path::Path;
+
+use ledger_access::ApiToken;
+use reqwest::Url;
+
+use super::address::is_same_service;
+use super::contexts::{Context, ContextUrl, Settings};
+use crate::environment;
+
+/// Name of the context.
+const LOCAL: &str = "local";
+
+/// Stores the token of a local ledger in the context `local`, or `local-<port>` if `local` is of another URL. It becomes
+/// the current context if there is none.
+///
+/// # Errors
+/// There is no folder for contexts, or it cannot be written.
+pub fn save_local_context(url: &Url, token: &ApiToken) -> anyhow::Result<()> {
+    save_in(&environment::config_dir()?, url, token)
+}
+
+fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<()> {
+    let mut settings = Settings::open(folder)?;
+    let contexts = &settings.contexts.contexts;
+    let is_other = contexts.get(LOCAL).is_some_and(|local| !is_same_service(local.url.url(), url));
+    let name = match url.port_or_known_default() {
+        Some(port) if is_other => format!("{LOCAL}-{port}"),
+        _ => LOCAL.to_owned(),
+    };
+    let context = Context {
+        token_file: Some(settings.store_token(&name, token.expose().as_bytes())?),
+        ..Context::new(ContextUrl::new(url))
+    };
+    settings.contexts.contexts.insert(name.clone(), context);
+    settings.contexts.current.get_or_insert(name);
+    settings.save()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::contexts::Contexts;
+
+    #[test]
+    fn a_local_ledger_replaces_its_own_context_and_no_other() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("release-ledger");
+        let save = |url: &str| {
+            let token = ApiToken::generate().expect("random");
+            save_in(&folder, &url.parse().expect("a URL"), &token).expect("saved");
+            token
+        };
+        let read = || Contexts::read(&folder).expect("contexts");
+        let stored = |name: &str| {
+            let path = read().get(name).expect("a context").token_file.clone().expect("a file");
+            fs::read_to_string(path).expect("read")
+        };
+
+        save("http://127.0.0.1:8080");
+        let second = save("http://127.0.0.1:8080/");
+        let other = save("http://127.0.0.1:9090");
+
+        assert_eq!(read().contexts.keys().collect::<Vec<_>>(), ["local", "local-9090"]);
+        assert_eq!(read().current.as_deref(), Some("local"));
+        assert_eq!((stored("local"), stored("local-9090")), (second.expose().into(), other.expose().into()));
+    }
+}

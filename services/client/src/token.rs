@@ -1,0 +1,351 @@
+//! `release-ledger token`: API tokens.
+//!
+//! Invariant: the secret of a token is created here, and only its hash is sent.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use clap::ValueEnum;
+use ledger_access::ApiToken;
+use ledger_api_types::TokensBody;
+use ledger_domain::access::TokenId;
+use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
+use ledger_domain::{LongText, PrincipalKind, ShortText, parse_time};
+use serde_json::json;
+
+use super::administration::{ChangeArgs, Unknown};
+use super::connection::{Connection, Error};
+use super::credentials::Surroundings;
+use super::output::{print_json_or_text, print_notice, print_text};
+use super::query::print_body;
+use super::{duration, table};
+use crate::clock;
+
+/// Create, rotate, revoke and list API tokens
+///
+/// The secret of a token is shown once, when it is created; the service stores its hash only. Commands find a token in
+/// --token-file, RELEASE_LEDGER_TOKEN or a context.
+#[derive(Debug, clap::Subcommand)]
+pub enum Token {
+    /// Print a new token, and the lines that make its owner an administrator
+    ///
+    /// Works without a service: add the lines to the settings file of one that is about to start.
+    Generate(Generate),
+    /// Create a token
+    Create(Box<Create>),
+    /// Replace the secret of a token
+    Rotate(Box<Rotate>),
+    /// Revoke a token: it is not accepted any more
+    Revoke(Box<Revoke>),
+    /// List the tokens
+    List(Box<List>),
+}
+
+impl Token {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service rejects the change or does not answer, or the token cannot be written.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Generate(generate) => generate.run(),
+            Self::Create(create) => create.create(&Surroundings::of_process()).await?.print(),
+            Self::Rotate(rotate) => rotate.rotate(&Surroundings::of_process()).await?.print(),
+            Self::Revoke(revoke) => revoke.run().await,
+            Self::List(list) => list.run().await,
+        }
+    }
+}
+
+/// The type of the owner of a token.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OwnerKind {
+    /// A person, whose approvals count
+    Person,
+    /// A pipeline or another program
+    Workload,
+}
+
+impl From<OwnerKind> for PrincipalKind {
+    fn from(kind: OwnerKind) -> Self {
+        match kind {
+            OwnerKind::Person => Self::Person,
+            OwnerKind::Workload => Self::Workload,
+        }
+    }
+}
+
+/// Where a new secret is written.
+#[derive(Debug, clap::Args)]
+struct SecretOutput {
+    /// Write the token to this new file, which only you can read, instead of stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl SecretOutput {
+    /// Writes the token to the file, if one is given. The secret must be safe before the service accepts it.
+    fn prepare(&self, token: &ApiToken) -> anyhow::Result<()> {
+        let Some(path) = &self.output else { return Ok(()) };
+        write_secret(path, token)
+            .with_context(|| format!("cannot create the --output file {}", path.display()))
+    }
+
+    /// Removes the file of a token that was not created.
+    fn discard(&self) {
+        if let Some(path) = &self.output
+            && let Err(error) = fs::remove_file(path)
+        {
+            print_notice(&format!("cannot remove {}: {error}", path.display()));
+        }
+    }
+
+    /// Prints the token, unless it is in a file.
+    fn print(&self, token: &ApiToken) -> anyhow::Result<()> {
+        match &self.output {
+            Some(path) => print_notice(&format!("the token is in {}", path.display())),
+            None => print_text(token.expose()).context("cannot print the token; rotate it to get another")?,
+        }
+        Ok(())
+    }
+}
+
+/// A secret that the service has accepted.
+#[derive(Debug)]
+struct NewSecret {
+    token: ApiToken,
+    output: SecretOutput,
+    /// What happened.
+    notice: String,
+}
+
+impl NewSecret {
+    fn print(self) -> anyhow::Result<()> {
+        print_notice(&self.notice);
+        self.output.print(&self.token)
+    }
+}
+
+/// Creates a file with a token.
+fn write_secret(path: &Path, token: &ApiToken) -> std::io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", token.expose())?;
+    file.sync_all()
+}
+
+/// The command `token generate`.
+#[derive(Debug, clap::Args)]
+pub struct Generate {
+    /// The name of the owner, who is the actor of everything that is sent with the token
+    #[arg(long, value_name = "NAME", value_parser = ShortText::parse)]
+    name: ShortText,
+    /// The type of the owner
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "person")]
+    kind: OwnerKind,
+    #[command(flatten)]
+    output: SecretOutput,
+}
+
+impl Generate {
+    fn run(self) -> anyhow::Result<()> {
+        let token = ApiToken::generate().context("cannot create a random token")?;
+        self.output.prepare(&token)?;
+        self.output.print(&token)?;
+        Ok(print_text(&settings(&token, &self.name, self.kind.into()))?)
+    }
+}
+
+/// Returns the lines of the settings file for an administrator with a token.
+fn settings(token: &ApiToken, name: &ShortText, kind: PrincipalKind) -> String {
+    let name = toml::Value::from(name.as_str());
+    format!(
+        "[[access.administrators]]\nname = {name}\nkind = \"{kind}\"\ntoken = \"{}\"\nhash = \"{}\"",
+        token.id(),
+        token.hash()
+    )
+}
+
+/// The command `token create`.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// The name of the owner, who is the actor of everything that is sent with the token
+    #[arg(long, value_name = "NAME", value_parser = ShortText::parse)]
+    name: ShortText,
+    /// The type of the owner
+    #[arg(long, value_enum, value_name = "TYPE")]
+    kind: OwnerKind,
+    /// The token ends after this time, such as 90d [default: it ends when it is revoked]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "expires_at")]
+    expires_in: Option<TimeDelta>,
+    /// The token ends at this RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    expires_at: Option<DateTime<Utc>>,
+    /// The reason
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: Option<LongText>,
+    #[command(flatten)]
+    output: SecretOutput,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+impl Create {
+    async fn create(self, surroundings: &Surroundings) -> anyhow::Result<NewSecret> {
+        let now = clock::now();
+        let expires_at = self.expires_in.map(|duration| now + duration).or(self.expires_at);
+        ensure!(
+            expires_at.is_none_or(|end| end > now),
+            "invalid --expires-in or --expires-at: the token would end at once"
+        );
+        let token = ApiToken::generate().context("cannot create a random token")?;
+        let payload = Payload::TokenCreated(TokenCreation {
+            token: token.id().clone(),
+            kind: self.kind.into(),
+            name: self.name.clone(),
+            hash: token.hash(),
+            expires_at,
+        });
+        let id = format!("token-{}", token.id());
+        let (client, _) = self.change.client(surroundings)?;
+        self.output.prepare(&token)?;
+        let recorded = self.change.record(&client, &id, payload, self.reason).await;
+        let position = recorded.map_err(|error| not_recorded(error, &self.output, &token))?;
+        let end = expires_at.map(|end| format!(", ends {}", end.to_rfc3339_opts(SecondsFormat::Secs, true)));
+        let (owner, end) = (self.name, end.unwrap_or_default());
+        let notice = format!("created token {} of {owner}{end} (position {position})", token.id());
+        Ok(NewSecret { token, output: self.output, notice })
+    }
+}
+
+/// The command `token rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    /// The id of the token
+    #[arg(value_name = "ID", value_parser = TokenId::parse)]
+    token: TokenId,
+    /// The former secret is accepted for this time
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    overlap: TimeDelta,
+    /// The reason
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: Option<LongText>,
+    #[command(flatten)]
+    output: SecretOutput,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+impl Rotate {
+    async fn rotate(self, surroundings: &Surroundings) -> anyhow::Result<NewSecret> {
+        let token = ApiToken::generate_for(self.token.clone()).context("cannot create a random token")?;
+        let previous_until = clock::now() + self.overlap;
+        let hash = token.hash();
+        let payload =
+            Payload::TokenRotated(TokenRotation { token: self.token.clone(), hash, previous_until });
+        let id = format!("token-{}-{}", self.token, hex::encode(&hash.bytes()[..8]));
+        let (client, _) = self.change.client(surroundings)?;
+        self.output.prepare(&token)?;
+        let recorded = self.change.record(&client, &id, payload, self.reason).await;
+        let position = recorded.map_err(|error| not_recorded(error, &self.output, &token))?;
+        let until = previous_until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let notice = format!(
+            "rotated token {}; the former secret is accepted until {until} (position {position})",
+            self.token
+        );
+        Ok(NewSecret { token, output: self.output, notice })
+    }
+}
+
+/// Returns the error for a secret that the service did not accept. Removes it from the file, unless the answer was lost.
+fn not_recorded(error: anyhow::Error, output: &SecretOutput, token: &ApiToken) -> anyhow::Error {
+    let id = token.id();
+    if error.is::<Unknown>() {
+        let text = format!("look for token {id} with `release-ledger token list`, and revoke or rotate it");
+        return error.context(text);
+    }
+    output.discard();
+    match error.downcast_ref::<Error>() {
+        Some(Error::Unreachable { .. }) => error.context(format!("nothing changed for token {id}")),
+        _ => error,
+    }
+}
+
+/// The command `token revoke`.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// The id of the token
+    #[arg(value_name = "ID", value_parser = TokenId::parse)]
+    token: TokenId,
+    /// The reason
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: LongText,
+    /// Print {"token":…,"position":N}
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+impl Revoke {
+    async fn run(self) -> anyhow::Result<()> {
+        let (client, _) = self.change.client(&Surroundings::of_process())?;
+        let payload = Payload::TokenRevoked(self.token.clone());
+        let id = format!("token-{}-revoked", self.token);
+        let position = self.change.record(&client, &id, payload, Some(self.reason)).await?;
+        let text = match self.json {
+            true => json!({"token": self.token.as_str(), "position": position}).to_string(),
+            false => format!("token {} is revoked (position {position})", self.token),
+        };
+        Ok(print_json_or_text(self.json, &text)?)
+    }
+}
+
+/// The command `token list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Print the service's response as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let body = client.get(client.service_url(&["access", "tokens"])).await?;
+        print_body(self.json, &body, render)
+    }
+}
+
+fn render(body: &TokensBody) -> String {
+    if body.tokens.is_empty() {
+        return "no tokens".to_owned();
+    }
+    let time = |time: Option<DateTime<Utc>>| {
+        time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
+    };
+    let rows: Vec<_> = body
+        .tokens
+        .iter()
+        .map(|token| {
+            let revoked = if token.revoked { "revoked" } else { "" };
+            [
+                token.token.clone(),
+                token.kind.clone(),
+                token.name.clone(),
+                revoked.to_owned(),
+                time(token.expires_at),
+                time(token.last_used_at),
+            ]
+        })
+        .collect();
+    table::render(["token", "kind", "name", "status", "ends", "last used"], &rows)
+}
+
+#[cfg(test)]
+mod tests;
