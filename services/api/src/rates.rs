@@ -17,7 +17,7 @@ use ledger_domain::{Principal, ShortText};
 pub(crate) const MAX_KEYS: usize = 16_384;
 
 /// Limits of rates; 0 means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// Requests of one principal a second, on average.
     pub requests_per_second: u32,

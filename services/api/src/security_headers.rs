@@ -85,7 +85,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{AllowedHosts, Authentication, Bounds, Limits, MAX_HISTORY_SCANS};
+    use crate::{AllowedHosts, Authentication, Bounds, Limits, MAX_HISTORY_SCANS, RateLimits, Rates};
 
     fn app(is_encrypted: bool) -> Arc<App> {
         let limits = Limits {
@@ -105,6 +105,7 @@ mod tests {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             limits,
             bounds: Bounds::new(&limits),
+            rates: Rates::new(RateLimits::default()),
             authentication: Authentication::Off,
             allowed_hosts: AllowedHosts::default(),
             is_encrypted,

@@ -88,6 +88,7 @@ impl Service {
             rates: rates(RATES),
             authentication,
             allowed_hosts: AllowedHosts::default(),
+            is_encrypted: false,
             history_scans: Semaphore::new(1),
             shutdown: CancellationToken::new(),
         };

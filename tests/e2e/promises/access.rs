@@ -21,7 +21,12 @@ async fn only_who_may_does() {
     let settings = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
     let config = format!("--config={}", settings.path().display());
-    let flags = ["--access-authentication=required", &*config];
+    let flags = [
+        "--access-authentication=required",
+        "--limits-requests-per-second=0",
+        "--limits-failed-authentications-per-minute=0",
+        &*config,
+    ];
     let one = Service::start(PROGRAM, &servers, &flags).await;
     let other = Service::start(PROGRAM, &servers, &flags).await;
     let admin = one.client().with_token(root.expose());
