@@ -256,6 +256,12 @@ async fn events_about_access_belong_to_their_own_tenant() {
     assert_eq!((deploy.status, deploy.problem()), (403, "other-tenant"), "{}", deploy.text);
     let unknown = guarded.try_change("token.revoked", "3", token).await;
     assert_eq!((unknown.status, unknown.problem()), (409, "useless-change"), "{}", unknown.text);
+    let known = guarded.create_token("twice", "workload").await;
+    let data = json!({
+        "token": known.id().as_str(), "kind": "workload", "name": "twice", "hash": known.hash().to_string(),
+    });
+    let again = guarded.try_change("token.created", &format!("token-{}", known.id()), data).await.ok();
+    assert_eq!(again["status"], "duplicate", "{again}");
     assert!(unknown.text.contains("no token 8c1f2e3d4a5b6978 exists"), "{}", unknown.text);
 
     let ci = guarded.client("ci", "workload", &["*"], &["emit", "read"]).await;

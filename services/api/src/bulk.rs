@@ -12,7 +12,6 @@ use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
-use crate::access::Tenancy;
 use crate::body::{is_too_slow, unreadable};
 use crate::budget::ByteBudget;
 use crate::bulk_results::{BulkResults, Form};
@@ -35,17 +34,17 @@ enum GroupItem {
 
 /// Separates the events of a group that are valid and that the sender may send from its items, and keeps the order of
 /// both.
-fn separate(
-    tenancy: &Tenancy,
+async fn separate(
+    ledger: &TenantLedger,
     events: Vec<Result<Envelope, InvalidEvent>>,
 ) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
-    let items = events
-        .into_iter()
-        .map(|event| match event {
+    let mut items = Vec::with_capacity(events.len());
+    for event in events {
+        items.push(match event {
             Ok(envelope) => {
                 let id_and_source = id_and_source(&envelope);
-                match tenancy.accept(envelope) {
+                match ledger.accept(envelope).await {
                     Ok(envelope) => {
                         valid.push(envelope);
                         GroupItem::Submitted(id_and_source)
@@ -54,8 +53,8 @@ fn separate(
                 }
             }
             Err(invalid) => GroupItem::Rejected(invalid_result(invalid)),
-        })
-        .collect();
+        });
+    }
     (items, valid)
 }
 
@@ -109,7 +108,7 @@ impl<'l> BulkRecorder<'l> {
 
     async fn submit(&mut self) -> Result<(), Problem> {
         self.ledger.tenancy().count_received(self.group.len());
-        let (items, valid) = separate(self.ledger.tenancy(), std::mem::take(&mut self.group));
+        let (items, valid) = separate(self.ledger, std::mem::take(&mut self.group)).await;
         // A command is decided after all events before it are recorded.
         if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
             self.wait_for_groups().await?;

@@ -182,7 +182,7 @@ async fn record_one(
 ) -> Result<Response, Problem> {
     ledger.tenancy().count_received(1);
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
-    let envelope = ledger.tenancy().accept(envelope)?;
+    let envelope = ledger.accept(envelope).await?;
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;
     let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));

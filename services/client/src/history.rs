@@ -124,9 +124,18 @@ fn row(entry: &EntryBody<EventBody>) -> [String; 9] {
         text(&data.service),
         entry.target.as_ref().or(data.target.as_ref()).cloned().unwrap_or_default(),
         format!("{}{went_live}", summary(kind, data)),
-        data.actor.as_ref().map(|actor| actor.name.clone()).unwrap_or_default(),
+        by(entry),
         note,
     ]
+}
+
+/// Returns the actor of an entry. Without an authenticated sender, the actor is only claimed.
+fn by(entry: &EntryBody<EventBody>) -> String {
+    match (&entry.actor, &entry.event.data.actor) {
+        (Some(actor), _) => actor.name.clone(),
+        (None, Some(claimed)) => format!("{} (claimed)", claimed.name),
+        (None, None) => String::new(),
+    }
 }
 
 /// Summarizes what distinguishes an entry from others of its kind, such as the release.
@@ -172,16 +181,17 @@ mod tests {
                 "target":"default","event":{"type":"io.releaseledger.traffic.switched.v1","time":"2026-08-01T14:00:00Z",
                 "data":{"environment":"production","service":"web","slot":"green","rollback_id":"r1"}}},
               {"position":4,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,
+                "actor":{"type":"person","name":"ada"},
                 "event":{"type":"io.releaseledger.validation.passed.v1","time":"2026-08-01T15:00:00Z",
                 "data":{"environment":"production","check":"e2e"}}}]}"#,
         );
         assert_eq!(
             text,
-            "position  time                  type               environment  service  target   summary         by  note\n\
-             1         2026-08-01T12:00:00Z  artifact.built                                    pkg:oci/web v1  ci\n\
+            "position  time                  type               environment  service  target   summary         by            note\n\
+             1         2026-08-01T12:00:00Z  artifact.built                                    pkg:oci/web v1  ci (claimed)\n\
              2         2026-08-01T13:00:00Z  deploy.succeeded   production   web      eu       v1 (blue)\n\
-             3         2026-08-01T14:00:00Z  traffic.switched   production   web      default  (green) r1          switched_to_empty_slot\n\
-             4         2026-08-01T15:00:00Z  validation.passed  production                     e2e                 repeats 2\n\
+             3         2026-08-01T14:00:00Z  traffic.switched   production   web      default  (green) r1                    switched_to_empty_slot\n\
+             4         2026-08-01T15:00:00Z  validation.passed  production                     e2e             ada           repeats 2\n\
              there may be more: --after 4"
         );
     }

@@ -7,21 +7,32 @@ use ledger_domain::event::{Actor, Payload, Sender};
 use super::Authentication;
 use super::authorized::Tenancy;
 use crate::problem::{Kind, Problem};
+use crate::tenant::TenantLedger;
 
-impl Tenancy {
+impl TenantLedger {
     /// Checks that the sender may send an event, and adds the sender to it.
-    pub(crate) fn accept(&self, envelope: Envelope) -> Result<Envelope, Problem> {
+    pub(crate) async fn accept(&self, envelope: Envelope) -> Result<Envelope, Problem> {
+        let tenancy = self.tenancy();
         let payload = &envelope.event().payload;
-        self.check_event(None, payload)?;
-        if payload.is_about_access() && self.tenant.is_admin() {
-            self.check_effect(payload)?;
+        tenancy.check_event(None, payload)?;
+        if payload.is_about_access()
+            && tenancy.tenant.is_admin()
+            && let Err(problem) = tenancy.check_effect(payload)
+        {
+            // An event that is sent again has no effect any more, and is answered as a duplicate.
+            let key = envelope.identity().key();
+            if self.projections.find_entries(&[key]).await?.is_empty() {
+                return Err(problem);
+            }
         }
-        match self.principal() {
+        match tenancy.principal() {
             Some(principal) => envelope.sent_by(principal).map_err(|invalid| Problem::from(&invalid)),
             None => Ok(envelope),
         }
     }
+}
 
+impl Tenancy {
     /// Checks that an event about access has an effect now, such as the revocation of a token that exists.
     fn check_effect(&self, payload: &Payload) -> Result<(), Problem> {
         let Authentication::Required(authenticator) = self.authentication() else { return Ok(()) };
