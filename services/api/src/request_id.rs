@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_invalid_id_is_replaced() {
-        let (long, token) = ("x".repeat(129), format!("ghp_{}", "a1".repeat(18)));
+        let (long, token) = ("x".repeat(129), format!("ghp_{}", "a1B2".repeat(9)));
         for wrong in ["", "a b", "a\"b", "ä", "a/b", "<script>", &long, &token] {
             assert!(is_generated(&id_of(&[("x-request-id", wrong)])), "{wrong}");
         }
