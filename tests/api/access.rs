@@ -285,10 +285,13 @@ async fn a_read_of_one_environment_shows_nothing_of_another() {
     assert_eq!(reader.get("/v1/environments/staging/state").await.status, 200);
     assert_eq!(reader.get("/v1/events?environment=staging").await.status, 200);
     assert_eq!(reader.get(&format!("/v1/events/{open}")).await.status, 200);
+    let hidden = reader.get(&format!("/v1/events/{secret}")).await;
+    assert_eq!((hidden.status, hidden.problem()), (404, "unknown-position"), "{}", hidden.text);
+    assert_eq!(reader.get("/metrics").await.problem(), "forbidden", "metrics name every environment");
+    assert_eq!(guarded.admin.get("/metrics").await.status, 200);
     for path in [
         "/v1/events",
         "/v1/events?environment=production",
-        &format!("/v1/events/{secret}"),
         "/v1/environments/production/state",
         "/v1/environments/staging/diff?from=production@latest",
         "/v1/rollbacks",
@@ -365,4 +368,73 @@ async fn a_proxy_names_the_user_only_with_its_own_credential() {
     }
     let without = stranger.request(Method::GET, "/v1/environments").header("x-user", "ada");
     assert_eq!(Client::send(without).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_correction_needs_the_right_to_send_the_event_that_it_replaces() {
+    let guarded = start().await;
+    let at = "2026-08-01T10:00:00Z";
+    guarded.admin.record_and_wait(&deploy("p1", at, "production", "web", "v1")).await;
+    let ci = guarded.client("ci", "workload", &["staging"], &["emit"]).await;
+    ci.record(&staging_deploy("s1")).await.ok();
+    let correction = |id: &str, corrected: &str| {
+        let mut event = deploy(id, at, "staging", "web", "v2");
+        event["data"]["corrects"] = json!({"source": event["source"], "id": corrected});
+        event
+    };
+
+    assert_eq!(ci.record(&correction("c1", "s1")).await.status, 201, "an event that was just recorded");
+    for (id, corrected) in [("c2", "p1"), ("c3", "not-recorded")] {
+        let refused = ci.record(&correction(id, corrected)).await;
+        assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{corrected}: {}", refused.text);
+    }
+    let state = guarded.admin.get("/v1/environments/production/state").await.ok();
+    assert_eq!(state["lanes"][0]["release"]["version"], "v1");
+}
+
+#[tokio::test]
+async fn a_person_for_whom_a_workload_asks_may_not_approve() {
+    let guarded = start().await;
+    let story = Story::on(&guarded.admin);
+    story.declare_policy(json!({"approvals": 1}), 0).await;
+    let good = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    let ci = guarded.client("ci", "workload", &["*"], &["rollback", "read"]).await;
+    let ada = guarded.client("ada", "person", &["*"], &["approve"]).await;
+    let request = json!({
+        "to": good.to_string(), "rollback_id": "r1", "reason": "Broken.",
+        "initiated_by": {"type": "person", "name": "ada"},
+    });
+    let requested = Story::on(&ci).request(request).await.ok();
+    guarded.admin.wait_for_projections(requested["position"].as_u64().expect("a position")).await;
+
+    let data = json!({
+        "environment": "production", "rollback_id": "r1", "actor": {"type": "person", "name": "ada"},
+    });
+    let approval = ada.record(&event("a1", "approval.granted", "2026-08-01T10:05:00Z", data)).await;
+    assert_eq!(approval.problem(), "self-approval", "{}", approval.text);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_client_loses_the_right_to_read() {
+    let guarded = start().await;
+    let token = guarded.create_token("reader", "workload").await;
+    guarded.grant("reader", &token, &["*"], &["read"]).await;
+    let good = Story::on(&guarded.admin).deploy("web", "v1", 1).await;
+    Story::on(&guarded.admin).deploy("web", "v2", 2).await;
+    let reader = guarded.service.client_with(token.expose());
+    let mut stream = reader.request(Method::GET, "/v1/rollbacks/stream").send().await.expect("a stream");
+    guarded.change("token.revoked", "revoke", json!({"token": token.id().as_str()})).await;
+
+    let request = json!({
+        "to": good.to_string(), "rollback_id": "r1", "reason": "Broken.",
+        "initiated_by": {"type": "person", "name": "root"},
+    });
+    Story::on(&guarded.admin).request(request).await.ok();
+
+    let mut received = String::new();
+    while let Some(chunk) = stream.chunk().await.expect("a chunk") {
+        received.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(received.contains("event: end") && !received.contains("rollback.requested"), "{received}");
 }

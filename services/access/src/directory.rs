@@ -37,6 +37,8 @@ pub struct TokenState {
     pub expires_at: Option<DateTime<Utc>>,
     /// True if it was revoked.
     pub is_revoked: bool,
+    /// True if it is one of the settings, which no event changes.
+    pub is_of_settings: bool,
     hash: SecretHash,
     previous: Option<(SecretHash, DateTime<Utc>)>,
 }
@@ -86,7 +88,15 @@ impl Directory {
             services: vec![Pattern::any()],
             verbs: vec![VerbSet::All],
         };
-        let state = TokenState { kind, name, expires_at: None, is_revoked: false, hash, previous: None };
+        let state = TokenState {
+            kind,
+            name,
+            expires_at: None,
+            is_revoked: false,
+            is_of_settings: true,
+            hash,
+            previous: None,
+        };
         self.tokens.insert(token, state);
         self.grants.insert(grant.id.clone(), Some(grant));
     }
@@ -106,11 +116,13 @@ impl Directory {
             Payload::TokenCreated(creation) => self.create(creation),
             Payload::TokenRotated(rotation) => self.rotate(rotation),
             Payload::TokenRevoked(token) => {
-                let state = self.tokens.get_mut(token).ok_or_else(|| unknown_token(token))?;
-                state.is_revoked = true;
+                self.changeable(token)?.is_revoked = true;
                 Ok(())
             }
             Payload::GrantAdded(grant) => {
+                if grant.id.as_str().starts_with(SETTINGS) {
+                    return Err(format!("the id of a grant must not start with {SETTINGS}"));
+                }
                 if self.grants.contains_key(&grant.id) {
                     return Err(format!("a grant {} exists, or existed", grant.id));
                 }
@@ -139,6 +151,7 @@ impl Directory {
             name: name.clone(),
             expires_at: *expires_at,
             is_revoked: false,
+            is_of_settings: false,
             hash: *hash,
             previous: None,
         };
@@ -148,7 +161,7 @@ impl Directory {
 
     fn rotate(&mut self, rotation: &TokenRotation) -> Result<(), String> {
         let TokenRotation { token, hash, previous_until } = rotation;
-        let state = self.tokens.get_mut(token).ok_or_else(|| unknown_token(token))?;
+        let state = self.changeable(token)?;
         if state.is_revoked {
             return Err(format!("token {token} was revoked"));
         }
@@ -158,6 +171,26 @@ impl Directory {
         state.previous = Some((state.hash, *previous_until));
         state.hash = *hash;
         Ok(())
+    }
+
+    fn changeable(&mut self, token: &TokenId) -> Result<&mut TokenState, String> {
+        match self.tokens.get_mut(token) {
+            Some(state) if state.is_of_settings => {
+                Err(format!("token {token} is in the settings; change it there"))
+            }
+            Some(state) => Ok(state),
+            None => Err(format!("no token {token} exists")),
+        }
+    }
+
+    /// Returns false if a principal is the owner of a token that was revoked or has expired.
+    #[must_use]
+    pub fn is_in_force(&self, principal: &Principal, now: DateTime<Utc>) -> bool {
+        if principal.issuer.as_str() != Principal::TOKENS {
+            return true;
+        }
+        let token = TokenId::parse(principal.subject.as_str()).ok().and_then(|id| self.tokens.get(&id));
+        token.is_some_and(|token| !token.is_revoked && token.expires_at.is_none_or(|end| now < end))
     }
 
     /// Returns the principal of a token.
@@ -193,10 +226,6 @@ const SETTINGS: &str = "settings:";
 
 fn settings_id(number: usize) -> GrantId {
     ShortText::parse(&format!("{SETTINGS}{number}")).expect("a word and a number are a valid text")
-}
-
-fn unknown_token(token: &TokenId) -> String {
-    format!("no token {token} exists")
 }
 
 #[cfg(test)]
@@ -300,7 +329,12 @@ mod tests {
         assert!(directory.apply(&Payload::GrantAdded(Box::new(grant.clone()))).is_err());
         directory.apply(&Payload::GrantRemoved(grant.id.clone())).expect("removed");
         assert!(directory.apply(&Payload::GrantAdded(Box::new(grant))).is_err());
-        assert!(directory.apply(&Payload::GrantRemoved(given.id)).is_err());
+        assert!(directory.apply(&Payload::GrantRemoved(given.id.clone())).is_err());
+        let reserved = Grant { id: text("settings:99"), ..given };
+        assert!(directory.apply(&Payload::GrantAdded(Box::new(reserved))).is_err());
+        assert!(directory.apply(&Payload::TokenRevoked(token.id().clone())).is_err());
+        assert!(directory.apply(&rotated(&generate(), now())).is_err());
+        assert!(directory.authenticate(&token, now()).is_ok(), "no event locks an administrator out");
         assert_eq!(directory.grants().count(), 1);
     }
 }

@@ -21,7 +21,7 @@ use ledger_domain::Principal;
 
 pub use authenticator::{Authenticator, ProxySettings};
 pub(crate) use authorized::{
-    AskGate, Authorized, ReadEnvironment, ReadHistory, ReadSome, SendEvents, StartRollback, Tenancy,
+    AskGate, Authorized, ReadEnvironment, ReadHistory, ReadSome, SendEvents, StartRollback, Tenancy, check_reads_everything,
 };
 pub use follower::AccessFollower;
 pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};
@@ -76,7 +76,7 @@ pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
     response
 }
 
-/// Authenticates a sender. A client that has failed too often is not tried.
+/// Authenticates a sender. The token of an issuer is not verified for an address that has failed too often.
 async fn authenticate_sender(
     rates: &Rates,
     authenticator: &Authenticator,
@@ -85,17 +85,25 @@ async fn authenticate_sender(
 ) -> Result<Principal, Box<Response>> {
     // A request without credentials is no attempt.
     let address = address.filter(|_| authenticator.has_credentials(headers));
-    if let Some(address) = address {
-        rates.check_failures(address).map_err(|excess| Box::new(too_many(&excess)))?;
+    let check_failures = || {
+        let excess = address.and_then(|address| rates.check_failures(address).err());
+        excess.map_or(Ok(()), |excess| Err(Box::new(too_many(&excess))))
+    };
+    // Clients behind a proxy share its address. Right credentials that are cheap to check are accepted in any case.
+    if !authenticator.is_cheap(headers) {
+        check_failures()?;
     }
-    let authenticated = authenticator.authenticate(headers).await;
-    authenticated.map_err(|problem| {
-        let response = challenge(problem);
-        if let Some(address) = address.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
-            rates.add_failure(address);
+    match authenticator.authenticate(headers).await {
+        Ok(principal) => Ok(principal),
+        Err(problem) => {
+            check_failures()?;
+            let response = challenge(problem);
+            if let Some(address) = address.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+                rates.add_failure(address);
+            }
+            Err(Box::new(response))
         }
-        Box::new(response)
-    })
+    }
 }
 
 /// Adds the header that RFC 9110, section 15.5.2, requires of a response 401.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent};
+use ledger_domain::access::Verb;
 use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
 use ledger_ingest::{RecordError, RecordOutcome};
@@ -77,7 +78,7 @@ async fn annotations(
     Ok(annotations)
 }
 
-/// Returns the lanes that run the artifact of a revocation or hold it in a slot.
+/// Returns the lanes that run the artifact of a revocation or hold it in a slot, and that the client may read.
 async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>, ledger_projections::Error> {
     let mut found = Vec::new();
     let Ok(envelope) = Envelope::stored(bytes) else { return Ok(found) };
@@ -85,7 +86,9 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
     let mut snapshot = ledger.projections.snapshot().await?;
     let lanes = snapshot.lanes_of_artifact(&revoked.artifact).await?;
     let environments: BTreeSet<EnvironmentName> = lanes.into_iter().map(|lane| lane.environment).collect();
-    for environment in environments {
+    let is_readable =
+        |environment: &EnvironmentName| ledger.tenancy().check(Verb::Read, environment, None).is_ok();
+    for environment in environments.into_iter().filter(is_readable) {
         let state = match snapshot.state(&environment, AsOf::LATEST).await {
             Ok(state) => state,
             Err(QueryError::Projections(error)) => return Err(error),

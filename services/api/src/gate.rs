@@ -93,7 +93,7 @@ pub(crate) async fn evaluate_gate(
             .map(|text| parsed_member("/rollback_id", ShortText::parse(text)))
             .transpose()?,
         is_new: request.new,
-        requester: ledger.tenancy().actor(claimed).0,
+        requester: ledger.tenancy().requester(claimed).0,
     };
     ledger.tenancy().check(Verb::Gate, &question.lane.environment, Some(&question.lane.service))?;
     ledger.in_time(evaluate(&ledger, &question, &query)).await

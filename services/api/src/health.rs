@@ -7,13 +7,14 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ledger_domain::TenantName;
 use ledger_projections::{ProjectorStatus, Purpose};
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::access::{self, Authentication, Sent};
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger, Shared};
 
@@ -71,8 +72,12 @@ struct Fault {
 }
 
 impl Fault {
-    fn describe(&self) -> String {
-        format!("{}: {}: {}", self.tenant, self.part.name(), self.detail)
+    /// Describes the fault. Readiness needs no credentials: if other requests do, it names no tenant and no cause.
+    fn describe(&self, app: &App) -> String {
+        match app.authentication {
+            Authentication::Off => format!("{}: {}: {}", self.tenant, self.part.name(), self.detail),
+            Authentication::Required(_) => self.part.name().to_owned(),
+        }
     }
 }
 
@@ -86,12 +91,12 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
         fails(Part::Journal) && fails(Part::Projections)
     };
     if faults.iter().any(|fault| fault.since_start) || app.ledgers.keys().any(is_unusable) {
-        return not_ready(&faults);
+        return not_ready(&app, &faults);
     }
     if faults.is_empty() {
         return Json(json!({"status": "ready"})).into_response();
     }
-    let faults: Vec<String> = faults.iter().map(Fault::describe).collect();
+    let faults: Vec<String> = faults.iter().map(|fault| fault.describe(&app)).collect();
     Json(json!({"status": "degraded", "faults": faults})).into_response()
 }
 
@@ -108,11 +113,12 @@ async fn ready_for_queries(State(app): State<Arc<App>>) -> Response {
 async fn ready_for(app: &App, part: Part) -> Response {
     let mut faults = faults(app).await;
     faults.retain(|fault| fault.part == part);
-    if faults.is_empty() { Json(json!({"status": "ready"})).into_response() } else { not_ready(&faults) }
+    if faults.is_empty() { Json(json!({"status": "ready"})).into_response() } else { not_ready(app, &faults) }
 }
 
-fn not_ready(faults: &[Fault]) -> Response {
-    let detail: Vec<String> = faults.iter().map(Fault::describe).collect();
+fn not_ready(app: &App, faults: &[Fault]) -> Response {
+    let mut detail: Vec<String> = faults.iter().map(|fault| fault.describe(app)).collect();
+    detail.dedup();
     Problem::new(Kind::NotReady, detail.join("; ")).into_response()
 }
 
@@ -161,11 +167,15 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     faults
 }
 
-/// Renders all metrics in the Prometheus text format.
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// Renders all metrics in the Prometheus text format, for clients that may read everything of every tenant.
+async fn metrics(
+    State(app): State<Arc<App>>,
+    Extension(sent): Extension<Sent>,
+) -> Result<Response, Problem> {
+    access::check_reads_everything(&app, &sent)?;
     let updates = app.ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
     futures::future::join_all(updates).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
 }
 
 /// Sets the gauges of a tenant's journal, and the lag of its projections from the position that was last seen: while the

@@ -173,10 +173,10 @@ pub(crate) async fn get_event(
         if let Some(foreign) = ledger.projections.foreign_entry(wanted).await? {
             return Err(foreign_entry(&foreign));
         }
-        let detail = format!("no entry at position {wanted}; the projections are at {projected}");
-        return Err(Problem::new(Kind::UnknownPosition, detail));
+        return Err(unknown_position(wanted, projected));
     };
-    check_readable(&ledger, &row)?;
+    // An entry that the client may not read looks like one that does not exist.
+    check_readable(&ledger, &row).map_err(|_| unknown_position(wanted, projected))?;
     ledger.tenancy().activity().add_reads(1);
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
@@ -189,6 +189,11 @@ pub(crate) async fn get_event(
         return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
     Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+}
+
+fn unknown_position(wanted: Position, projected: Position) -> Problem {
+    let detail = format!("no entry at position {wanted}; the projections are at {projected}");
+    Problem::new(Kind::UnknownPosition, detail)
 }
 
 /// Checks that the client may read an entry.

@@ -181,7 +181,7 @@ fn rollback_request(
     let reason = request.reason.as_deref().ok_or_else(required("/reason"))?;
     let claimed =
         request.initiated_by.as_ref().map(|actor| parse_actor("initiated_by", actor)).transpose()?;
-    let (initiated_by, sender) = tenancy.actor(claimed);
+    let (initiated_by, sender) = tenancy.requester(claimed);
     let plan_digest = request.plan_digest.as_deref();
     let rollback_id = match &request.rollback_id {
         Some(text) => parsed_member("/rollback_id", ShortText::parse_identifier(text))?,
@@ -452,7 +452,8 @@ pub(crate) async fn get_rollback(
     let row = snapshot.rollback(&rollback_id).await?;
     let unknown = || Problem::new(Kind::UnknownRollback, format!("unknown rollback {rollback_id}"));
     let row = row.ok_or_else(unknown)?;
-    ledger.tenancy().check(Verb::Read, &row.request.rollback.environment, None)?;
+    // A rollback that the client may not read looks like one that does not exist.
+    ledger.tenancy().check(Verb::Read, &row.request.rollback.environment, None).map_err(|_| unknown())?;
     let body = rollback_body(&mut snapshot, row, true, ledger.now()).await?;
     Ok(with_position(snapshot.position(), Json(body)))
 }

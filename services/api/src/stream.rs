@@ -139,6 +139,9 @@ impl Follower {
             return (Vec::new(), Step::Live(self, entries));
         }
         drop(entries);
+        if self.ledger.tenancy().check_reads(self.environment.as_ref()).is_err() {
+            return (vec![end("the client may not read it any more")], Step::End);
+        }
         match page(&self.ledger.projections, self.environment.as_ref(), self.after).await {
             Ok(page) => {
                 self.after = page.position;
@@ -170,7 +173,12 @@ impl Follower {
 
     /// Waits for the next entry of the feed.
     async fn live(mut self, mut entries: Receiver<FeedEntry>) -> (Vec<Bytes>, Step) {
-        match next_event(&mut entries, &mut self.after, self.environment.as_ref()).await {
+        let next = next_event(&mut entries, &mut self.after, self.environment.as_ref()).await;
+        // The client may have lost the right to read since it began.
+        if self.ledger.tenancy().check_reads(self.environment.as_ref()).is_err() {
+            return (vec![end("the client may not read it any more")], Step::End);
+        }
+        match next {
             Next::Event(event) => {
                 self.ledger.tenancy().activity().add_reads(usize::from(!is_comment(&event)));
                 (vec![event], Step::Live(self, entries))

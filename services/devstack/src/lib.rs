@@ -24,8 +24,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 pub use self::error::Error;
 pub use self::nats::Nats;
 pub use self::postgres::Postgres;
@@ -67,7 +65,7 @@ pub struct Stack {
 
 /// Lock of a data directory, released on drop.
 #[derive(Debug)]
-pub struct DirectoryLock(LockedDirectory);
+pub struct DirectoryLock(#[expect(dead_code, reason = "held for its drop")] LockedDirectory);
 
 impl Stack {
     /// Starts both servers concurrently in the directory `data`, and creates it if it is missing. If Postgres must run
@@ -89,14 +87,6 @@ impl Stack {
             Postgres::start(&postgres_directory, &options.postgres),
         )?;
         Ok(Self { nats, postgres, lock: DirectoryLock(directory) })
-    }
-
-    /// Returns the secret with this name, which is kept in the data directory. Creates it with `create` if it is missing.
-    ///
-    /// # Errors
-    /// Its file cannot be read or written.
-    pub fn secret(&self, name: &str, create: impl FnOnce() -> SecretString) -> Result<SecretString, Error> {
-        secret::load_or_write(&self.lock.0.path().join(name), create)
     }
 
     /// Stops both servers cleanly: they write all data to disk.

@@ -48,25 +48,6 @@ pub(super) fn load_or_create(path: &Path, owner: Option<&Account>) -> Result<Sec
     Ok(password.into())
 }
 
-/// Loads the secret in the file at `path`, or writes what `create` returns if the file is missing.
-///
-/// # Errors
-/// The file cannot be read or written.
-pub(super) fn load_or_write(
-    path: &Path,
-    create: impl FnOnce() -> SecretString,
-) -> Result<SecretString, Error> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.trim_end().to_owned().into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = create();
-            write_private_file(path, secret.expose_secret())?;
-            Ok(secret)
-        }
-        Err(error) => Err(file("read", path)(error)),
-    }
-}
-
 /// Writes a file that only its owner can read. The write is atomic, even if this process is killed.
 ///
 /// # Errors

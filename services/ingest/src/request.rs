@@ -250,14 +250,15 @@ async fn decide_event(
     }
 }
 
-/// Checks that an authenticated sender requests a rollback in its own name: who requests it may not approve it.
+/// Checks that an authenticated sender requests a rollback in its own name: who requests it may not approve it. A
+/// workload may name the person for whom it works.
 fn check_requester(event: &Event, request: &RollbackRequest) -> Result<(), Rejection> {
-    match (&event.sender, &event.actor) {
-        (Some(_), Some(actor)) if *actor != request.initiated_by => {
-            Err(Rejection::NotTheRequester(request.initiated_by.name.clone(), actor.name.clone()))
-        }
-        _ => Ok(()),
+    let (Some(_), Some(actor)) = (&event.sender, &event.actor) else { return Ok(()) };
+    let initiated_by = &request.initiated_by;
+    if actor == initiated_by || actor.is_workload() && initiated_by.is_person() {
+        return Ok(());
     }
+    Err(Rejection::NotTheRequester(initiated_by.name.clone(), actor.name.clone()))
 }
 
 /// Decides a rollback that is requested by a complete event: its plan must equal the ledger's own.

@@ -386,6 +386,12 @@ pub enum Error {
          could change the ledger"
     )]
     Open(SocketAddr),
+    /// Clients need no credentials, and a proxy lets others connect.
+    #[error("access.authentication = \"off\" is not possible with http.behind_proxy: everyone could change the ledger")]
+    OpenBehindProxy,
+    /// An administrator of the settings may state any actor.
+    #[error("the kind of an administrator must be person or workload; only `up` has a local user")]
+    LocalAdministrator,
     /// Clients need credentials, and no credentials would be accepted.
     #[error(
         "access.authentication = \"required\", but no credentials would be accepted: add an administrator to the settings \
@@ -449,6 +455,9 @@ impl Config {
             return Err(Error::Empty("roles"));
         }
         config.check_access()?;
+        if flags.administrator.is_none() && config.access.has_local_user() {
+            return Err(Error::LocalAdministrator);
+        }
         config.http.check_encryption()?;
         config.journal.check_client_certificate()?;
         Ok(config)
@@ -467,6 +476,7 @@ impl Config {
     /// Checks that the service does not start open to everyone, or closed to everyone.
     fn check_access(&self) -> Result<(), Error> {
         match self.access.authentication {
+            AuthenticationMode::Off if self.http.behind_proxy => Err(Error::OpenBehindProxy),
             AuthenticationMode::Off if !self.http.listen.ip().is_loopback() => {
                 Err(Error::Open(self.http.listen))
             }

@@ -4,12 +4,10 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use figment::value::{Dict, Value};
 use ledger_access::ApiToken;
 use ledger_domain::{PrincipalKind, TenantName};
 use ledger_projections::SchemaVersion;
-use secrecy::ExposeSecret as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -65,7 +63,8 @@ impl Up {
         options.nats.environment = environment::servers_dir();
         let mut stack = Stack::start(&data, &options).await?;
         let (tenants, hosts) = (self.tenants.clone(), self.allowed_hosts.clone());
-        let token = administrator_token(&stack)?;
+        // A new one at each start: while the ledger is down, another program may listen on its port and receive the token.
+        let token = ApiToken::generate()?;
         let administrator = local_administrator(&token);
         let flags = Flags::for_local(
             self.listen,
@@ -122,14 +121,6 @@ impl Up {
         serving.await?;
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
-}
-
-/// Returns the token of the user who started the ledger. It is kept in the data directory, which only that user can read.
-fn administrator_token(stack: &Stack) -> anyhow::Result<ApiToken> {
-    let created = ApiToken::generate()?;
-    let secret = stack.secret("administrator-token", || created.expose().into())?;
-    ApiToken::parse(secret.expose_secret())
-        .context("the file administrator-token in the data directory is damaged")
 }
 
 /// Returns the settings of the user who started the ledger.

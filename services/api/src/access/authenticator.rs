@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use ledger_access::oidc::{OidcError, Verifier};
 use ledger_access::{ApiToken, Denial, Directory, Question, decide};
 use ledger_domain::access::{SecretHash, TokenId};
+use ledger_journal::{Head, ReadError};
 use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
 use metrics::counter;
 
@@ -31,6 +32,8 @@ pub struct ProxySettings {
 pub(super) struct Known {
     pub(super) directory: Arc<Directory>,
     pub(super) position: Position,
+    /// Creation time of the stream that it was read from.
+    pub(super) created: Option<DateTime<Utc>>,
     /// True if the directory had all events when it was read first.
     pub(super) is_complete: bool,
 }
@@ -66,6 +69,18 @@ impl Authenticator {
         &self.settings
     }
 
+    /// Checks that the stream with this head is the one that the directory was read from, with all that was read. A stream
+    /// that was replaced by another one, or by an older copy, could make revoked tokens valid again.
+    pub(super) fn check_stream(&self, head: Head) -> Result<(), ReadError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_other = known.created.is_some_and(|created| created != head.created);
+        if known.is_complete && (is_other || head.position < known.position) {
+            let reason = "the stream of tokens and grants was replaced; restart the service to use it";
+            return Err(ReadError(reason.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Replaces the directory.
     pub(super) fn set(&self, known: Known) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
@@ -98,6 +113,12 @@ impl Authenticator {
     pub(super) fn has_credentials(&self, headers: &HeaderMap) -> bool {
         let of_proxy = self.proxy.as_ref().is_some_and(|proxy| headers.contains_key(&proxy.secret_header));
         of_proxy || headers.contains_key(header::AUTHORIZATION)
+    }
+
+    /// Returns true if the credentials of a request are checked by one hash: those of a proxy, and API tokens.
+    pub(super) fn is_cheap(&self, headers: &HeaderMap) -> bool {
+        let of_proxy = self.proxy.as_ref().is_some_and(|proxy| headers.contains_key(&proxy.secret_header));
+        of_proxy || token(headers).is_ok_and(|token| ApiToken::is_like(&token))
     }
 
     /// Returns the sender of a request.
@@ -165,6 +186,10 @@ impl Authenticator {
         question: &Question<'_>,
     ) -> Result<Result<(), Denial>, Problem> {
         let directory = self.complete_directory()?;
+        // A request may last longer than the token with which it began.
+        if !directory.is_in_force(principal, (self.clock)()) {
+            return Err(unauthorized("the token has been revoked, or has expired"));
+        }
         Ok(decide(directory.grants(), principal, question).map(|_| ()))
     }
 }

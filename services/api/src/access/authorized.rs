@@ -116,11 +116,26 @@ impl<R: Requirement> FromRequestParts<Arc<App>> for Authorized<R> {
 
 /// Checks that a sender may administrate access.
 pub(super) fn require_admin(authenticator: &Authenticator, Sent(sender): &Sent) -> Result<(), Problem> {
-    let missing = || Problem::new(Kind::Unauthenticated, "the request was not authenticated");
-    let sender = sender.as_deref().ok_or_else(missing)?;
+    let sender = sender.as_deref().ok_or_else(unauthenticated)?;
     let admin = TenantName::admin();
     let question = Question::everything(Verb::Admin, &admin);
     authenticator.decide(sender, &question)?.map_err(|_| forbidden(sender, question))
+}
+
+/// Checks that a sender may read everything of every tenant.
+pub(crate) fn check_reads_everything(app: &App, Sent(sender): &Sent) -> Result<(), Problem> {
+    let Authentication::Required(authenticator) = &app.authentication else { return Ok(()) };
+    let sender = sender.as_deref().ok_or_else(unauthenticated)?;
+    app.ledgers.keys().try_for_each(|tenant| {
+        let question = Question::everything(Verb::Read, tenant);
+        authenticator.decide(sender, &question)?.map_err(|_| {
+            Problem::new(Kind::Forbidden, "metrics name every tenant; they need read for all of them")
+        })
+    })
+}
+
+fn unauthenticated() -> Problem {
+    Problem::new(Kind::Unauthenticated, "the request was not authenticated")
 }
 
 async fn path_params(parts: &mut Parts, app: &Arc<App>) -> Result<RawPathParams, Problem> {
@@ -152,8 +167,7 @@ impl Tenancy {
             None => TenantName::default(),
         };
         // Without the extension, the request has not passed the middleware: that is an error of this program.
-        let missing = || Problem::new(Kind::Unauthenticated, "the request was not authenticated");
-        let Sent(sender) = parts.extensions.get::<Sent>().cloned().ok_or_else(missing)?;
+        let Sent(sender) = parts.extensions.get::<Sent>().cloned().ok_or_else(unauthenticated)?;
         let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
         activity.set_tenant(&tenant);
         let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
@@ -185,11 +199,8 @@ impl Tenancy {
 
     /// Checks that the sender may do something.
     fn ask(&self, question: &Question<'_>) -> Result<(), Problem> {
-        let (Authentication::Required(authenticator), Some(sender)) =
-            (&self.app.authentication, &self.sender)
-        else {
-            return Ok(());
-        };
+        let Authentication::Required(authenticator) = &self.app.authentication else { return Ok(()) };
+        let sender = self.sender.as_deref().ok_or_else(unauthenticated)?;
         match authenticator.decide(sender, question)? {
             Ok(()) => Ok(()),
             // Whether the tenant exists is not told to those who have no grant for it.
@@ -200,11 +211,8 @@ impl Tenancy {
 
     /// Checks that the sender has some grant for the tenant.
     fn check_known(&self) -> Result<(), Problem> {
-        let (Authentication::Required(authenticator), Some(sender)) =
-            (&self.app.authentication, &self.sender)
-        else {
-            return Ok(());
-        };
+        let Authentication::Required(authenticator) = &self.app.authentication else { return Ok(()) };
+        let sender = self.sender.as_deref().ok_or_else(unauthenticated)?;
         match authenticator.decide(sender, &Question::everything(Verb::Read, &self.tenant))? {
             Err(denial) if !denial.knows_tenant => Err(unknown_tenant(&self.tenant)),
             _ => Ok(()),
@@ -219,6 +227,14 @@ impl Tenancy {
         service: Option<&ServiceName>,
     ) -> Result<(), Problem> {
         self.ask(&Question::environment(verb, &self.tenant, environment, service))
+    }
+
+    /// Checks that the sender may read an environment; `None`: all of them.
+    pub(crate) fn check_reads(&self, environment: Option<&EnvironmentName>) -> Result<(), Problem> {
+        match environment {
+            Some(environment) => self.check(Verb::Read, environment, None),
+            None => self.check_all(Verb::Read),
+        }
     }
 
     /// Checks that the sender may do something in all environments.

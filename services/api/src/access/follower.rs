@@ -1,5 +1,6 @@
 //! Follows the ledger of the tenant `_admin`, and keeps the directory of a process up to date.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ledger_domain::Position;
 use ledger_journal::{ReadError, Record, SharedJournal, SubjectFilter, Until};
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Authentication;
 use super::authenticator::{Authenticator, Known};
@@ -55,12 +56,16 @@ impl AccessFollower {
 
 /// Reads all events, and then each new one.
 async fn follow(authenticator: &Authenticator, journal: &SharedJournal) -> Result<(), ReadError> {
-    let head = journal.head().await?.position;
+    let head = journal.head().await?;
+    authenticator.check_stream(head)?;
+    let (created, head) = (head.created, head.position);
+    let mut known = HashSet::new();
     let mut directory = Arc::new(authenticator.settings().clone());
     let mut position = Position::START;
     let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     let set = |directory: &Arc<_>, position| {
-        authenticator.set(Known { directory: Arc::clone(directory), position, is_complete: true });
+        let directory = Arc::clone(directory);
+        authenticator.set(Known { directory, position, created: Some(created), is_complete: true });
     };
     if position >= head {
         set(&directory, position);
@@ -69,18 +74,21 @@ async fn follow(authenticator: &Authenticator, journal: &SharedJournal) -> Resul
     while let Some(record) = records.next().await {
         let record = record?;
         position = record.position();
-        if let Record::Entry(entry) = record {
-            match StoredEntry::parse(entry.bytes) {
+        match record {
+            Record::Gap(_) => error!(%position, "an event about access is lost; it may have been a revocation"),
+            Record::Entry(entry) => match StoredEntry::parse(entry.bytes) {
+                // As in every projection, only the first entry of an identity has an effect.
+                StoredEntry::Event(envelope) if !known.insert(envelope.identity().key()) => {}
                 StoredEntry::Event(envelope) => {
                     if let Err(reason) = Arc::make_mut(&mut directory).apply(&envelope.event().payload) {
                         info!(%position, reason, "an event about access has no effect");
                     }
                 }
                 StoredEntry::Newer(reason) => {
-                    warn!(%position, %reason, "an event about access is of a newer program; it has no effect here");
+                    error!(%position, %reason, "an event about access is of a newer program; it has no effect here");
                 }
                 StoredEntry::Foreign { .. } => {}
-            }
+            },
         }
         if position >= head {
             set(&directory, position);

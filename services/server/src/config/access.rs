@@ -148,6 +148,11 @@ from_text! {
 }
 
 impl Access {
+    /// Returns true if an administrator may state any actor.
+    pub(super) fn has_local_user(&self) -> bool {
+        self.administrators.iter().any(|administrator| administrator.kind.0 == PrincipalKind::Local)
+    }
+
     /// Returns true if no client could be authenticated.
     pub(super) fn accepts_no_one(&self) -> bool {
         self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
