@@ -168,10 +168,7 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
 }
 
 /// Renders all metrics in the Prometheus text format, for clients that may read everything of every tenant.
-async fn metrics(
-    State(app): State<Arc<App>>,
-    Extension(sent): Extension<Sent>,
-) -> Result<Response, Problem> {
+async fn metrics(State(app): State<Arc<App>>, Extension(sent): Extension<Sent>) -> Result<Response, Problem> {
     access::check_reads_everything(&app, &sent)?;
     let updates = app.ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
     futures::future::join_all(updates).await;

@@ -387,7 +387,9 @@ pub enum Error {
     )]
     Open(SocketAddr),
     /// Clients need no credentials, and a proxy lets others connect.
-    #[error("access.authentication = \"off\" is not possible with http.behind_proxy: everyone could change the ledger")]
+    #[error(
+        "access.authentication = \"off\" is not possible with http.behind_proxy: everyone could change the ledger"
+    )]
     OpenBehindProxy,
     /// An administrator of the settings may state any actor.
     #[error("the kind of an administrator must be person or workload; only `up` has a local user")]

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use ledger_access::oidc::{OidcError, Verifier};
 use ledger_access::{ApiToken, Denial, Directory, Question, decide};
 use ledger_domain::access::{SecretHash, TokenId};
-use ledger_journal::{Head, ReadError};
 use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
+use ledger_journal::{Head, ReadError};
 use metrics::counter;
 
 use super::credentials::{token, unauthorized};

@@ -23,7 +23,8 @@ impl TenantLedger {
         let payload = &envelope.event().payload;
         tenancy.check_event(None, payload)?;
         tenancy.check_sources(payload)?;
-        if let Some(corrected) = envelope.event().corrects.as_ref().filter(|_| tenancy.principal().is_some()) {
+        if let Some(corrected) = envelope.event().corrects.as_ref().filter(|_| tenancy.principal().is_some())
+        {
             self.check_correction(corrected, payload).await?;
         }
         if payload.is_about_access()
@@ -86,9 +87,9 @@ impl Tenancy {
     /// A workload may name the person for whom it works. That takes the person's vote away, and gives the workload none.
     pub(crate) fn requester(&self, claimed: Option<Actor>) -> (Option<Actor>, Option<Box<Sender>>) {
         let Some(principal) = self.principal() else { return (claimed, None) };
-        let named = claimed.clone().filter(|claimed| {
-            principal.kind == PrincipalKind::Workload && claimed.is_person()
-        });
+        let named = claimed
+            .clone()
+            .filter(|claimed| principal.kind == PrincipalKind::Workload && claimed.is_person());
         let requester = named.unwrap_or_else(|| principal.actor(claimed.as_ref()));
         let sender = Sender { principal: principal.clone(), claimed_actor: claimed };
         (Some(requester), Some(Box::new(sender)))
