@@ -38,7 +38,7 @@ impl fmt::Display for Scope<'_> {
     }
 }
 
-/// What a principal wants to do.
+/// Action that a principal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'n> {
     /// Action.
@@ -101,7 +101,7 @@ impl fmt::Display for Question<'_> {
     }
 }
 
-/// Why a grant does not allow an action.
+/// Reason for which a grant does not allow an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// Another principal has it.

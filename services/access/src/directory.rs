@@ -9,7 +9,7 @@ use ledger_domain::{Principal, PrincipalKind, ShortText};
 
 use crate::token::ApiToken;
 
-/// Why a token is not accepted.
+/// Reason for which a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// No token has its id, or its secret is wrong.

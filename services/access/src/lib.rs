@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Authentication and authorisation: who may do what.
 //!
 //! [`decide`] is the one decision: a pure function of a principal, the grants and a [`Question`]. Nothing is allowed
 //! without a grant. [`ApiToken`] is the form of the ledger's own tokens, of which only hashes are stored.

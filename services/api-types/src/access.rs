@@ -22,7 +22,7 @@ pub struct PrincipalBody {
     pub claims: BTreeMap<String, String>,
 }
 
-/// Who has a grant: a token, or a subject or the claims of an issuer.
+/// Holder of a grant: a token, or a subject or the claims of an issuer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GranteeBody {

@@ -1,7 +1,7 @@
 //! Authentication and authorisation of requests.
 //!
 //! [`authenticate`] finds out who sends a request, before anything else reads it. A handler reaches a ledger only through
-//! [`Authorized`], whose type states the verb: a route without one cannot be written.
+//! [`Authorized`], whose type states the verb. `tests/api/access/matrix.rs` fails for a route that its table does not have.
 
 mod authenticator;
 mod authorized;
@@ -34,7 +34,7 @@ use crate::rates::Rates;
 use crate::too_many::too_many;
 use crate::{App, health};
 
-/// Whether the service authenticates its clients.
+/// Mode of authentication.
 #[derive(Debug)]
 pub enum Authentication {
     /// It does not: every client may do everything.
@@ -119,7 +119,9 @@ fn challenge(problem: Problem) -> Response {
 
 /// Returns the problem of a principal that no grant allows to do something.
 fn forbidden(principal: &Principal, question: impl std::fmt::Display) -> Problem {
-    let detail =
-        format!("no grant allows {} {} ({}): {question}", principal.kind, principal.name, principal.subject);
+    let detail = format!(
+        "no grant allows {} {} ({}): {question}; an administrator can add one with release-ledger grant add",
+        principal.kind, principal.name, principal.subject
+    );
     Problem::new(Kind::Forbidden, detail)
 }

@@ -92,7 +92,7 @@ kinds! {
     RollbackStepBlocked = 409 "rollback-step-blocked" "Rollback step blocked";
     PlanChanged = 409 "plan-changed" "Plan changed";
     AuthenticationOff = 409 "authentication-off" "Authentication off";
-    UselessChange = 409 "useless-change" "Change of access without effect";
+    ChangeWithoutEffect = 409 "change-without-effect" "Change of access without effect";
     NothingMarked = 409 "nothing-marked" "Unmarked release point";
     NotRevoked = 409 "not-revoked" "Artifact not revoked";
     FreezeMismatch = 409 "freeze-mismatch" "Freeze state mismatch";

@@ -10,7 +10,8 @@ use crate::environment;
 /// The actor of a command.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ActorArgs {
-    /// The actor: a person's name, or TYPE:NAME such as workload:ci [default: the user who runs the command]
+    /// The actor, where the sender is not authenticated or is the user of `up`: a person's name, or TYPE:NAME such as
+    /// workload:ci [default: the user who runs the command]
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = parse)]
     by: Option<Actor>,
 }

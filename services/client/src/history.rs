@@ -60,6 +60,9 @@ struct DataBody {
     check: Option<String>,
     rollback_id: Option<String>,
     freeze_id: Option<String>,
+    token: Option<String>,
+    grant: Option<String>,
+    name: Option<String>,
     reason: Option<String>,
     actor: Option<ActorBody>,
 }
@@ -151,6 +154,9 @@ fn summary(kind: &str, data: &DataBody) -> String {
         data.slot.as_ref().map(|slot| format!("({slot})")),
         data.freeze_id.clone(),
         data.rollback_id.clone(),
+        data.token.clone(),
+        data.grant.clone(),
+        data.name.clone().filter(|_| kind.contains("token.")),
         // The reason is all the content of a declined rollback.
         data.reason.clone().filter(|_| kind.contains("rollback.declined")),
     ];

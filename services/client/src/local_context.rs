@@ -13,7 +13,7 @@ use crate::environment;
 const LOCAL: &str = "local";
 
 /// Stores the token of a local ledger in the context `local`, or `local-<port>` if `local` is of another URL. It becomes
-/// the current context if there is none.
+/// the current context, unless another one than that of a local ledger is.
 ///
 /// # Errors
 /// There is no folder for contexts, or it cannot be written.
@@ -34,7 +34,11 @@ fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<()> {
         ..Context::new(ContextUrl::new(url))
     };
     settings.contexts.contexts.insert(name.clone(), context);
-    settings.contexts.current.get_or_insert(name);
+    // A local ledger that ended leaves its context behind.
+    let is_local = |current: &String| current == LOCAL || current.starts_with("local-");
+    if settings.contexts.current.as_ref().is_none_or(is_local) {
+        settings.contexts.current = Some(name);
+    }
     settings.save()
 }
 

@@ -141,7 +141,7 @@ impl Run {
                 return Err(error.context("the command succeeded, but its end is not recorded"));
             }
             Err(error) => print_notice(&format!("{error:#}")),
-            Ok(reported) => print_notes(&client, &reported).await,
+            Ok(reported) => print_notes(&client, &deploy, &reported).await,
         }
         Ok(ExitCode::from(result.code))
     }
@@ -195,11 +195,14 @@ async fn report_end(
 const NOTES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints the ledger's notes on a recorded report, if they arrive in time.
-async fn print_notes(client: &Client, Identity { source, id }: &Identity) {
+async fn print_notes(client: &Client, deploy: &Deploy, Identity { source, id }: &Identity) {
     let fetched = async {
         let head = head(client).await?;
         let url = with_param(client.url(&["events"]), "source", Some(source.as_str()));
         let url = with_param(with_param(url, "id", Some(id.as_str())), "wait_for", Some(head));
+        // So that a token for this service suffices.
+        let url = with_param(url, "environment", Some(deploy.environment.as_str()));
+        let url = with_param(url, "service", Some(deploy.service.as_str()));
         read::<EventsBody<IgnoredAny>>(&client.get(url).await?)
     };
     if let Ok(Ok(body)) = timeout(NOTES_TIMEOUT, fetched).await {

@@ -153,7 +153,7 @@ fn own_descriptors(config: &Config) -> usize {
     const OF_THE_PROCESS: usize = 64;
     let pools = if config.projections.read_settings().is_some() { 2 } else { 1 };
     let of_a_tenant = pools * config.projections.connections as usize + OF_A_TENANT;
-    OF_THE_PROCESS + config.tenants.len() * of_a_tenant
+    OF_THE_PROCESS + config.ledgers().len() * of_a_tenant
 }
 
 /// Listens on an address. Returns it with its port.

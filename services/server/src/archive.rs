@@ -160,5 +160,5 @@ fn verified_text(found: &Verified) -> String {
 
 /// Parses a tenant name from the command line.
 pub(crate) fn parse_tenant(name: &str) -> Result<TenantName, String> {
-    TenantName::parse(name).map_err(|error| error.to_string())
+    TenantName::parse_any(name).map_err(|error| error.to_string())
 }

@@ -385,12 +385,12 @@ pub enum Error {
         "access.authentication = \"off\" is possible on a loopback address only, not on {0}: everyone who reaches it \
          could change the ledger"
     )]
-    Open(SocketAddr),
+    UnauthenticatedOnNetwork(SocketAddr),
     /// Clients need no credentials, and a proxy lets others connect.
     #[error(
         "access.authentication = \"off\" is not possible with http.behind_proxy: everyone could change the ledger"
     )]
-    OpenBehindProxy,
+    UnauthenticatedBehindProxy,
     /// An administrator of the settings may state any actor.
     #[error("the kind of an administrator must be person or workload; only `up` has a local user")]
     LocalAdministrator,
@@ -456,12 +456,21 @@ impl Config {
         if config.roles.is_empty() {
             return Err(Error::Empty("roles"));
         }
+        config.journal.check_client_certificate()?;
+        Ok(config)
+    }
+
+    /// Reads the settings of a service, as [`Self::read`] does.
+    ///
+    /// # Errors
+    /// Names the invalid setting and its source, or the one that would open the service to everyone or to no one.
+    pub fn read_for_serving(flags: &Flags) -> Result<Self, Error> {
+        let config = Self::read(flags)?;
         config.check_access()?;
         if flags.administrator.is_none() && config.access.has_local_user() {
             return Err(Error::LocalAdministrator);
         }
         config.http.check_encryption()?;
-        config.journal.check_client_certificate()?;
         Ok(config)
     }
 }
@@ -478,11 +487,11 @@ impl Config {
     /// Checks that the service does not start open to everyone, or closed to everyone.
     fn check_access(&self) -> Result<(), Error> {
         match self.access.authentication {
-            AuthenticationMode::Off if self.http.behind_proxy => Err(Error::OpenBehindProxy),
+            AuthenticationMode::Off if self.http.behind_proxy => Err(Error::UnauthenticatedBehindProxy),
             AuthenticationMode::Off if !self.http.listen.ip().is_loopback() => {
-                Err(Error::Open(self.http.listen))
+                Err(Error::UnauthenticatedOnNetwork(self.http.listen))
             }
-            AuthenticationMode::Required if self.access.accepts_no_one() => Err(Error::NoCredentials),
+            AuthenticationMode::Required if self.access.has_no_credentials() => Err(Error::NoCredentials),
             _ => Ok(()),
         }
     }

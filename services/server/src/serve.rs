@@ -31,7 +31,7 @@ impl Serve {
         if self.print_defaults {
             return Ok(std::io::stdout().lock().write_all(DEFAULTS.as_bytes())?);
         }
-        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
+        let config = Config::read_for_serving(&self.flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let shutdown = shutdown_on_signal()?;
         let app = tokio::select! {

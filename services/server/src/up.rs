@@ -89,7 +89,7 @@ impl Up {
         stack: &mut Stack,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let config = Config::read(flags)?.with_schema_version(schema_version);
+        let config = Config::read_for_serving(flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let app = tokio::select! {
             app = App::build(&config) => app?,
@@ -99,7 +99,10 @@ impl Up {
         let serving = tokio::spawn(app.serve(shutdown.clone()));
         let url = local_url(address);
         if let Err(error) = ledger_client::save_local_context(&url, token) {
-            let text = format!("commands need --token-file, since no context could be written: {error:#}");
+            let text = format!(
+                "no command can authenticate, since no context could be written; set XDG_CONFIG_HOME to a folder of your \
+                 own and start again: {error:#}"
+            );
             // A closed stderr leaves nowhere to report it.
             let _ = writeln!(std::io::stderr().lock(), "warning: {}", ledger_client::printable(&text));
         }

@@ -16,7 +16,7 @@ pub enum OidcError {
     #[error("the signature algorithm of the token is not allowed, or does not fit the key")]
     Algorithm,
     /// No settings exist for the issuer.
-    #[error("the issuer of the token is not configured")]
+    #[error("the issuer of the token is not configured; add it to access.issuers")]
     UnknownIssuer,
     /// The issuer has no such key, or the token names none although the issuer has several.
     #[error("the issuer does not publish the key of the token")]
@@ -25,7 +25,7 @@ pub enum OidcError {
     #[error("the signature of the token is invalid")]
     Signature,
     /// The token is for another audience.
-    #[error("the token is for another audience")]
+    #[error("the token is for another audience; request one for the audience in the settings of its issuer")]
     Audience,
     /// The token has expired.
     #[error("the token has expired")]

@@ -69,13 +69,11 @@ const GITLAB_CLAIMS: [&str; 10] = [
 const KUBERNETES_CLAIMS: [&str; 2] = ["kubernetes.io/namespace", "kubernetes.io/serviceaccount/name"];
 
 impl IssuerSettings {
-    /// Issuer of the tokens of GitHub Actions on github.com.
-    pub const GITHUB: &str = "https://token.actions.githubusercontent.com";
-
-    /// Returns the settings for GitHub Actions on github.com.
+    /// Returns the settings for GitHub Actions. The issuer of github.com is
+    /// `https://token.actions.githubusercontent.com`.
     #[must_use]
-    pub fn github(audience: &str) -> Self {
-        Self::workload(Self::GITHUB, audience, &GITHUB_CLAIMS)
+    pub fn github(issuer: &str, audience: &str) -> Self {
+        Self::workload(issuer, audience, &GITHUB_CLAIMS)
     }
 
     /// Returns the settings for the ID tokens of GitLab's jobs. The URL is that of the instance.
@@ -119,7 +117,7 @@ impl IssuerSettings {
             return Err(self.invalid("issuer", "is a reserved name"));
         }
         if self.audiences.is_empty() || self.audiences.iter().any(|audience| audience.trim().is_empty()) {
-            return Err(self.invalid("audiences", "must contain at least one, and none that is empty"));
+            return Err(self.invalid("audience", "must not be empty"));
         }
         if self.kind == PrincipalKind::Local {
             return Err(self.invalid("kind", "must be person or workload"));
@@ -224,7 +222,7 @@ mod tests {
     #[test]
     fn presets_are_valid() {
         for settings in [
-            IssuerSettings::github("ledger"),
+            IssuerSettings::github("https://token.actions.githubusercontent.com", "ledger"),
             IssuerSettings::gitlab("https://gitlab.example", "ledger"),
             IssuerSettings::kubernetes("https://kubernetes.default.svc", "ledger"),
             IssuerSettings::generic("https://login.example/realms/a/", "ledger", PrincipalKind::Person),

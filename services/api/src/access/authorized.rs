@@ -18,7 +18,7 @@ use crate::problem::{Kind, Problem};
 use crate::rates::{Meter, Metered};
 use crate::tenant::TenantLedger;
 
-/// What a route requires of its sender.
+/// Requirement of a route.
 pub(crate) trait Requirement: Send + Sync + 'static {
     /// Verb.
     const VERB: Verb;
@@ -129,7 +129,7 @@ pub(crate) fn check_reads_everything(app: &App, Sent(sender): &Sent) -> Result<(
     app.ledgers.keys().try_for_each(|tenant| {
         let question = Question::everything(Verb::Read, tenant);
         authenticator.decide(sender, &question)?.map_err(|_| {
-            Problem::new(Kind::Forbidden, "metrics name every tenant; they need read for all of them")
+            Problem::new(Kind::Forbidden, "metrics name every tenant: they need a grant of read for tenant *, environment * and service *")
         })
     })
 }
@@ -144,7 +144,10 @@ async fn path_params(parts: &mut Parts, app: &Arc<App>) -> Result<RawPathParams,
 }
 
 fn unknown_tenant(tenant: &TenantName) -> Problem {
-    Problem::new(Kind::UnknownTenant, format!("unknown tenant {tenant}"))
+    Problem::new(
+        Kind::UnknownTenant,
+        format!("unknown tenant {tenant}, or no grant for it; see release-ledger whoami"),
+    )
 }
 
 /// The tenant of a request, and its sender.
@@ -203,7 +206,7 @@ impl Tenancy {
         let sender = self.sender.as_deref().ok_or_else(unauthenticated)?;
         match authenticator.decide(sender, question)? {
             Ok(()) => Ok(()),
-            // Whether the tenant exists is not told to those who have no grant for it.
+            // Do not disclose whether a tenant exists to a principal without a grant for it.
             Err(denial) if !denial.knows_tenant => Err(unknown_tenant(&self.tenant)),
             Err(_) => Err(forbidden(sender, question)),
         }

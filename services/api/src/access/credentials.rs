@@ -10,7 +10,12 @@ use crate::problem::{Kind, Problem};
 /// a URL can contain it. Tokens in the query string are not accepted: they end up in logs.
 pub(super) fn token(headers: &HeaderMap) -> Result<String, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or_else(|| unauthorized("the request has no credentials"))?;
+    let value = values.next().ok_or_else(|| {
+        unauthorized(
+            "the request has no credentials; send Authorization: Bearer <token> (commands: --token-file, \
+         RELEASE_LEDGER_TOKEN or a context)",
+        )
+    })?;
     if values.next().is_some() {
         return Err(unauthorized("the request has several Authorization headers"));
     }

@@ -79,7 +79,7 @@ impl Tenancy {
     fn check_effect(&self, payload: &Payload) -> Result<(), Problem> {
         let Authentication::Required(authenticator) = self.authentication() else { return Ok(()) };
         let mut directory = Directory::clone(&authenticator.directory().0);
-        directory.apply(payload).map_err(|reason| Problem::new(Kind::UselessChange, reason))
+        directory.apply(payload).map_err(|reason| Problem::new(Kind::ChangeWithoutEffect, reason))
     }
 
     /// Returns who requests what a request states, and the sender to record with it.

@@ -92,7 +92,7 @@ mod tests {
         let short = Limits { time: Duration::from_millis(200), bytes: 10 };
         let started = Instant::now();
         for (script, reason) in [
-            ("sleep 60", "did not end within 0 s"),
+            ("exec sleep 60", "did not end within 0 s"),
             ("echo s3cret; exec sleep 60", "did not end within 0 s"),
             ("yes s3cret", "prints more than 10 bytes"),
             ("echo s3cret; exit 3", "failed: exit status: 3"),

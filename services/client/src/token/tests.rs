@@ -115,7 +115,7 @@ async fn a_lost_answer_is_answered_by_the_same_event() {
     // The first attempt is recorded, and its answer is lost; then the change has no effect any more.
     let lost: Answer = |number| match number {
         1 => StatusCode::BAD_GATEWAY.into_response(),
-        _ => problem(StatusCode::CONFLICT, "useless-change"),
+        _ => problem(StatusCode::CONFLICT, "change-without-effect"),
     };
     let (created, changes) = run(lost, &CREATE).await;
     assert!(created.expect("created").notice.ends_with("(position 7)"));

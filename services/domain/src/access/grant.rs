@@ -11,7 +11,7 @@ use crate::{Principal, ShortText};
 /// Identifier of a grant: the text that its creator chose, or `settings:<number>` for one of the settings file.
 pub type GrantId = ShortText;
 
-/// Who has a grant.
+/// Holder of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grantee {
     /// The owner of an API token.

@@ -1,4 +1,4 @@
-//! What a principal may do.
+//! Verbs: the actions that grants allow.
 
 use std::fmt;
 
@@ -32,11 +32,11 @@ pub enum Verb {
     Declare,
     /// Start and lift freezes.
     Freeze,
-    /// Export the history.
+    /// Export the history. Reserved: no route needs it.
     Export,
-    /// Deliver webhooks.
+    /// Deliver webhooks. Reserved: no route needs it.
     Hooks,
-    /// Manage tokens and grants, and read the log of reads.
+    /// Manage tokens and grants.
     Admin,
 }
 

@@ -96,7 +96,12 @@ struct GrantSetting {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "grantee must be { token = ID }, { issuer = URL, subject = TEXT } or { issuer = URL, claims = { NAME = \
+                 PATTERN } }; an id has 16 hexadecimal digits"
+)]
 enum GranteeSetting {
     Token { token: Parsed<TokenId> },
     Subject { issuer: Parsed<ShortText>, subject: Parsed<ShortText> },
@@ -144,7 +149,7 @@ from_text! {
     Pattern = Pattern::parse;
     VerbSet = VerbSet::parse;
     HeaderName = |text| HeaderName::try_from(text);
-    PrincipalKind = |text| PrincipalKind::named(text).ok_or("must be person, workload or local");
+    PrincipalKind = |text| PrincipalKind::named(text).ok_or("must be person or workload");
 }
 
 impl Access {
@@ -154,7 +159,7 @@ impl Access {
     }
 
     /// Returns true if no client could be authenticated.
-    pub(super) fn accepts_no_one(&self) -> bool {
+    pub(super) fn has_no_credentials(&self) -> bool {
         self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
     }
 
@@ -191,9 +196,7 @@ impl Issuer {
         let kind = self.kind.as_ref().map_or(PrincipalKind::Workload, |kind| kind.0);
         let mut settings = match self.preset {
             Preset::Generic => IssuerSettings::generic(&self.issuer, &self.audience, kind),
-            Preset::Github => {
-                IssuerSettings { issuer: self.issuer.clone(), ..IssuerSettings::github(&self.audience) }
-            }
+            Preset::Github => IssuerSettings::github(&self.issuer, &self.audience),
             Preset::Gitlab => IssuerSettings::gitlab(&self.issuer, &self.audience),
             Preset::Kubernetes => IssuerSettings::kubernetes(&self.issuer, &self.audience),
         };

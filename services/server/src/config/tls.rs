@@ -116,7 +116,7 @@ mod tests {
         let all = ["serve", &config].into_iter().chain(flags.iter().copied());
         let matches = Flags::augment_args(clap::Command::new("serve")).try_get_matches_from(all);
         let flags = Flags::from_arg_matches(&matches.map_err(|error| error.to_string())?);
-        Config::read(&flags.expect("flags of serve")).map_err(|error| error.to_string())
+        Config::read_for_serving(&flags.expect("flags of serve")).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -95,6 +95,9 @@ async fn with_preset(mut settings: IssuerSettings, claims: Value) -> Result<Prin
     Verifier::new(vec![settings], now).expect("valid settings").verify(&token).await
 }
 
+/// Issuer of GitHub Actions on github.com.
+const GITHUB: &str = "https://token.actions.githubusercontent.com";
+
 #[tokio::test]
 async fn a_workflow_of_github_keeps_the_claims_that_grants_need() {
     let claims = json!({
@@ -104,7 +107,7 @@ async fn a_workflow_of_github_keeps_the_claims_that_grants_need() {
         "workflow_ref": "shop/web/.github/workflows/ci.yml@refs/heads/main",
         "job_workflow_ref": "shop/ci/.github/workflows/deploy.yml@refs/tags/v1",
     });
-    let principal = with_preset(IssuerSettings::github(AUDIENCE), claims).await.expect("accepted");
+    let principal = with_preset(IssuerSettings::github(GITHUB, AUDIENCE), claims).await.expect("accepted");
     assert_eq!(principal.kind, PrincipalKind::Workload);
     assert_eq!(principal.name.as_str(), "repo:shop/web:environment:production");
     let kept = kept(&principal);
