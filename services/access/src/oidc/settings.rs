@@ -186,7 +186,7 @@ pub enum SettingsError {
         reason: String,
     },
     /// Two settings have the same issuer.
-    #[error("issuer {0} is configured twice; list all its audiences in one place")]
+    #[error("issuer {0} is configured twice; remove one of the entries")]
     Repeated(String),
     /// The file with certificate authorities cannot be read.
     #[error("issuer {issuer}: cannot read ca_file {}", path.display())]

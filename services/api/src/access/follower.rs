@@ -76,7 +76,7 @@ async fn follow(authenticator: &Authenticator, journal: &SharedJournal) -> Resul
         position = record.position();
         match record {
             Record::Gap(_) => {
-                error!(%position, "an event about access is lost; it may have been a revocation")
+                error!(%position, "an event about access is lost; it may have been a revocation");
             }
             Record::Entry(entry) => match StoredEntry::parse(entry.bytes) {
                 // As in every projection, only the first entry of an identity has an effect.

@@ -42,10 +42,12 @@ impl Grantee {
             }
             Self::Subject { issuer, subject } => principal.issuer == *issuer && principal.subject == *subject,
             Self::Claims { issuer, claims } => {
-                let has = |(name, pattern): (&Box<str>, &Pattern)| {
-                    principal.claims.get(name).is_some_and(|value| pattern.matches(value.as_str()))
-                };
-                principal.issuer == *issuer && !claims.is_empty() && claims.iter().all(has)
+                let claim = |name: &str| principal.claims.get(name).map(ShortText::as_str);
+                principal.issuer == *issuer
+                    && !claims.is_empty()
+                    && claims
+                        .iter()
+                        .all(|(name, pattern)| claim(name).is_some_and(|value| pattern.matches(value)))
             }
         }
     }

@@ -41,12 +41,6 @@ impl Pattern {
         }
     }
 
-    /// Returns the pattern of exactly one text; `None` if the text contains a `*` or is no pattern.
-    #[must_use]
-    pub fn exactly(text: &str) -> Option<Self> {
-        Self::parse(text).ok().filter(|pattern| !pattern.0.contains('*'))
-    }
-
     /// Returns the pattern of every text.
     #[must_use]
     pub fn any() -> Self {
@@ -131,8 +125,6 @@ mod tests {
         assert_eq!(Pattern::parse(""), Err(InvalidPattern::Empty));
         assert_eq!(Pattern::parse("a\nb"), Err(InvalidPattern::Control('\n')));
         assert_eq!(Pattern::parse(&"x".repeat(513)), Err(InvalidPattern::TooLong(513)));
-        assert_eq!(Pattern::exactly("a*"), None);
-        assert!(Pattern::exactly("a").is_some_and(|pattern| pattern.matches("a")));
     }
 
     /// Matches character by character, trying every length for a star.
