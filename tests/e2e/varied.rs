@@ -27,9 +27,18 @@ fn examples() -> Vec<Value> {
     examples.filter(|event| !COMMANDS.iter().any(|kind| is_of(event, kind))).collect()
 }
 
-/// Prefixes of the kinds that are decided before they are recorded, or that only the ledger records.
-const COMMANDS: [&str; 6] =
-    ["rollback.", "release_point.", "approval.", "freeze.", "environment.declared", "artifact.reinstated"];
+/// Prefixes of the kinds that are decided before they are recorded, that only the ledger records, or that another tenant
+/// records.
+const COMMANDS: [&str; 8] = [
+    "rollback.",
+    "release_point.",
+    "approval.",
+    "freeze.",
+    "environment.declared",
+    "artifact.reinstated",
+    "token.",
+    "grant.",
+];
 
 fn is_of(event: &Value, kind: &str) -> bool {
     let name = event["type"].as_str().and_then(|name| name.strip_prefix("io.releaseledger."));

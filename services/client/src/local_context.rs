@@ -69,7 +69,7 @@ mod tests {
         let other = save("http://127.0.0.1:9090");
 
         assert_eq!(read().contexts.keys().collect::<Vec<_>>(), ["local", "local-9090"]);
-        assert_eq!(read().current.as_deref(), Some("local"));
+        assert_eq!(read().current.as_deref(), Some("local-9090"), "the one that was started last");
         assert_eq!((stored("local"), stored("local-9090")), (second.expose().into(), other.expose().into()));
     }
 }

@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn settings_that_would_accept_too_much_are_refused() {
         let valid = || IssuerSettings::gitlab("https://a.example", "x");
-        assert_eq!(refused(&IssuerSettings { audiences: Vec::new(), ..valid() }), "audiences");
-        assert_eq!(refused(&IssuerSettings::gitlab("https://a.example", " ")), "audiences");
+        assert_eq!(refused(&IssuerSettings { audiences: Vec::new(), ..valid() }), "audience");
+        assert_eq!(refused(&IssuerSettings::gitlab("https://a.example", " ")), "audience");
         assert_eq!(refused(&IssuerSettings { kind: PrincipalKind::Local, ..valid() }), "kind");
         assert_eq!(refused(&IssuerSettings { name_claim: String::new(), ..valid() }), "claims");
         for issuer in
