@@ -92,7 +92,8 @@ impl Ledger {
         let address = format!("127.0.0.1:{}", free_port());
         let data_dir = data.path().to_str().expect("UTF-8");
         let home_path = home.path().to_str().expect("UTF-8");
-        let variables = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("USER", "ada")];
+        let config = format!("{home_path}/config");
+        let variables = [("HOME", home_path), ("XDG_CONFIG_HOME", &*config), ("USER", "ada")];
         let up =
             Command::start_with(PROGRAM, &["up", "--data-dir", data_dir, "--listen", &address], &variables);
         let url = format!("http://{address}");
@@ -111,11 +112,12 @@ impl Ledger {
     async fn run(&self, commands: &str) -> Outcome {
         let script = format!("exec 2>&1\nset -e\n{commands}");
         let home = self.home.path().to_str().expect("UTF-8");
+        let (config, state) = (format!("{home}/config"), format!("{home}/state"));
         let variables = [
             ("PATH", &*self.search),
             ("HOME", home),
-            ("XDG_CONFIG_HOME", home),
-            ("XDG_STATE_HOME", home),
+            ("XDG_CONFIG_HOME", &*config),
+            ("XDG_STATE_HOME", &*state),
             ("USER", "ada"),
             ("RELEASE_LEDGER_URL", &self.url),
         ];
