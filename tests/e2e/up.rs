@@ -49,17 +49,23 @@ async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_nei
 
     let elsewhere = folder();
     let other_path = elsewhere.path().to_str().expect("UTF-8");
+    let other_state = format!("{other_path}/state");
     let other = [
         ("HOME", other_path),
         ("XDG_CONFIG_HOME", other_path),
+        ("XDG_STATE_HOME", &*other_state),
         ("RELEASE_LEDGER_URL", &*url),
         ("USER", "eve"),
     ];
-    for command in [&emit[..], &["state", "dev"]] {
-        let refused = Command::start_with(PROGRAM, command, &other).outcome().await;
-        assert_ne!(refused.code, Some(0), "{}", refused.stdout);
-        assert!(refused.stderr.contains("credentials"), "{}", refused.stderr);
-    }
+    let read = Command::start_with(PROGRAM, &["state", "dev"], &other).outcome().await;
+    assert_eq!((read.code, &*read.stdout), (Some(1), ""), "{}", read.stderr);
+    assert!(read.stderr.contains("credentials"), "{}", read.stderr);
+    // A report is spooled, in case the credentials are given later.
+    let spooled = Command::start_with(PROGRAM, &emit, &other).outcome().await;
+    assert!(spooled.stderr.contains("credentials"), "{}", spooled.stderr);
+    let head = Command::start_with(PROGRAM, &["position"], &own).outcome().await.stdout;
+    let head = head.lines().find_map(|line| line.strip_prefix("head")).expect("the head");
+    assert_eq!(head.trim(), "1", "nothing of another user is recorded");
     if rustix::process::geteuid().is_root() {
         let config = home.path().join("release-ledger");
         let path = config.to_str().expect("UTF-8");
