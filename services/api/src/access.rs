@@ -32,7 +32,7 @@ use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::rates::Rates;
 use crate::too_many::too_many;
-use crate::{App, health};
+use crate::{App, health_paths};
 
 /// Mode of authentication.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Sent(pub(crate) Option<Arc<Principal>>);
 
 /// Returns true for paths that anyone may read: they show nothing of any ledger.
 fn is_public(path: &str) -> bool {
-    (health::is_health(path) && path != health::METRICS)
+    (health_paths::is_health(path) && path != health_paths::METRICS)
         || path == "/openapi.json"
         || path.starts_with("/docs")
 }

@@ -21,7 +21,7 @@ use tracing::{Level, event};
 
 use crate::access::Sent;
 use crate::activity::Activity;
-use crate::health;
+use crate::health_paths;
 use crate::peer::Peer;
 use crate::request_id::{REQUEST_ID, RequestId};
 
@@ -84,7 +84,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let sender = self.sender.as_deref();
-        let is_health = health::is_health(&self.path);
+        let is_health = health_paths::is_health(&self.path);
         macro_rules! log {
             ($level:expr) => {
                 event!(

@@ -15,14 +15,12 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::access::{self, Authentication, Sent};
+use crate::health_paths::METRICS;
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger, Shared};
 
 /// Time limit for each part to answer a probe. It is short because probes have short timeouts themselves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Path of the metrics. They name tenants and environments.
-pub(crate) const METRICS: &str = "/metrics";
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
@@ -31,11 +29,6 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/readyz/ingest", get(ready_for_ingest))
         .route("/readyz/questions", get(ready_for_queries))
         .route(METRICS, get(metrics))
-}
-
-/// Returns true for the paths of this router.
-pub(crate) fn is_health(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/readyz/ingest" | "/readyz/questions" | METRICS)
 }
 
 async fn livez() -> Json<serde_json::Value> {

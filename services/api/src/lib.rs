@@ -23,6 +23,7 @@ mod event_result;
 mod gate;
 mod gauges;
 mod health;
+mod health_paths;
 mod history;
 mod horizon;
 mod host;

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 
 use crate::connection::{Connection, Socket};
 use crate::connections::{Connections, Place, RESERVED_CONNECTIONS};
-use crate::health;
+use crate::health_paths;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::paced_stream::PacedStream;
@@ -174,7 +174,7 @@ fn requests(
         connection.receive_request();
         Box::pin(async move {
             connection.begin_request().await;
-            let response = if is_beyond_limit && !health::is_health(request.uri().path()) {
+            let response = if is_beyond_limit && !health_paths::is_health(request.uri().path()) {
                 refused()
             } else {
                 service.call(with_paced_body(request, &connection, limits)).await?

@@ -12,7 +12,7 @@ use axum::response::Response;
 use crate::access::Sent;
 use crate::rates::{Meter, Metered, Rates};
 use crate::too_many::{seconds, too_many};
-use crate::{App, health};
+use crate::{App, health_paths};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -21,7 +21,9 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub(crate) async fn limit_rates(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let sender = request.extensions().get::<Sent>().and_then(|Sent(sender)| sender.as_ref());
-    let Some(sender) = sender.filter(|_| !health::is_health(path)) else { return next.run(request).await };
+    let Some(sender) = sender.filter(|_| !health_paths::is_health(path)) else {
+        return next.run(request).await;
+    };
     let meter = app.rates.meter(sender);
     let sends_events = request.method() == Method::POST && path.ends_with("/events");
     let mut response = match app.rates.admit(&meter, sends_events) {

@@ -4,6 +4,7 @@
 //! the service rejects them. Neither `Debug` nor an error contains them. They are not sent over plain HTTP to another
 //! machine, unless the user allows it.
 
+mod bounded_file;
 mod error;
 mod fetch;
 mod issuer;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, ClientBuilder, RequestBuilder, StatusCode, Url, header, redirect};
 
+use super::bounded_file::read_bytes;
 use super::error::CredentialsError;
 use crate::address::{is_loopback, origin};
 
@@ -28,8 +29,7 @@ pub(crate) fn http_client(ca_file: Option<&Path>) -> Result<ClientBuilder, Strin
         .redirect(redirect::Policy::none());
     let Some(path) = ca_file else { return Ok(builder) };
     let failed = |reason: String| format!("cannot read the ca_file {}: {reason}", path.display());
-    let pem = super::token_file::read_bytes(path, MAX_CERTIFICATES_BYTES)
-        .map_err(|error| failed(error.to_string()))?;
+    let pem = read_bytes(path, MAX_CERTIFICATES_BYTES).map_err(|error| failed(error.to_string()))?;
     let certificates =
         Certificate::from_pem_bundle(&pem).map_err(|_| failed("it has an invalid certificate".to_owned()))?;
     if certificates.is_empty() {

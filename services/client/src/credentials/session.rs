@@ -11,10 +11,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
+use super::bounded_file::MAX_TOKEN_FILE_BYTES;
 use super::error::CredentialsError;
 use super::fetch::Fetcher;
 use super::issuer::{Issuer, Refusal, Tokens};
-use super::token_file::MAX_FILE_BYTES;
 use crate::clock;
 use crate::contexts::TOKENS_LOCK;
 use crate::output::print_notice;
@@ -157,7 +157,7 @@ pub(super) async fn renew(
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }
     }
-    let text = folder.read_text(name, MAX_FILE_BYTES).map_err(|error| failed(&error))?;
+    let text = folder.read_text(name, MAX_TOKEN_FILE_BYTES).map_err(|error| failed(&error))?;
     let stored = Session::parse(&text, source)?;
     if stored.token != ended && !stored.has_ended(clock::now()) {
         return Ok(stored);

@@ -1,21 +1,19 @@
 //! Token files: a token as text, or a session as JSON.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
+use super::bounded_file::{MAX_TOKEN_FILE_BYTES, read_bytes};
 use super::error::CredentialsError;
 use super::fetch::Fetcher;
 use super::session::{self, Session};
 use super::token::Token;
 use crate::clock;
 
-/// Maximum size of a token file in bytes.
-pub(crate) const MAX_FILE_BYTES: u64 = 64 << 10;
 /// Time limit for reading a file: it may be a pipe.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -52,7 +50,7 @@ impl TokenFile {
     pub(crate) async fn read(&self) -> Result<Contents, CredentialsError> {
         let path = self.path.clone();
         let source = self.source();
-        let reading = tokio::task::spawn_blocking(move || read_bytes(&path, MAX_FILE_BYTES));
+        let reading = tokio::task::spawn_blocking(move || read_bytes(&path, MAX_TOKEN_FILE_BYTES));
         let bytes = match timeout(READ_TIMEOUT, reading).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(_)) => Err(io::Error::other("the thread that reads it panicked")),
@@ -90,14 +88,4 @@ impl TokenFile {
         };
         Ok((Token::parse(&session.token, &source)?, session.expires_at))
     }
-}
-
-/// Reads a file of at most `limit` bytes.
-pub(super) fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }

@@ -1,6 +1,6 @@
 //! The forms of secrets.
 //!
-//! A form begins where no letter or digit stands before it, so that it is never the middle of a longer word.
+//! A form begins where no letter or digit stands before it, and is never the middle of a longer word.
 
 use super::SecretKind;
 use crate::ijson::Json;
