@@ -106,8 +106,8 @@ async fn idle_followers_cost_next_to_nothing() {
         followers.push(follower);
     }
     client.wait_for_metric("ledger_http_followers", 300.0).await;
-    // The statements of those who joined are counted a second later.
-    transactions_within(&mut connection, 2).await;
+    // Postgres publishes the count of a connection that becomes idle up to 10 s later: that of the joins, too.
+    transactions_within(&mut connection, 11).await;
 
     let before = service.processor_time();
     let with = transactions_within(&mut connection, 5).await;
