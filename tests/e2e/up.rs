@@ -74,5 +74,7 @@ async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_nei
         assert_eq!(outcome.stdout, "", "another user reads {path}");
     }
     up.send_sigterm();
-    assert_eq!(up.outcome().await.code, Some(0));
+    let ended = up.outcome().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("in time"), "every part stops when it is asked to: {}", ended.stderr);
 }

@@ -40,7 +40,7 @@ pub enum Authentication {
     /// It does not: every client may do everything.
     Off,
     /// It does.
-    Required(Box<Authenticator>),
+    Required(Arc<Authenticator>),
 }
 
 /// The sender of a request: an extension of every request that needs credentials. `None` without authentication.

@@ -110,7 +110,7 @@ impl Service {
         };
         let authenticator =
             Authenticator::new(Directory::default(), None, Some(proxy), || DateTime::UNIX_EPOCH);
-        (Self::new(Authentication::Required(Box::new(authenticator))), token.expose().to_owned())
+        (Self::new(Authentication::Required(Arc::new(authenticator))), token.expose().to_owned())
     }
 
     async fn respond(&self, request: Request<Body>) -> Response {

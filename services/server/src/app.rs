@@ -12,7 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use ledger_access::oidc::SettingsError;
 use ledger_api::{
-    AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError, refresh_gauges,
+    AccessFollower, Authentication, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError,
+    refresh_gauges,
 };
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
@@ -235,8 +236,10 @@ impl App {
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
-        if let Some(ledger) = app.ledgers.get(&TenantName::admin()) {
-            let follower = AccessFollower::new(Arc::clone(&app), Arc::clone(&ledger.journal));
+        if let (Authentication::Required(authenticator), Some(ledger)) =
+            (&app.authentication, app.ledgers.get(&TenantName::admin()))
+        {
+            let follower = AccessFollower::new(Arc::clone(authenticator), Arc::clone(&ledger.journal));
             background_tasks.push(tokio::spawn(follower.run(stop_supervisors.clone())));
         }
         let router = if config.roles.contains(&Role::Http) {

@@ -12,9 +12,7 @@ use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::Authentication;
 use super::authenticator::{Authenticator, Known};
-use crate::App;
 
 /// Pause after the journal could not be read.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -22,25 +20,24 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Task that keeps the directory up to date. It reads the journal itself, not the projections: a revocation takes effect
 /// when the stream has it.
 pub struct AccessFollower {
-    app: Arc<App>,
+    authenticator: Arc<Authenticator>,
     journal: SharedJournal,
 }
 
 impl AccessFollower {
-    /// Creates the follower of a process.
+    /// Creates the follower of a process. It holds nothing of the application, which ends before it.
     #[must_use]
-    pub const fn new(app: Arc<App>, journal: SharedJournal) -> Self {
-        Self { app, journal }
+    pub const fn new(authenticator: Arc<Authenticator>, journal: SharedJournal) -> Self {
+        Self { authenticator, journal }
     }
 
     /// Follows until `stop` is cancelled. After a failure, it reads everything again: a journal that was replaced then
     /// replaces the directory. Meanwhile requests use what was read before.
     pub async fn run(self, stop: CancellationToken) {
-        let Authentication::Required(authenticator) = &self.app.authentication else { return };
         loop {
             let followed = tokio::select! {
                 () = stop.cancelled() => return,
-                followed = follow(authenticator, &self.journal) => followed,
+                followed = follow(&self.authenticator, &self.journal) => followed,
             };
             if let Err(error) = followed {
                 warn!(%error, "cannot follow tokens and grants; using those that were read before");

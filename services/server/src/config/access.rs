@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::http::HeaderName;
 use chrono::{DateTime, Utc};
@@ -187,7 +188,7 @@ impl Access {
             [] => None,
             issuers => Some(Verifier::new(issuers.iter().map(Issuer::settings).collect(), clock)?),
         };
-        Ok(Authentication::Required(Box::new(Authenticator::new(directory, verifier, proxy, clock))))
+        Ok(Authentication::Required(Arc::new(Authenticator::new(directory, verifier, proxy, clock))))
     }
 }
 
