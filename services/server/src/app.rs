@@ -145,6 +145,14 @@ impl OpenLedgers {
     }
 }
 
+/// Starts the task that follows tokens and grants, if clients need credentials.
+fn follow_access(app: &ledger_api::App, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+    let Authentication::Required(authenticator) = &app.authentication else { return None };
+    let journal = Arc::clone(&app.ledgers.get(&TenantName::admin())?.journal);
+    let follower = AccessFollower::new(Arc::clone(authenticator), journal);
+    Some(tokio::spawn(follower.run(stop.clone())))
+}
+
 /// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres
 /// and NATS, and some for files, timers and sockets of its runtime.
 fn own_descriptors(config: &Config) -> usize {
@@ -236,12 +244,7 @@ impl App {
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
-        if let (Authentication::Required(authenticator), Some(ledger)) =
-            (&app.authentication, app.ledgers.get(&TenantName::admin()))
-        {
-            let follower = AccessFollower::new(Arc::clone(authenticator), Arc::clone(&ledger.journal));
-            background_tasks.push(tokio::spawn(follower.run(stop_supervisors.clone())));
-        }
+        background_tasks.extend(follow_access(&app, &stop_supervisors));
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {
