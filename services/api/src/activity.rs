@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ledger_domain::TenantName;
 
-/// What a request has done so far: an extension of every request. Handlers add to it.
+/// Counts of a request for the access log: an extension of every request. Handlers add to them.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     tenant: OnceLock<TenantName>,

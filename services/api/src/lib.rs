@@ -109,7 +109,7 @@ pub struct App {
     pub bounds: Bounds,
     /// Counts of requests and events for each principal.
     pub rates: Rates,
-    /// Whether the service authenticates its clients.
+    /// Mode of authentication of clients.
     pub authentication: Authentication,
     /// Hosts by which clients may reach the service.
     pub allowed_hosts: AllowedHosts,

@@ -96,7 +96,7 @@ fn wait(empty: u64, rate: Rate, now: u64) -> Duration {
     Duration::from_nanos(after.saturating_sub(now.saturating_add(rate.window())))
 }
 
-/// What one principal has used of its limits.
+/// Use of the limits by one principal.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     requests: Bucket,
@@ -104,7 +104,7 @@ pub(crate) struct Meter {
     in_progress: AtomicU32,
 }
 
-/// What the sender of a request has used of its limits: an extension of requests whose sender has limits.
+/// Meter of a request's sender: an extension of requests whose sender has limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Metered(pub(crate) Arc<Meter>);
 

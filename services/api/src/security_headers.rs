@@ -13,7 +13,7 @@ use axum::response::Response;
 
 use crate::App;
 
-/// What an answer contains.
+/// Type of the content of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Data: a browser has nothing to load or run.

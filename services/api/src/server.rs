@@ -98,7 +98,7 @@ pub async fn serve(
     in_progress.shutdown().await;
 }
 
-/// What all connections of a listener share.
+/// State that all connections of a listener share.
 struct Server {
     http: http1::Builder,
     service: TowerToHyperService<Router>,

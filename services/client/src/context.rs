@@ -133,7 +133,7 @@ pub struct Add {
     audience: Option<String>,
 }
 
-/// Where the token of a new context is.
+/// Source of the token of a new context.
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
 struct TokenArgs {

@@ -57,7 +57,7 @@ pub(super) struct Context {
     pub(super) audience: Option<String>,
 }
 
-/// Where a context has its token.
+/// Source of the token of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenSource {
     File(PathBuf),

@@ -40,7 +40,7 @@ use super::address::{UrlCredentials, is_loopback, origin};
 use super::contexts::TokenSource;
 use crate::{clock, environment};
 
-/// What surrounds a command: the folder of its settings and the variables.
+/// Environment of a command: the folder of its settings and the variables.
 pub(super) struct Surroundings {
     /// The folder of the settings, or the reason why there is none.
     pub(super) config: Result<PathBuf, String>,
@@ -75,7 +75,7 @@ pub(super) struct SelectedContext {
     pub(super) is_of_service: bool,
 }
 
-/// What the flags, the variables and the contexts say about credentials.
+/// Options about credentials, of the flags, the variables and the contexts.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
     /// The URL of the service.
@@ -88,7 +88,7 @@ pub(super) struct Given<'a> {
     pub(super) insecure_http: bool,
 }
 
-/// Where credentials come from.
+/// Source of credentials.
 #[derive(Debug)]
 enum Source {
     File(TokenFile),

@@ -79,7 +79,7 @@ impl From<OwnerKind> for PrincipalKind {
     }
 }
 
-/// Where a new secret is written.
+/// Destination of a new secret.
 #[derive(Debug, clap::Args)]
 struct SecretOutput {
     /// Write the token to this new file, which only you can read, instead of stdout

@@ -33,7 +33,7 @@ pub(crate) enum Extent {
     Environment,
     /// Like [`Extent::Environment`], and the service in the query; all services if there is none.
     Lane,
-    /// What the body or the answer concerns. The handler checks it with [`Tenancy::check`].
+    /// The part that the body or the answer concerns. The handler checks it with [`Tenancy::check`].
     Content,
 }
 
@@ -129,7 +129,9 @@ pub(crate) fn check_reads_everything(app: &App, Sent(sender): &Sent) -> Result<(
     app.ledgers.keys().try_for_each(|tenant| {
         let question = Question::everything(Verb::Read, tenant);
         authenticator.decide(sender, &question)?.map_err(|_| {
-            Problem::new(Kind::Forbidden, "metrics name every tenant: they need a grant of read for tenant *, environment * and service *")
+            let detail = "metrics name every tenant: they need a grant of read for tenant *, environment * and \
+                          service *";
+            Problem::new(Kind::Forbidden, detail)
         })
     })
 }
@@ -157,7 +159,7 @@ pub(crate) struct Tenancy {
     pub(crate) tenant: TenantName,
     sender: Option<Arc<Principal>>,
     activity: Arc<Activity>,
-    /// What the sender has used of its limits, if it has any.
+    /// Use of the limits by the sender, if it has any.
     meter: Option<Arc<Meter>>,
 }
 

@@ -42,9 +42,7 @@ impl TenantLedger {
             None => Ok(envelope),
         }
     }
-}
 
-impl TenantLedger {
     /// Checks that the sender of a correction may send the event that it replaces. If that event is not recorded, the
     /// sender must be allowed to send any event of the kind: the correction would take its effect away later.
     async fn check_correction(&self, corrected: &Identity, payload: &Payload) -> Result<(), Problem> {

@@ -14,7 +14,9 @@ use ledger_api_types::{
     TokenBody, TokensBody, WhoAmIBody,
 };
 use ledger_domain::access::{Grant, Grantee, VerbSet};
-use ledger_domain::{EnvironmentName, Principal, PrincipalKind, ServiceName, ShortText, TenantName};
+use ledger_domain::{
+    EnvironmentName, Position, Principal, PrincipalKind, ServiceName, ShortText, TenantName,
+};
 
 use super::authorized::require_admin;
 use super::{Authentication, Authenticator, Sent};
@@ -62,14 +64,20 @@ fn grant_body(grant: &Grant) -> GrantBody {
     }
 }
 
-fn authenticator(app: &App) -> Result<&Authenticator, Problem> {
-    match &app.authentication {
-        Authentication::Required(authenticator) => Ok(authenticator),
-        Authentication::Off => Err(Problem::new(
+/// Returns the authenticator, and the directory with its position, for a sender who may administrate access.
+fn administered<'a>(
+    app: &'a App,
+    sent: &Sent,
+) -> Result<(&'a Authenticator, Arc<Directory>, Position), Problem> {
+    let Authentication::Required(authenticator) = &app.authentication else {
+        return Err(Problem::new(
             Kind::AuthenticationOff,
             "the service does not authenticate its clients; see access.authentication in its settings",
-        )),
-    }
+        ));
+    };
+    require_admin(authenticator, sent)?;
+    let (directory, position) = authenticator.directory();
+    Ok((authenticator, directory, position))
 }
 
 /// Show who the client is
@@ -124,9 +132,7 @@ pub(crate) async fn list_tokens(
     Extension(sent): Extension<Sent>,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
 ) -> Result<Response, Problem> {
-    let authenticator = authenticator(&app)?;
-    require_admin(authenticator, &sent)?;
-    let (directory, position) = authenticator.directory();
+    let (authenticator, directory, position) = administered(&app, &sent)?;
     let mut tokens: Vec<_> = directory
         .tokens()
         .map(|(id, token)| TokenBody {
@@ -163,9 +169,7 @@ pub(crate) async fn list_grants(
     Extension(sent): Extension<Sent>,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
 ) -> Result<Response, Problem> {
-    let authenticator = authenticator(&app)?;
-    require_admin(authenticator, &sent)?;
-    let (directory, position) = authenticator.directory();
+    let (_, directory, position) = administered(&app, &sent)?;
     let body = GrantsBody { position: position.get(), grants: directory.grants().map(grant_body).collect() };
     Ok(with_position(position, Json(body)))
 }
@@ -194,9 +198,7 @@ pub(crate) async fn explain_access(
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
     ValidJson(request): ValidJson<ExplainRequest>,
 ) -> Result<Response, Problem> {
-    let authenticator = authenticator(&app)?;
-    require_admin(authenticator, &sent)?;
-    let (directory, position) = authenticator.directory();
+    let (_, directory, position) = administered(&app, &sent)?;
     Ok(with_position(position, Json(explanation(&directory, &request)?)))
 }
 

@@ -21,7 +21,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct TokenFile {
     path: PathBuf,
-    /// What names the file, for errors.
+    /// The flag, variable or context that names the file, for errors.
     named_by: String,
     fetcher: Fetcher,
 }

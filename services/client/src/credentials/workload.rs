@@ -18,7 +18,7 @@ pub(crate) const KUBERNETES_TOKEN: &str = "/var/run/secrets/release-ledger/token
 /// The variable in which a job of GitLab declares its ID token for the ledger.
 const GITLAB_TOKEN: &str = "RELEASE_LEDGER_ID_TOKEN";
 
-/// Where a workload gets its token.
+/// Source of the token of a workload.
 #[derive(Debug, Clone)]
 pub(super) enum Workload {
     /// GitHub Actions: a request for each token.
