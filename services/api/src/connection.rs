@@ -63,6 +63,11 @@ impl Connection {
         }
     }
 
+    /// Returns true if the connection has been made to close.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.phase() == Phase::Closing
+    }
+
     /// Makes the connection close.
     pub(crate) fn close(&self) {
         *self.phase() = Phase::Closing;

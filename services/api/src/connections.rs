@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{counter, gauge};
+use tokio::sync::Notify;
 
 use crate::connection::Connection;
 
@@ -16,6 +17,8 @@ pub(crate) const RESERVED_CONNECTIONS: usize = 64;
 pub(crate) struct Connections {
     limit: usize,
     open: Mutex<Open>,
+    /// Notified when a connection has left its place.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +39,7 @@ pub(crate) struct Place {
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, open: Mutex::default() })
+        Arc::new(Self { limit, open: Mutex::default(), left: Notify::new() })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -44,27 +47,54 @@ impl Connections {
     }
 
     /// Returns a place for a new connection; `None` if even the reserved ones are taken. At the limit, the connection
-    /// that has been idle longest closes for it.
-    pub(crate) fn admit(self: &Arc<Self>) -> Option<Place> {
-        let mut open = self.open();
-        let is_full = open.by_id.len() >= self.limit;
-        let has_room = open.by_id.len() < self.limit + RESERVED_CONNECTIONS;
-        let made_room = is_full && open.close_longest_idle();
-        if !has_room {
-            counter!("ledger_http_refused_total", "bound" => "connections").increment(1);
-            return None;
+    /// that has been idle longest closes for it. Connections that are closing leave within moments, so a new one waits
+    /// for them rather than being refused: otherwise many connections at once would shut out a client although idle
+    /// ones could make room.
+    pub(crate) async fn admit(self: &Arc<Self>) -> Option<Place> {
+        loop {
+            let left = self.left.notified();
+            match self.try_admit() {
+                Admission::Admitted(place) => return Some(place),
+                Admission::Refused => return None,
+                Admission::WaitsForClosing => left.await,
+            }
         }
+    }
+
+    fn try_admit(self: &Arc<Self>) -> Admission {
+        let mut open = self.open();
+        if open.by_id.len() >= self.limit + RESERVED_CONNECTIONS {
+            if open.is_any_closing() || open.close_longest_idle() {
+                return Admission::WaitsForClosing;
+            }
+            counter!("ledger_http_refused_total", "bound" => "connections").increment(1);
+            return Admission::Refused;
+        }
+        let is_full = open.by_id.len() >= self.limit;
+        let is_beyond_limit = is_full && !open.close_longest_idle();
         let connection = Connection::new();
         let id = open.next_id;
         open.next_id += 1;
         open.by_id.insert(id, Arc::clone(&connection));
         publish(&open);
-        let is_beyond_limit = is_full && !made_room;
-        Some(Place { connections: Arc::clone(self), id, connection, is_beyond_limit })
+        Admission::Admitted(Place { connections: Arc::clone(self), id, connection, is_beyond_limit })
     }
 }
 
+/// Result of an attempt to admit a connection.
+enum Admission {
+    Admitted(Place),
+    /// All places are taken, and some of them by connections that are closing.
+    WaitsForClosing,
+    /// All places are in use.
+    Refused,
+}
+
 impl Open {
+    fn is_any_closing(&self) -> bool {
+        self.by_id.values().any(|connection| connection.is_closing())
+    }
+
     /// Closes the connection that has been without a request for the longest time. Returns false if there is none.
     fn close_longest_idle(&mut self) -> bool {
         let idle = self.by_id.values().filter_map(|connection| Some((connection.idle_since()?, connection)));
@@ -88,21 +118,25 @@ impl Drop for Place {
         let mut open = self.connections.open();
         open.by_id.remove(&self.id);
         publish(&open);
+        drop(open);
+        self.connections.left.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn the_connection_that_is_idle_longest_makes_room_for_a_new_one() {
         let connections = Connections::new(2);
-        let busy = connections.admit().expect("a place");
-        let idle = connections.admit().expect("a place");
+        let busy = connections.admit().await.expect("a place");
+        let idle = connections.admit().await.expect("a place");
         busy.connection.begin_request().await;
 
-        let new = connections.admit().expect("a place");
+        let new = connections.admit().await.expect("a place");
 
         assert!(!new.is_beyond_limit);
         idle.connection.closed().await;
@@ -113,26 +147,41 @@ mod tests {
     #[tokio::test]
     async fn without_an_idle_connection_the_reserved_ones_answer_about_health() {
         let connections = Connections::new(1);
-        let busy = connections.admit().expect("a place");
+        let busy = connections.admit().await.expect("a place");
         busy.connection.begin_request().await;
         let mut beyond = Vec::new();
         for _ in 0..RESERVED_CONNECTIONS {
-            let place = connections.admit().expect("a reserved place");
+            let place = connections.admit().await.expect("a reserved place");
             place.connection.begin_request().await;
             beyond.push(place);
         }
 
         assert!(beyond.iter().all(|place| place.is_beyond_limit));
-        assert!(connections.admit().is_none());
+        assert!(connections.admit().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_waits_for_those_that_are_closing_instead_of_being_refused() {
+        let connections = Connections::new(1);
+        let mut closing = Vec::new();
+        for _ in 0..=RESERVED_CONNECTIONS {
+            closing.push(connections.admit().await.expect("a place"));
+        }
+        let mut new = pin!(connections.admit());
+        assert!(futures::poll!(new.as_mut()).is_pending());
+
+        closing.remove(0);
+
+        assert!(new.await.is_some_and(|place| !place.is_beyond_limit));
     }
 
     #[tokio::test]
     async fn a_connection_that_ends_leaves_its_place() {
         let connections = Connections::new(1);
-        let first = connections.admit().expect("a place");
+        let first = connections.admit().await.expect("a place");
         first.connection.begin_request().await;
         drop(first);
 
-        assert!(!connections.admit().expect("a place").is_beyond_limit);
+        assert!(!connections.admit().await.expect("a place").is_beyond_limit);
     }
 }

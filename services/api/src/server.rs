@@ -82,7 +82,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(place) = connections.admit() else { continue };
+        let Some(place) = connections.admit().await else { continue };
         if let Err(error) = stream.set_nodelay(true) {
             warn!(%error, "cannot disable Nagle's algorithm on a connection");
         }
