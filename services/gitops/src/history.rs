@@ -1,11 +1,11 @@
 //! The walk over the first-parent history of a repository.
 //!
-//! Times: an event of a commit occurred at the committer's time, but at least one microsecond after the commit before it
-//! in first-parent order. The order of commits therefore wins over clocks that are wrong, in the ledger too, and the
-//! time of a commit depends only on the commits before it. A time after [`Options::latest`] is not used.
+//! Times: an event of a commit occurred at the committer's time, but at least one microsecond after the commit before
+//! it in first-parent order. The order of commits therefore wins over clocks that are wrong, in the ledger too, and
+//! the time of a commit depends only on the commits before it. A time after [`Options::latest`] is not used.
 //!
-//! A walk begins at the oldest commit in any case, so that an import that begins later yields the same events: commits up
-//! to [`Options::after`] are applied and not reported.
+//! A walk begins at the oldest commit in any case, so that an import that begins later yields the same events: commits
+//! up to [`Options::after`] are applied and not reported.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 

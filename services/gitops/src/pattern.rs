@@ -1,8 +1,8 @@
 //! Patterns of paths that say which files state releases, and which lane a file is about.
 //!
-//! `charts/{service}/{environment}.yaml`: `{service}`, `{environment}` and `{target}` capture a part of one segment, `*`
-//! matches a part of one segment, a segment `**` any number of segments. `{environment:staging|production}` captures
-//! these words only. A path that can be captured in several ways is ambiguous and matches nothing.
+//! `charts/{service}/{environment}.yaml`: `{service}`, `{environment}` and `{target}` capture a part of one segment,
+//! `*` matches a part of one segment, a segment `**` any number of segments. `{environment:staging|production}`
+//! captures these words only. A path that can be captured in several ways is ambiguous and matches nothing.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! The source of events: a name of a repository that does not depend on how it was cloned.
 
-/// Returns the CloudEvents source for the URL of a remote repository: `https://HOST[:PORT]/PATH`, without credentials and
-/// `.git`, and the same for a clone over HTTPS, SSH or the git protocol. Returns `None` for a local path, which does not
-/// name the same repository elsewhere.
+/// Returns the CloudEvents source for the URL of a remote repository: `https://HOST[:PORT]/PATH`, without credentials
+/// and `.git`, and the same for a clone over HTTPS, SSH or the git protocol. Returns `None` for a local path, which
+/// does not name the same repository elsewhere.
 #[must_use]
 pub fn source_of_url(url: &str) -> Option<String> {
     let (authority, path) = match url.split_once("://") {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::imported::{Collector, Imported};
 use super::json_stream::items;
+use super::records::Records;
 use crate::translation::{NotUnderstood, Translation};
 
 /// Translates exported rows. `read_cdevent` translates a bare CDEvent.
@@ -44,24 +45,20 @@ fn read_table(
     collector: &mut Collector,
     mut read_cdevent: impl FnMut(&[u8]) -> Result<Translation, NotUnderstood>,
 ) {
-    let mut reader = ::csv::Reader::from_reader(file.as_bytes());
-    let payload = match reader.headers() {
-        Ok(headers) => headers.iter().position(|name| name.trim() == "payload"),
+    let mut records = Records::new(file, b',');
+    let payload = match records.headers() {
+        Ok(headers) => headers.iter().position(|name| name == "payload"),
         Err(error) => return collector.problem(1, format!("the header row cannot be read: {error}")),
     };
     let Some(payload) = payload else {
         return collector.problem(1, "the header row has no column payload");
     };
-    for record in reader.records() {
+    while let Some((row, record)) = records.next() {
         match record {
             Ok(record) => {
-                let row = record.position().map_or(0, ::csv::Position::line);
                 collector.add(row, read_cdevent(record.get(payload).unwrap_or_default().as_bytes()));
             }
-            Err(error) => {
-                let row = error.position().map_or(0, ::csv::Position::line);
-                collector.problem(row, format!("the row cannot be read: {error}"));
-            }
+            Err(detail) => collector.problem(row, detail),
         }
     }
 }
@@ -92,7 +89,8 @@ mod tests {
     }
 
     fn cdevent(id: &str) -> Value {
-        json!({ "context": { "id": id, "source": "/ci", "timestamp": "2026-08-01T12:00:00Z" }, "note": "a \"b\", c\nd" })
+        let context = json!({ "id": id, "source": "/ci", "timestamp": "2026-08-01T12:00:00Z" });
+        json!({ "context": context, "note": "a \"b\", c\nd" })
     }
 
     fn rows(file: &str) -> (Vec<(u64, String)>, Vec<u64>) {

@@ -1,7 +1,7 @@
 //! Tables of releases in CSV, with a header row.
 //!
-//! A [`Mapping`] says which column, or which constant, is which part of an event. The outcome of a row is never assumed:
-//! it is mapped, or a constant.
+//! A [`Mapping`] says which column, or which constant, is which part of an event. The outcome of a row is never
+//! assumed: it is mapped, or a constant.
 
 mod mapping;
 mod row;
@@ -14,6 +14,7 @@ pub use mapping::{Mapping, MappingError, Member, TimeFormat};
 
 use self::mapping::Columns;
 use super::imported::{Collector, Imported};
+use super::records::Records;
 use crate::translation::NotUnderstood;
 
 /// Translates a table. A time after `latest` is a problem: the ledger accepts no event from the future.
@@ -21,26 +22,18 @@ use crate::translation::NotUnderstood;
 /// # Errors
 /// The header row cannot be read, or does not have the columns of the mapping.
 pub fn read(file: &str, mapping: &Mapping, latest: DateTime<Utc>) -> Result<Imported, MappingError> {
-    let mut reader = ::csv::ReaderBuilder::new()
-        .delimiter(mapping.delimiter)
-        .trim(::csv::Trim::All)
-        .from_reader(file.as_bytes());
-    let headers = reader.headers().map_err(|error| MappingError::Header(error.to_string()))?;
-    let headers: Vec<_> = headers.iter().map(str::to_owned).collect();
+    let mut records = Records::new(file, mapping.delimiter);
+    let headers = records.headers().map_err(MappingError::Header)?;
     let columns = mapping.columns(&headers)?;
     let mut collector = Collector::default();
-    for record in reader.records() {
+    while let Some((number, record)) = records.next() {
         match record {
             Ok(record) => {
-                let number = record.position().map_or(0, ::csv::Position::line);
-                let fields = fields(&record, &columns, mapping);
+                let fields = fields(record, &columns, mapping);
                 let translation = row::translate(&fields, mapping, latest);
                 collector.add(number, translation.map_err(|fault| named(fault, &headers, &columns)));
             }
-            Err(error) => {
-                let number = error.position().map_or(0, ::csv::Position::line);
-                collector.problem(number, unreadable(&error));
-            }
+            Err(detail) => collector.problem(number, detail),
         }
     }
     Ok(collector.finish())
@@ -55,11 +48,8 @@ fn fields<'r>(
     let mut fields: BTreeMap<_, _> =
         mapping.constants.iter().map(|(member, value)| (*member, value.as_str())).collect();
     for (member, index) in columns {
-        match record.get(*index).map(str::trim).filter(|field| !field.is_empty()) {
-            Some(field) => {
-                fields.insert(*member, field);
-            }
-            None => {}
+        if let Some(field) = record.get(*index).map(str::trim).filter(|field| !field.is_empty()) {
+            fields.insert(*member, field);
         }
     }
     fields
@@ -72,15 +62,6 @@ fn named(fault: NotUnderstood, headers: &[String], columns: &Columns) -> NotUnde
     match name {
         Some(name) => NotUnderstood::new(format!("column {name:?}"), fault.detail),
         None => fault,
-    }
-}
-
-fn unreadable(error: &::csv::Error) -> String {
-    match error.kind() {
-        ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("the row has {len} fields, and the header row {expected_len}")
-        }
-        _ => format!("the row cannot be read: {error}"),
     }
 }
 

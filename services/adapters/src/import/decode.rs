@@ -24,8 +24,8 @@ pub enum DecodeError {
     NotUtf8(usize),
 }
 
-/// Unpacks a file: plain, or gzip with one or more members and zero padding between and after them. Removes the byte order
-/// mark. The text has at most `limit` bytes.
+/// Unpacks a file: plain, or gzip with one or more members and zero padding between and after them. Removes the byte
+/// order mark. The text has at most `limit` bytes.
 ///
 /// # Errors
 /// The file is damaged, too large, or not UTF-8.

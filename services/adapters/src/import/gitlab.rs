@@ -1,7 +1,7 @@
 //! Deployments of GitLab: pages of `GET /projects/{id}/deployments`.
 //!
-//! A row has the latest state of a deployment only. It becomes the body of a deployment webhook, as GitLab would have sent
-//! it when that state was reached, and is translated by the reader of webhooks.
+//! A row has the latest state of a deployment only. It becomes the body of a deployment webhook, as GitLab would have
+//! sent it when that state was reached, and is translated by the reader of webhooks.
 
 use serde_json::{Value, json};
 
@@ -49,6 +49,7 @@ fn webhook(row: &Value, project_url: Option<&str>) -> Result<Value, String> {
         }
     };
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+    let name = path.and_then(|path| path.rsplit('/').next());
     let changed_at = changed_at(row, job, status).ok_or("updated_at is missing: the row is no deployment")?;
     let commit = job.and_then(|job| member(job, "commit"));
     let user = member(row, "user").or_else(|| job.and_then(|job| member(job, "user")));
@@ -61,7 +62,7 @@ fn webhook(row: &Value, project_url: Option<&str>) -> Result<Value, String> {
         "deployable_url": job.and_then(|job| text(job, "web_url")),
         "environment": text(environment, "name"),
         "environment_external_url": text(environment, "external_url"),
-        "project": { "web_url": url, "path_with_namespace": path, "name": path.and_then(|path| path.rsplit('/').next()) },
+        "project": { "web_url": url, "path_with_namespace": path, "name": name },
         "ref": text(row, "ref"),
         "short_sha": sha.get(..8).unwrap_or(sha),
         "commit_url": format!("{url}/-/commit/{sha}"),

@@ -21,7 +21,7 @@ pub(super) fn items(text: &str) -> Vec<Result<Value, String>> {
 fn flatten(value: Value, depth: usize, items: &mut Vec<Result<Value, String>>) {
     match value {
         Value::Array(page) if depth > 0 => {
-            page.into_iter().for_each(|value| flatten(value, depth - 1, items))
+            page.into_iter().for_each(|value| flatten(value, depth - 1, items));
         }
         value => items.push(Ok(value)),
     }
