@@ -1,8 +1,8 @@
 //! Measures the walk over a generated repository, and compares the lanes after some of its commits with the files.
 //!
-//! `cargo run --release -p ledger-gitops --example rate -- [COMMITS] [CHECKED]` generates a history of `COMMITS` commits
-//! (10,000) with merges, renames, deletions, rewritten fields and files that cannot be parsed, walks it, and compares the
-//! lanes after `CHECKED` commits (50) with `git ls-tree` and `git show`.
+//! `cargo run --release -p ledger-gitops --example rate -- [COMMITS] [CHECKED]` generates a history of `COMMITS`
+//! commits (10,000) with merges, renames, deletions, rewritten fields and files that cannot be parsed, walks it, and
+//! compares the lanes after `CHECKED` commits (50) with `git ls-tree` and `git show`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ledger_adapters::names::Names;
 use ledger_domain::Source;
 use ledger_gitops::{CommitPart, Extraction, History, Options, Repository, Rule, ValueForm};
@@ -78,7 +78,7 @@ impl Generator {
         self.mark += 1;
         self.time += i64::try_from(self.numbers.below(600))? - 60;
         write!(self.script, "commit refs/heads/{branch}\nmark :{}\n", self.mark)?;
-        write!(self.script, "author Mira Santos <mira@example.com> {} +0000\n", self.time)?;
+        writeln!(self.script, "author Mira Santos <mira@example.com> {} +0000", self.time)?;
         write!(self.script, "committer queue <queue@example.com> {} +0000\ndata 6\nDeploy\n", self.time)?;
         for (keyword, parent) in ["from", "merge"].iter().zip(parents) {
             writeln!(self.script, "{keyword} :{parent}")?;
@@ -86,7 +86,7 @@ impl Generator {
         for (path, content) in changes {
             match content {
                 Some(content) => {
-                    write!(self.script, "M 100644 inline {path}\ndata {}\n{content}\n", content.len())?
+                    write!(self.script, "M 100644 inline {path}\ndata {}\n{content}\n", content.len())?;
                 }
                 None => writeln!(self.script, "D {path}")?,
             }
@@ -213,7 +213,7 @@ fn history(folder: &Path) -> Result<History> {
         source: Source::parse("https://git.example/deploy")?,
         head: "main".to_owned(),
         after: None,
-        latest: Utc::now() + TimeDelta::minutes(5),
+        latest: DateTime::<Utc>::MAX_UTC,
         commit_part: CommitPart::default(),
     };
     Ok(History::new(Repository::open(folder)?, vec![rule], options)?)
