@@ -7,7 +7,7 @@
 //! A walk begins at the oldest commit in any case, so that an import that begins later yields the same events: commits
 //! up to [`Options::after`] are applied and not reported.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use gix::ObjectId;
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::extract::extract;
 use crate::lanes::{FileState, LaneChange, LaneKey, Lanes};
 use crate::pattern::Match;
+use crate::pin::Pin;
 use crate::problem::{Consequence, Problem};
 use crate::repository::{Link, Repository};
 use crate::rule::{PathLane, Rule};
@@ -64,8 +65,9 @@ pub struct History {
     lanes: Lanes,
     /// The last change of each lane that runs something.
     latest_changes: BTreeMap<LaneKey, Change>,
-    /// Files that were reported to be about no lane, with the reason.
-    reported: HashSet<(String, String)>,
+    /// The problems of each file that have been reported and still hold, so that a commit that touches the file does not
+    /// repeat them.
+    reported: HashMap<String, Vec<String>>,
     failed: bool,
 }
 
@@ -73,6 +75,8 @@ pub struct History {
 struct Findings<'c> {
     commit: &'c str,
     problems: Vec<Problem>,
+    /// Reasons for which a release may not be what a file seems to state, to be reported with its change.
+    warnings: Vec<(LaneKey, String)>,
 }
 
 impl Findings<'_> {
@@ -81,6 +85,9 @@ impl Findings<'_> {
         self.problems.push(Problem { commit, path, consequence, detail });
     }
 }
+
+/// A problem of a file: its consequence and its description.
+type Fault = (Consequence, String);
 
 impl History {
     /// Starts a walk. Applies the commits up to `after` before it returns.
@@ -104,7 +111,7 @@ impl History {
             last_time: None,
             lanes: Lanes::default(),
             latest_changes: BTreeMap::new(),
-            reported: HashSet::new(),
+            reported: HashMap::new(),
             failed: false,
         };
         for _ in 0..after.map_or(0, |position| position + 1) {
@@ -151,7 +158,7 @@ impl History {
     fn step(&mut self) -> Result<Option<CommitReport>, Error> {
         let Some(link) = self.pending.pop_front() else { return Ok(None) };
         let commit = link.id.to_string();
-        let mut findings = Findings { commit: &commit, problems: Vec::new() };
+        let mut findings = Findings { commit: &commit, problems: Vec::new(), warnings: Vec::new() };
         let occurred_at = self.time_of(&link, &mut findings);
         let files = self.changed_files(&link)?;
         let mut states = Vec::with_capacity(files.len());
@@ -202,42 +209,45 @@ impl History {
         Ok(files.into_iter().filter_map(|file| rule_of(&file).map(|rule| (file, rule))).collect())
     }
 
-    /// Reads a changed file. Returns `None` if it is gone, or about no lane.
+    /// Reads a changed file, and reports its problems, except those that were reported and still hold. Returns `None` if
+    /// it is gone, or about no lane.
     fn state_of(
         &mut self,
         changed: &ChangedFile,
         rule: usize,
         findings: &mut Findings<'_>,
     ) -> Result<Option<FileState>, Error> {
-        let (path, rule) = (&changed.path, &self.rules[rule]);
+        let path = &changed.path;
+        let reported = self.reported.remove(path).unwrap_or_default();
         let Some(file) = changed.file else { return Ok(None) };
-        let lane = match rule.pattern.matches(path) {
-            Match::One(captures) => rule.lane(&captures),
-            Match::None => return Ok(None),
-            Match::Ambiguous(two) => Err(format!(
-                "the path can be read in two ways, as {:?} and {:?}: list the words, as in \
-                             {{environment:staging|production}}",
-                two.0, two.1
-            )),
-        };
-        let lane = match lane {
-            Ok(lane) => lane,
+        let mut faults = Vec::new();
+        let rule = &self.rules[rule];
+        let state = match lane_of(rule, path) {
+            Ok(lane) => {
+                let content = content(&self.repository, file)?;
+                let read =
+                    content.and_then(|content| read(rule, &lane, path, &content, &mut faults, findings));
+                Some(read.map_or_else(
+                    |detail| {
+                        faults.push((Consequence::LaneKept, detail));
+                        FileState::Unreadable(lane.clone())
+                    },
+                    FileState::Read,
+                ))
+            }
             Err(detail) => {
-                if self.reported.insert((path.clone(), detail.clone())) {
-                    findings.add(Some(path), Consequence::Skipped, detail);
-                }
-                return Ok(None);
+                faults.push((Consequence::Skipped, detail));
+                None
             }
         };
-        let content = content(&self.repository, file)?;
-        let read = content.and_then(|content| read(rule, &lane, path, &content, findings));
-        Ok(Some(match read {
-            Ok(lanes) => FileState::Read(lanes),
-            Err(detail) => {
-                findings.add(Some(path), Consequence::LaneKept, detail);
-                FileState::Unreadable(lane)
-            }
-        }))
+        let details = faults.iter().map(|(_, detail)| detail.clone()).collect::<Vec<_>>();
+        for (consequence, detail) in faults.into_iter().filter(|(_, detail)| !reported.contains(detail)) {
+            findings.add(Some(path), consequence, detail);
+        }
+        if !details.is_empty() {
+            self.reported.insert(path.clone(), details);
+        }
+        Ok(state)
     }
 
     fn changes(
@@ -274,6 +284,11 @@ impl History {
                     false
                 }
             };
+            let warnings: Vec<_> =
+                findings.warnings.iter().filter(|(lane, _)| *lane == change.lane).cloned().collect();
+            for (_, detail) in warnings {
+                findings.add(Some(&change.path), Consequence::Recorded, detail);
+            }
             if is_accepted && change.after.is_some() {
                 self.latest_changes.insert(change.lane.clone(), change.clone());
             } else {
@@ -322,6 +337,18 @@ fn abbreviated(links: &[Link], digits: &str) -> Option<usize> {
     found.next().filter(|_| found.next().is_none())
 }
 
+/// Returns the lane, or the part of it, that the path of a file states.
+fn lane_of(rule: &Rule, path: &str) -> Result<PathLane, String> {
+    match rule.pattern.matches(path) {
+        Match::One(captures) => rule.lane(&captures),
+        Match::None => Err("the path does not match the rule".to_owned()),
+        Match::Ambiguous(two) => Err(format!(
+            "the path can be read in two ways, as {} and as {}: list the words, as in {{environment:staging|production}}",
+            two.0, two.1
+        )),
+    }
+}
+
 /// Returns the content of a file; the inner error is a reason for which it cannot be read.
 fn content(repository: &Repository, file: File) -> Result<Result<Vec<u8>, String>, Error> {
     if file.is_link {
@@ -336,12 +363,13 @@ fn read(
     lane: &PathLane,
     path: &str,
     content: &[u8],
+    faults: &mut Vec<Fault>,
     findings: &mut Findings<'_>,
-) -> Result<BTreeMap<LaneKey, Option<crate::pin::Pin>>, String> {
+) -> Result<BTreeMap<LaneKey, Option<Pin>>, String> {
     let format = rule.format.or_else(|| Format::of_path(path));
     let format = format.ok_or("the format of the file cannot be told from its name: name it in the rule")?;
     let documents = parse(format, content)?;
-    let mut lanes = BTreeMap::new();
+    let mut lanes: BTreeMap<LaneKey, Option<Pin>> = BTreeMap::new();
     let mut contradicted = Vec::new();
     for stated in extract(&rule.extraction, lane, &documents)? {
         let service = match &lane.service {
@@ -350,11 +378,11 @@ fn read(
         };
         let (environment, target) = (lane.environment.clone(), lane.target.clone());
         let key = LaneKey { environment, target, service };
-        let consequence = if stated.pin.is_ok() { Consequence::Recorded } else { Consequence::LaneKept };
-        for detail in stated.pin.as_ref().err().into_iter().chain(&stated.warnings) {
-            findings.add(Some(path), consequence, detail.clone());
-        }
-        let pin = stated.pin.ok();
+        findings.warnings.extend(stated.warnings.into_iter().map(|detail| (key.clone(), detail)));
+        let pin = stated
+            .pin
+            .map_err(|detail| faults.push((Consequence::LaneKept, format!("{key}: {detail}"))))
+            .ok();
         match lanes.get(&key) {
             Some(other) if *other != pin => contradicted.push(key),
             _ => {
@@ -363,8 +391,7 @@ fn read(
         }
     }
     for key in contradicted {
-        let detail = format!("the file states several releases of {key}");
-        findings.add(Some(path), Consequence::LaneKept, detail);
+        faults.push((Consequence::LaneKept, format!("the file states several releases of {key}")));
         lanes.insert(key, None);
     }
     Ok(lanes)

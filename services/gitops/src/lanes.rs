@@ -68,7 +68,7 @@ pub(crate) struct LaneChange {
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub changes: Vec<LaneChange>,
-    /// Lanes about which files contradict each other, with one of the files.
+    /// Lanes about which files contradict each other from this commit on, with one of the files.
     pub contradictions: Vec<(LaneKey, String)>,
 }
 
@@ -79,6 +79,7 @@ pub(crate) struct Lanes {
     by_lane: BTreeMap<LaneKey, BTreeSet<String>>,
     unreadable: BTreeSet<String>,
     running: BTreeMap<LaneKey, Running>,
+    contradicted: BTreeSet<LaneKey>,
 }
 
 impl Lanes {
@@ -94,11 +95,18 @@ impl Lanes {
         }
         let mut applied = Applied::default();
         for lane in affected {
-            match self.judge(&lane) {
+            let judgement = self.judge(&lane);
+            if let Judgement::Contradiction(path) = judgement {
+                if self.contradicted.insert(lane.clone()) {
+                    applied.contradictions.push((lane, path));
+                }
+                continue;
+            }
+            self.contradicted.remove(&lane);
+            match judgement {
                 Judgement::Runs(after) => self.change(lane, Some(after), &mut applied),
                 Judgement::Nothing => self.change(lane, None, &mut applied),
-                Judgement::Unknown => {}
-                Judgement::Contradiction(path) => applied.contradictions.push((lane, path)),
+                Judgement::Unknown | Judgement::Contradiction(_) => {}
             }
         }
         applied
@@ -278,6 +286,7 @@ mod tests {
         let mut lanes = Lanes::default();
         changes(&mut lanes, vec![("a", read(&[("p/web", Some("v1"))]))]);
         assert_eq!(changes(&mut lanes, vec![("b", read(&[("p/web", Some("v2"))]))]), ["p/default/web in b"]);
+        assert!(changes(&mut lanes, vec![("b", read(&[("p/web", Some("v2"))]))]).is_empty());
         assert_eq!(changes(&mut lanes, vec![("a", None)]), ["p/default/web v1>v2"]);
         assert!(changes(&mut lanes, vec![("c", read(&[("p/web", Some("v2"))]))]).is_empty());
     }

@@ -250,6 +250,21 @@ fn add(found: &mut Vec<Captures>, captures: Captures) {
     }
 }
 
+impl fmt::Display for Captures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, word) in
+            [("service", &self.service), ("environment", &self.environment), ("target", &self.target)]
+        {
+            if let Some(word) = word {
+                write!(f, "{separator}{name} {word}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Captures {
     fn with(&self, name: Name, word: &str) -> Self {
         let mut captures = self.clone();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::Node;
 
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rc<Node>>, String> {
     let mut documents = Vec::new();
     let mut builder = Builder::default();
     for next in Parser::new_from_str_with_options(text, options) {
-        let (event, _) = next.map_err(|error| describe(&error))?;
+        let (event, _) = next.map_err(|error| format!("the file is not YAML: {error}"))?;
         match event {
             Event::DocumentStart(..) => builder = Builder::default(),
             Event::DocumentEnd => {
@@ -51,11 +51,6 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rc<Node>>, String> {
         }
     }
     Ok(documents)
-}
-
-fn describe(error: &ScanError) -> String {
-    let at = error.marker();
-    format!("the file is not YAML: {error} (line {}, column {})", at.line(), at.col() + 1)
 }
 
 impl Builder {

@@ -8,7 +8,10 @@ use crate::pin::{Pin, moving, text_of, version};
 
 /// Returns the release that a document states; `None` if it is no Application.
 pub(super) fn extract(document: &Node) -> Option<Stated> {
-    if document.text_at(&["kind"]) != Some("Application") {
+    // Another project has a kind of this name.
+    let is_argocd =
+        document.text_at(&["apiVersion"]).is_none_or(|version| version.starts_with("argoproj.io/"));
+    if document.text_at(&["kind"]) != Some("Application") || !is_argocd {
         return None;
     }
     let service = document.text_at(&["metadata", "name"]).map(str::to_owned);

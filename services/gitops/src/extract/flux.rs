@@ -42,14 +42,14 @@ fn read(document: &Node, warnings: &mut Vec<String>) -> Result<Pin, String> {
 }
 
 fn chart_version(spec: &Node, warnings: &mut Vec<String>) -> Result<Option<String>, String> {
-    let mut node = spec;
-    for key in ["chart", "spec", "version"] {
-        match node.get(key)? {
-            Some(next) => node = next,
-            None => return Ok(None),
-        }
-    }
-    let text = text_of(node).map_err(|detail| format!("spec.chart.spec.version: {detail}"))?;
+    let Some(chart @ Node::Mapping(_)) = spec.get("chart")? else { return Ok(None) };
+    let node = match chart.get("spec")? {
+        Some(chart_spec) => chart_spec.get("version")?,
+        // The first generation of Flux.
+        None => chart.get("version")?,
+    };
+    let Some(node) = node else { return Ok(None) };
+    let text = text_of(node).map_err(|detail| format!("the chart's version: {detail}"))?;
     warnings.extend(text.warning.into_iter().chain(moving(&text.text)));
     Ok(Some(text.text))
 }

@@ -143,6 +143,9 @@ fn an_argo_cd_application_states_the_revision_of_what_is_deployed() {
         assert!(stated(&Extraction::ArgoCd, None, &application(spec))[0].starts_with("unknown"), "{spec}");
     }
     assert!(stated(&Extraction::ArgoCd, None, "kind: AppProject").is_empty());
+    let other =
+        format!("apiVersion: app.k8s.io/v1beta1\n{}", application("source: {path: a, targetRevision: v1}"));
+    assert!(stated(&Extraction::ArgoCd, None, &other).is_empty());
 }
 
 #[test]
@@ -151,6 +154,7 @@ fn a_flux_helm_release_states_its_image_or_its_chart() {
     for (spec, expected) in [
         ("chart: {spec: {chart: web, version: 1.2.3}}", "web 1.2.3"),
         ("chart: {spec: {version: 1.2.3}}, values: {image: {tag: v7}}", "web v7 chart 1.2.3"),
+        ("chart: {repository: r, name: web, version: 1.2.3}", "web 1.2.3"),
         ("chartRef: {name: web}, values: {image: {tag: v7}}", "web v7"),
         ("chart: {spec: {version: \">=1.0 <2\"}}", "web >=1.0 <2 !"),
         ("chart: {spec: {version: 1.2.3}}, values: {image: {tag: \"\"}}", "web 1.2.3"),

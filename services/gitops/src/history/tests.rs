@@ -226,6 +226,40 @@ fn a_file_that_cannot_be_read_is_a_problem_and_no_removal() {
 }
 
 #[test]
+fn a_problem_is_reported_when_it_begins_and_a_warning_with_its_change() {
+    let mut repository = TestRepository::new();
+    let file = "charts/web/production.yaml";
+    for (content, expected) in [
+        ("image: {tag: 1.10}", 1),
+        ("image: {tag: 1.10} # why", 0),
+        ("image: {tag: \"\"}", 1),
+        ("image: {tag: \"\"} # why", 0),
+        ("image: {tag: 1.10}", 0),
+        ("image: {tag: \"\"}", 1),
+        ("image: {tag: 1.20}", 1),
+    ] {
+        repository.commit(&[(file, Some(content))]);
+        let reports = repository.reports(repository.options());
+        let problems = &reports.last().expect("a commit").problems;
+        assert_eq!(problems.len(), expected, "{content} {problems:?}");
+    }
+}
+
+#[test]
+fn a_path_that_is_about_one_of_two_lanes_is_about_none() {
+    let mut repository = TestRepository::new();
+    repository.commit(&[("web-eu-production.yaml", Some(&tag("v1")))]);
+    let mut rule = charts();
+    rule.pattern = "{service}-{environment}.yaml".parse().expect("a pattern");
+    let opened = Repository::open(repository.path()).expect("a repository");
+    let mut history = History::new(opened, vec![rule], repository.options()).expect("a history");
+    let report = history.next().expect("a commit").expect("a readable commit");
+    assert!(report.changes.is_empty());
+    let detail = &report.problems[0].detail;
+    assert!(detail.contains("service web, environment eu-production"), "{detail}");
+}
+
+#[test]
 fn a_symbolic_link_is_not_followed() {
     let mut repository = TestRepository::new();
     repository.commit(&[("charts/web/production.yaml", Some(&tag("v1")))]);
