@@ -400,8 +400,7 @@ impl EventInsert {
     ) -> Self {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
-        let lane = payload.lane();
-        let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
+        let target = outcome.target.as_ref().or_else(|| payload.target());
         Self {
             position: bigint(entry.position),
             recorded_at: entry.recorded_at,
@@ -409,7 +408,7 @@ impl EventInsert {
             identity: key.0,
             kind: payload.kind().name(),
             environment: payload.environment().map(ToString::to_string),
-            service: lane.map(|lane| lane.service.to_string()),
+            service: payload.service().map(ToString::to_string),
             target: target.map(ToString::to_string),
             repeats: repeats.map(bigint),
             anomalies: joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()),
