@@ -25,7 +25,7 @@ mod versions;
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use ledger_domain::event::{Policy, Sender};
-use ledger_domain::{Event, Identity, Kind, Principal};
+use ledger_domain::{Event, Identity, Kind, Principal, ShortText};
 
 use crate::ijson::{Json, Object};
 use crate::secrets::{self, SecretKind};
@@ -51,6 +51,7 @@ pub struct Envelope {
     bytes: Bytes,
     /// The bytes without the attributes that the service added; `None` if there are none.
     content: Option<Bytes>,
+    correlation: Option<Box<str>>,
 }
 
 impl Envelope {
@@ -73,7 +74,8 @@ impl Envelope {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
             decode(&object, |_, _, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, event, content: content(object), bytes })
+        let correlation = correlation(&object);
+        Ok(Self { identity, occurred_at, event, correlation, content: content(object), bytes })
     }
 
     /// Adds the authenticated sender. It is the actor of the event from here on; see [`Principal::actor`].
@@ -153,7 +155,7 @@ impl Envelope {
         let object = encode::event(&identity, occurred_at, &event);
         let bytes = check_size(object.canonical())?;
         let content = content(object);
-        Ok(Self { identity, occurred_at, event, bytes, content })
+        Ok(Self { identity, occurred_at, event, bytes, content, correlation: None })
     }
 
     fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
@@ -161,7 +163,8 @@ impl Envelope {
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, event, bytes, content: None })
+        let correlation = correlation(&object);
+        Ok(Self { identity, occurred_at, event, bytes, content: None, correlation })
     }
 
     /// Returns the source and the id, which together identify the event.
@@ -180,6 +183,13 @@ impl Envelope {
     #[must_use]
     pub const fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// Returns what the event has in common with others that belong together, such as those of one run of a pipeline: the
+    /// attribute `correlationid`, of the CloudEvents extension of that name.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&str> {
+        self.correlation.as_deref()
     }
 
     /// Returns the canonical bytes.
@@ -226,6 +236,14 @@ fn content(object: Object<'_>) -> Option<Bytes> {
     let mut members = object.into_members();
     members.retain(|(name, _)| !is_added(name));
     Some(Object::from_members(members).unwrap_or_default().canonical().into())
+}
+
+/// Returns the attribute `correlationid`, if it is a text that can be asked for.
+fn correlation(object: &Object<'_>) -> Option<Box<str>> {
+    match object.get("correlationid") {
+        Some(Json::String(text)) => ShortText::stored(text).is_ok().then(|| text.as_ref().into()),
+        _ => None,
+    }
 }
 
 fn set_sender(event: &mut Event, principal: Principal) {
