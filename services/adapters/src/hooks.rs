@@ -149,7 +149,6 @@ fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
     let bytes = Value::Object(event.0.clone()).to_string();
     match Envelope::parse(bytes.as_bytes()) {
         Ok(_) => Ok(()),
-        Err(error) if matches!(error.reason, ledger_codec::cloudevents::Reason::UnknownType(_)) => Ok(()),
         Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
     }
 }

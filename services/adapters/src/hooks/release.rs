@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 
 use super::json::Node;
 use super::settings::VersionFrom;
-use super::text;
 use crate::translation::NotUnderstood;
 
 /// The parts of a release as far as a message states them.

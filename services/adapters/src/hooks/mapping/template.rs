@@ -94,7 +94,7 @@ pub(super) fn check_pointer(pointer: &str) -> Result<(), String> {
 
 impl Template {
     /// Returns the value for a delivery; `None` if it is left out.
-    pub(super) fn value(&self, body: &Value) -> Result<Option<Value>, NotUnderstood> {
+    pub(in crate::hooks) fn value(&self, body: &Value) -> Result<Option<Value>, NotUnderstood> {
         match self {
             Self::Constant(value) => Ok(Some(value.clone()).filter(|value| !value.is_null())),
             Self::Reference(reference) => reference.value(body),
@@ -125,7 +125,7 @@ impl Template {
 
     /// Returns the value as a text; `None` if it is left out. An integer is written in digits. A number with a fraction is
     /// no text: 1.10 and 1.1 are one number, and two versions.
-    pub(super) fn text(&self, body: &Value) -> Result<Option<String>, NotUnderstood> {
+    pub(in crate::hooks) fn text(&self, body: &Value) -> Result<Option<String>, NotUnderstood> {
         self.value(body)?.map(|value| as_text(&value, self.place())).transpose()
     }
 
