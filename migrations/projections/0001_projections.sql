@@ -28,6 +28,7 @@ CREATE TABLE events (
     first_of    text,                  -- names that this event uses first, separated by commas
     went_live   text,                  -- version that the lane runs from here on, if the event changed it
     targets     text,                  -- candidate targets, if it names none and the service has several
+    correlation text,                  -- what it has in common with other events
     leaf_hash   bytea       NOT NULL,  -- covers position, recorded_at and bytes
     bytes       bytea       NOT NULL,  -- as stored in the stream
     CONSTRAINT events_position PRIMARY KEY (position)
@@ -37,6 +38,7 @@ CREATE UNIQUE INDEX events_identity ON events (identity) WHERE repeats IS NULL;
 CREATE INDEX events_environment ON events (environment, position);
 CREATE INDEX events_service ON events (service, position);
 CREATE INDEX events_kind ON events (kind, position);
+CREATE INDEX events_correlation ON events (correlation, position) WHERE correlation IS NOT NULL;
 
 -- Entries that are no events of a ledger, and have no effect. Something else wrote them to the stream.
 CREATE TABLE foreign_entries (

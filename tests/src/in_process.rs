@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args as _, FromArgMatches as _};
 use ledger_devstack::{Postgres, postgres};
-use ledger_journal::{MemoryJournal, SharedJournal};
+use ledger_journal::{MemoryJournal, Quarantine, SharedJournal};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use release_ledger::app::App;
 use release_ledger::clock;
@@ -44,7 +44,7 @@ impl InProcess {
         let config = config(&postgres, flags);
         let journals = config.ledgers().into_iter().map(|tenant| {
             let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant.clone(), clock::now));
-            (tenant, journal)
+            (tenant, journal, Arc::new(Quarantine::in_memory(clock::now)))
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let app = App::with_journals(&config, metrics, journals.collect()).await.expect("the service starts");

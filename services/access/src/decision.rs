@@ -72,13 +72,14 @@ impl<'n> Question<'n> {
 
     /// Returns the question whether an event may be sent.
     ///
-    /// A build is in no environment. A revocation of an artifact concerns all of them. An event that names an
+    /// A build is in no environment, and neither is an activity that names none. A revocation of an artifact concerns all of them. An event that names an
     /// environment and no service concerns all services.
     #[must_use]
     pub fn event(tenant: &'n TenantName, payload: &'n Payload) -> Self {
         let verb = Verb::of_event(payload);
         let elsewhere = match payload {
             Payload::ArtifactBuilt(_) => Scope::Nothing,
+            Payload::ActivityReported(activity) if activity.environment.is_none() => Scope::Nothing,
             _ => Scope::All,
         };
         let environment =

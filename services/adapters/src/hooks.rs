@@ -1,1 +1,157 @@
-//! Webhooks of other tools.
+//! Webhooks of other tools: who sent a delivery, and what it means to the ledger.
+//!
+//! [`verify`] authenticates a delivery by its headers and the bytes of its body; [`translate`] reads an authentic one.
+//! Both are pure: the secrets are part of the [`HookSettings`], and the time is an argument.
+//!
+//! # Rules of every kind
+//!
+//! - A deploy is reported as succeeded only by a message that says so. What only might be one is an activity, without an
+//!   effect.
+//! - A run, job or alert fails a check only if the settings name it, and what it checks. The run of a pull request never
+//!   fails a check.
+//! - A redelivery has the identity and the content of the first delivery. A retry of a job has another identity. Content
+//!   comes from the message, and never from the time of its arrival, except where a message states no time: a feature
+//!   flag of GitLab.
+//! - Members that the ledger does not need are tolerated in any form; a member that it needs and cannot read is
+//!   [`NotUnderstood`], with its place.
+//! - An event of the tool that the ledger does not record is ignored, with a reason that names it.
+
+mod alertmanager;
+mod argocd;
+mod authenticity;
+mod checks;
+mod context;
+mod draft;
+#[cfg(test)]
+mod fixture;
+mod flux;
+mod generic;
+mod github;
+mod gitlab;
+mod json;
+pub mod mapping;
+mod release;
+mod request;
+mod secret;
+pub mod settings;
+mod text;
+mod time;
+
+use chrono::{DateTime, Utc};
+use ledger_codec::cloudevents::Envelope;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use self::context::Context;
+use crate::translation::{NativeEvent, NotUnderstood, Translation};
+
+pub use self::authenticity::Unauthentic;
+pub use self::request::Request;
+pub use self::secret::{Secret, SecretError};
+pub use self::settings::{Authentication, HookConfig, HookKind, HookSettings, InvalidSettings};
+
+/// Verifies that a delivery comes from a sender that knows a secret of the webhook.
+///
+/// # Errors
+/// The delivery is not authentic, for the reason in the error. No error contains a secret.
+pub fn verify(settings: &HookSettings, request: &Request<'_>, now: DateTime<Utc>) -> Result<(), Unauthentic> {
+    let secrets = &settings.secrets;
+    if secrets.is_empty() {
+        return Err(Unauthentic::NoSecret);
+    }
+    match settings.authentication() {
+        Authentication::GitHub => authenticity::verify_hmac("X-Hub-Signature-256", secrets, request),
+        Authentication::GitLab => authenticity::verify_gitlab(secrets, request, now),
+        Authentication::XSignature => authenticity::verify_hmac("X-Signature", secrets, request),
+        Authentication::Bearer => authenticity::verify_bearer(secrets, request),
+        Authentication::Standard => authenticity::verify_standard(secrets, request, now),
+    }
+}
+
+/// Translates an authentic delivery.
+///
+/// `now` is the time of events whose message states none, and the limit of times: a message from the future is not
+/// understood.
+///
+/// # Errors
+/// The delivery cannot be understood, for the reason in the error.
+pub fn translate(
+    settings: &HookSettings,
+    request: &Request<'_>,
+    now: DateTime<Utc>,
+) -> Result<Translation, NotUnderstood> {
+    let body = parse(request)?;
+    let context = Context { settings, now };
+    let translation = match settings.kind() {
+        HookKind::GitHub => github::translate(context, request, &body),
+        HookKind::GitLab => gitlab::translate(context, request, &body),
+        HookKind::ArgoCd => argocd::translate(context, &body),
+        HookKind::Flux => flux::translate(context, &body),
+        HookKind::Alertmanager => alertmanager::translate(context, &body),
+        HookKind::Generic => match &settings.config.mapping {
+            Some(mapping) => generic::translate(context, mapping, &body),
+            None => Ok(Translation::Ignored("the webhook has no mapping".to_owned())),
+        },
+    }?;
+    if let Translation::Events(events) = &translation {
+        events.iter().try_for_each(check_event)?;
+    }
+    Ok(translation)
+}
+
+/// Returns the id of a delivery, the same for a redelivery: that of the sender, else the digest of the body.
+#[must_use]
+pub fn delivery_id(settings: &HookSettings, request: &Request<'_>) -> String {
+    let headers: &[&str] = match settings.kind() {
+        HookKind::GitHub => &[github::DELIVERY],
+        HookKind::GitLab => &gitlab::DELIVERY,
+        _ => &["webhook-id"],
+    };
+    let id = headers.iter().find_map(|header| request.header(header)).filter(|id| !id.is_empty());
+    let digest = || format!("sha256:{}", hex::encode(Sha256::digest(request.body())));
+    id.map_or_else(digest, text::id)
+}
+
+/// Returns lines that say what a delivery means, for people.
+#[must_use]
+pub fn describe(translation: &Result<Translation, NotUnderstood>) -> Vec<String> {
+    match translation {
+        Ok(Translation::Ignored(reason)) => vec![format!("ignored: {reason}")],
+        Err(error) if error.pointer.is_empty() => vec![format!("not understood: {}", error.detail)],
+        Err(error) => vec![format!("not understood: {error}")],
+        Ok(Translation::Events(events)) => events.iter().map(|event| summary(&event.0)).collect(),
+    }
+}
+
+fn summary(event: &serde_json::Map<String, Value>) -> String {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let kind = text("type");
+    let kind =
+        kind.strip_prefix("io.releaseledger.").and_then(|kind| kind.strip_suffix(".v1")).unwrap_or(kind);
+    let data = event.get("data").map(Value::to_string).unwrap_or_default();
+    format!("{kind} {} {} {} {data}", text("time"), text("source"), text("id"))
+}
+
+/// Parses the body of a delivery.
+fn parse(request: &Request<'_>) -> Result<Value, NotUnderstood> {
+    let content_type = request.header("Content-Type").unwrap_or_default();
+    if content_type.starts_with("application/x-www-form-urlencoded") {
+        let detail = "the body is a form; set the content type of the webhook to application/json";
+        return Err(NotUnderstood::new("", detail));
+    }
+    let body: Value = serde_json::from_slice(request.body())
+        .map_err(|error| NotUnderstood::new("", format!("the body is not JSON: {error}")))?;
+    if body.is_object() { Ok(body) } else { Err(NotUnderstood::new("", "the body must be a JSON object")) }
+}
+
+/// Checks that the ledger accepts an event: a message can state a value that it does not.
+fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
+    let bytes = Value::Object(event.0.clone()).to_string();
+    match Envelope::parse(bytes.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

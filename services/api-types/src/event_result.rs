@@ -20,6 +20,9 @@ pub struct EventResult {
     /// Reason why it was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<ProblemBody>>,
+    /// Id of a quarantined event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_id: Option<String>,
     /// Number of consecutive events that this result stands for; absent: one. Only events whose id cannot be read, after
     /// the first 500 problems, share a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,8 @@ pub enum EventStatus {
     Conflict,
     /// It is malformed; resending it unchanged cannot succeed.
     Invalid,
+    /// It is a CDEvent that cannot be understood; it is kept in quarantine.
+    Quarantined,
     /// The current state of the ledger does not allow it.
     Rejected,
     /// The ledger cannot record it now; resend it later.

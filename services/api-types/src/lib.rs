@@ -29,6 +29,7 @@ mod point;
 mod policy;
 mod position;
 mod problem;
+mod quarantine;
 mod release;
 mod rollback;
 mod state;
@@ -54,6 +55,7 @@ pub use point::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, P
 pub use policy::PolicyBody;
 pub use position::PositionBody;
 pub use problem::{FieldError, ProblemBody};
+pub use quarantine::{DeliveryBody, DiscardRequest, QuarantineBody, QuarantinedBody};
 pub use release::{ReleaseBody, ReleaseRequest};
 pub use rollback::{
     ApprovalsBody, ConcurrentChangeBody, ProgressBody, RequestedRollbackBody, RollbackBody, RollbackRequest,

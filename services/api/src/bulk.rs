@@ -15,7 +15,11 @@ use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 use crate::body::{is_too_slow, unreadable};
 use crate::budget::ByteBudget;
 use crate::bulk_results::{BulkResults, Form};
-use crate::event_result::{denied_result, id_and_source, invalid_result, is_recorded, outcome_result};
+use crate::event_result::{
+    denied_result, id_and_source, invalid_result, is_recorded, outcome_result, quarantined_result,
+    refused_result,
+};
+use crate::foreign::{Unusable, parse_structured};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -36,7 +40,7 @@ enum GroupItem {
 /// both.
 async fn separate(
     ledger: &TenantLedger,
-    events: Vec<Result<Envelope, InvalidEvent>>,
+    events: Vec<Result<Envelope, Unusable>>,
 ) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
     let mut items = Vec::with_capacity(events.len());
@@ -52,7 +56,12 @@ async fn separate(
                     Err(problem) => GroupItem::Rejected(denied_result(id_and_source, problem)),
                 }
             }
-            Err(invalid) => GroupItem::Rejected(invalid_result(invalid)),
+            Err(Unusable::Invalid(invalid)) => GroupItem::Rejected(invalid_result(invalid)),
+            Err(Unusable::NotUnderstood(foreign)) => {
+                let (message, error) = *foreign;
+                let result = quarantined_result(ledger, &message, &error).await;
+                GroupItem::Rejected(result.unwrap_or_else(refused_result))
+            }
         });
     }
     (items, valid)
@@ -77,7 +86,7 @@ fn merge(items: Vec<GroupItem>, outcomes: &[RecordOutcome]) -> Vec<EventResult> 
 struct BulkRecorder<'l> {
     ledger: &'l TenantLedger,
     order: OrderedSubmission,
-    group: Vec<Result<Envelope, InvalidEvent>>,
+    group: Vec<Result<Envelope, Unusable>>,
     in_flight: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
     results: BulkResults,
 }
@@ -93,7 +102,7 @@ impl<'l> BulkRecorder<'l> {
         }
     }
 
-    async fn push(&mut self, event: Result<Envelope, InvalidEvent>) -> Result<(), Problem> {
+    async fn push(&mut self, event: Result<Envelope, Unusable>) -> Result<(), Problem> {
         self.group.push(event);
         if self.group.len() == GROUP_SIZE {
             self.submit().await?;
@@ -149,7 +158,7 @@ pub(crate) async fn record_all(
     ledger: &TenantLedger,
     annotate: bool,
     budget: &Arc<ByteBudget>,
-    events: impl Iterator<Item = Result<Envelope, InvalidEvent>>,
+    events: impl Iterator<Item = Result<Envelope, Unusable>>,
 ) -> Result<Response, Problem> {
     let mut recorder = BulkRecorder::new(ledger, BulkResults::new(Form::Array, budget.share()));
     for event in events {
@@ -187,12 +196,14 @@ pub(crate) async fn record_lines(
                 let detail = format!(
                     "the request has more than {limit} events; send this one and the rest in another request"
                 );
-                recorder.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await?;
+                let invalid = InvalidEvent::from(Reason::Value { pointer: String::new(), detail });
+                recorder.push(Err(invalid.into())).await?;
                 // Do not read or buffer the rest of the body.
                 return recorder.finish().await?.respond(ledger, false).await;
             }
             received += 1;
-            recorder.push(line.and_then(|line| Envelope::parse(&line))).await?;
+            let event = line.map_err(Unusable::from).and_then(|line| parse_structured(ledger.app(), &line));
+            recorder.push(event).await?;
         }
         buffered.resize(lines.buffer.len())?;
     }

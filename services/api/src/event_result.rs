@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent};
 use ledger_domain::access::Verb;
@@ -13,7 +14,9 @@ use ledger_ingest::{RecordError, RecordOutcome};
 use ledger_projections::{AsOf, EventFilter, QueryError, Waited};
 use tracing::debug;
 
+use crate::foreign::Message;
 use crate::problem::{Kind, Problem};
+use crate::quarantine::quarantine;
 use crate::tenant::TenantLedger;
 
 /// Maximum number of events in a response with annotations.
@@ -121,6 +124,7 @@ pub(crate) fn invalid_result(invalid: InvalidEvent) -> EventResult {
         status: EventStatus::Invalid,
         position: None,
         problem,
+        quarantine_id: None,
         count: None,
         annotations: AnnotationsBody::default(),
     }
@@ -134,6 +138,40 @@ pub(crate) fn denied_result((id, source): (String, String), problem: Problem) ->
         status: EventStatus::Rejected,
         position: None,
         problem: Some(problem.into_body()),
+        quarantine_id: None,
+        count: None,
+        annotations: AnnotationsBody::default(),
+    }
+}
+
+/// Quarantines a CDEvent that cannot be understood, and returns its result.
+pub(crate) async fn quarantined_result(
+    ledger: &TenantLedger,
+    message: &Message,
+    error: &NotUnderstood,
+) -> Result<EventResult, Problem> {
+    let id = quarantine(ledger, message, error).await?;
+    Ok(EventResult {
+        id: None,
+        source: None,
+        status: EventStatus::Quarantined,
+        position: None,
+        problem: Some(Problem::not_understood(&error.pointer, &error.detail).into_body()),
+        quarantine_id: Some(id),
+        count: None,
+        annotations: AnnotationsBody::default(),
+    })
+}
+
+/// Returns the result of an event that cannot be recorded now.
+pub(crate) fn refused_result(problem: Problem) -> EventResult {
+    EventResult {
+        id: None,
+        source: None,
+        status: EventStatus::Refused,
+        position: None,
+        problem: Some(problem.into_body()),
+        quarantine_id: None,
         count: None,
         annotations: AnnotationsBody::default(),
     }
@@ -168,6 +206,7 @@ pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOut
         status,
         position: position.map(ledger_domain::Position::get),
         problem: problem.map(Problem::into_body),
+        quarantine_id: None,
         count: None,
         annotations: AnnotationsBody::default(),
     }

@@ -2,11 +2,13 @@
 //! Postgres and responds while Postgres does not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::{drift, uneven};
 use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_journal::Quarantine;
 use ledger_projections::{AsOf, Projections, Purpose, QueryError, Snapshot};
 use metrics::gauge;
 use tokio::time::{sleep, timeout};
@@ -16,6 +18,8 @@ use tracing::warn;
 /// Interval at which the position of the projections is read. What is appended within it counts as lag in a process
 /// without a projector.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval at which the use of quarantines is read.
+const QUARANTINE_INTERVAL: Duration = Duration::from_secs(15);
 /// Time limit for the projections to respond to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which drift is determined.
@@ -38,6 +42,30 @@ pub async fn refresh_gauges(
     tokio::select! {
         () = cancelled.cancelled() => {}
         _ = futures::future::join_all(tasks) => {}
+    }
+}
+
+/// Refreshes the gauges of quarantines until the token is cancelled.
+pub async fn refresh_quarantine_gauges(
+    quarantines: Vec<(TenantName, Arc<Quarantine>)>,
+    cancelled: CancellationToken,
+) {
+    let refresh = async {
+        loop {
+            for (tenant, quarantine) in &quarantines {
+                // After a failure, the gauges keep their values: that the journal is down has a metric of its own.
+                if let Ok(usage) = quarantine.usage().await {
+                    let tenant = || tenant.to_string();
+                    gauge!("ledger_quarantine_messages", "tenant" => tenant()).set(usage.messages as f64);
+                    gauge!("ledger_quarantine_bytes", "tenant" => tenant()).set(usage.bytes as f64);
+                }
+            }
+            sleep(QUARANTINE_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = cancelled.cancelled() => {}
+        () = refresh => {}
     }
 }
 

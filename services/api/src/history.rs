@@ -8,7 +8,9 @@ use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
-use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
+use ledger_domain::{
+    EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, ShortText, Source,
+};
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
 use serde::Deserialize;
@@ -39,6 +41,8 @@ pub(crate) struct EventsQuery {
     source: Option<String>,
     /// Only events with this CloudEvents id; requires `source`.
     id: Option<String>,
+    /// Only events with this `correlationid`, such as those of one run of a pipeline.
+    correlation: Option<String>,
     /// Only entries after this position, by default 0.
     after: Option<String>,
     /// Page size: 1 to 1000, by default 100.
@@ -69,6 +73,7 @@ impl EventsQuery {
             .into_iter()
             .collect(),
             identity: identity.map(|identity| identity.key()),
+            correlation: parse_optional("correlation", self.correlation.as_deref(), ShortText::stored)?,
             positions: Vec::new(),
         })
     }
@@ -159,8 +164,67 @@ pub(crate) async fn get_event(
     StrictQuery(query): StrictQuery<WaitQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let (projected, row) = readable_entry(&ledger, &path, &query).await?;
+    let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
+    let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
+    let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
+    let cache_headers = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
+    ];
+    if not_modified {
+        return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
+    }
+    Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+}
+
+/// Get the original message
+///
+/// Returns the message of another tool from which the event at a position was translated, byte for byte as it arrived.
+#[utoipa::path(
+    get,
+    path = "/events/{position}/original",
+    operation_id = "getOriginal",
+    tag = "events",
+    params(EntryPath, WaitQuery),
+    responses(
+        (status = 200, description = "Message", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "4XX", description = "Invalid request, unknown position, or an event without a message",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get_original(
+    ledger: Authorized<ReadSome>,
+    Path(path): Path<EntryPath>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+) -> Result<Response, Problem> {
+    let (projected, row) = readable_entry(&ledger, &path, &query).await?;
+    let origin = Envelope::stored(row.bytes).ok().and_then(|envelope| envelope.origin());
+    let without = |detail: String| Problem::new(Kind::NoOriginal, detail);
+    let Some(origin) = origin else {
+        return Err(without(format!(
+            "the event at position {} was sent in the ledger's format",
+            row.position
+        )));
+    };
+    let Some(bytes) = origin.bytes else {
+        let detail = format!("the message was too long to be kept; its SHA-256 is {}", origin.sha256);
+        return Err(without(detail));
+    };
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+    Ok(with_position(projected, (headers, bytes)))
+}
+
+/// Returns the entry of a path that the client may read, with the position of the projections.
+async fn readable_entry(
+    ledger: &TenantLedger,
+    path: &EntryPath,
+    query: &WaitQuery,
+) -> Result<(Position, EventRow), Problem> {
     let wanted = parse("position", &path.position, parse_position)?;
-    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let filter = EventFilter { positions: vec![wanted], ..EventFilter::default() };
     let (projected, rows) = ledger.projections.events(&filter, Position::START, 1).await?;
     let Some(row) = rows.into_iter().next() else {
@@ -176,19 +240,9 @@ pub(crate) async fn get_event(
         return Err(unknown_position(wanted, projected));
     };
     // An entry that the client may not read looks like one that does not exist.
-    check_readable(&ledger, &row).map_err(|_| unknown_position(wanted, projected))?;
+    check_readable(ledger, &row).map_err(|_| unknown_position(wanted, projected))?;
     ledger.tenancy().activity().add_reads(1);
-    let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
-    let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
-    let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
-    let cache_headers = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
-    ];
-    if not_modified {
-        return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
-    }
-    Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+    Ok((projected, row))
 }
 
 fn unknown_position(wanted: Position, projected: Position) -> Problem {

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ledger_api_types::EventResult;
-use ledger_codec::cloudevents::{BatchError, Envelope, InvalidEvent, MAX_EVENT_BYTES, decode_header};
+use ledger_codec::cloudevents::{BatchError, Envelope, MAX_EVENT_BYTES, decode_header};
 use ledger_ingest::{RecordError, RecordOutcome};
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
@@ -17,7 +17,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
-use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
+use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result, quarantined_result};
+use crate::foreign::{CDEVENTS_MEDIA_TYPE, Unusable, parse_bare, parse_binary, parse_structured};
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -52,6 +53,8 @@ impl ToSchema for OneOrMore {
 /// Content mode of a request.
 enum Mode {
     Structured,
+    /// A CDEvent without a CloudEvent around it.
+    CdEvent,
     Binary,
     Batch,
     Lines,
@@ -72,19 +75,21 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         "application/cloudevents+json" => Ok(Mode::Structured),
         "application/cloudevents-batch+json" => Ok(Mode::Batch),
         "application/x-ndjson" => Ok(Mode::Lines),
+        CDEVENTS_MEDIA_TYPE => Ok(Mode::CdEvent),
         "application/json" if headers.contains_key("ce-specversion") => Ok(Mode::Binary),
         _ => unsupported(format!(
             "content type {content_type:?} is not supported; send application/cloudevents+json, \
              application/cloudevents-batch+json, \
-             application/x-ndjson, or application/json with the attributes as ce- headers"
+             application/x-ndjson, application/cdevents+json, or application/json with the attributes as ce- headers"
         )),
     }
 }
 
 /// Record events
 ///
-/// Accepts one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events. Responds only
-/// after the events are durable. An event that is resent is recorded only once.
+/// Accepts one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events: events of the
+/// ledger's types, or CDEvents. A CDEvent may also come without a CloudEvent around it. Responds only after the events are
+/// durable. An event that is resent is recorded only once. A CDEvent that cannot be understood is quarantined.
 ///
 /// The response to one event is one object, or a problem. The response to several has one result per event, in order:
 /// 201 if all of them are recorded or duplicates, 207 otherwise. The first 500 problems are described; after those,
@@ -100,6 +105,7 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
             (serde_json::Value = "application/cloudevents+json"),
             (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
             (String = "application/x-ndjson"),
+            (serde_json::Value = "application/cdevents+json"),
             (serde_json::Value = "application/json"),
         )
     ),
@@ -109,6 +115,8 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
             (OneOrMore = "application/json"),
             (EventResult = "application/x-ndjson"),
         )),
+        (status = 202, description = "The CDEvent could not be understood, and is quarantined",
+            body = EventResult),
         (status = 207, description = "Some events are not recorded; see each result: an array for a batch, or lines",
             content(
             (Vec<EventResult> = "application/json"),
@@ -132,21 +140,25 @@ pub(crate) async fn post_events(
     match content_mode(&headers)? {
         Mode::Structured => {
             let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
-            record_one(&ledger, annotate, Envelope::parse(&body.bytes)).await
+            record_one(&ledger, annotate, parse_structured(&app, &body.bytes)).await
+        }
+        Mode::CdEvent => {
+            let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
+            record_one(&ledger, annotate, parse_bare(&app, &body.bytes)).await
         }
         Mode::Binary => {
             let attributes = attributes(&headers)?;
-            let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
             let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
-            record_one(&ledger, annotate, Envelope::from_parts(attributes, &body.bytes)).await
+            record_one(&ledger, annotate, parse_binary(&app, &attributes, &body.bytes)).await
         }
         Mode::Batch => {
             let body = read(budget, &headers, body, app.limits.batch_bytes).await?;
-            let events = Envelope::parse_batch(&body.bytes, app.limits.events);
+            let events = Envelope::split_batch(&body.bytes, app.limits.events);
             let events = events.map_err(|error| match error {
                 BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
                 BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
             })?;
+            let events = events.map(|event| parse_structured(&app, &event));
             bulk::record_all(&ledger, annotate, budget, events).await
         }
         Mode::Lines => bulk::record_lines(&ledger, annotate, budget, body, app.limits.events).await,
@@ -178,10 +190,18 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
 async fn record_one(
     ledger: &TenantLedger,
     annotate: bool,
-    event: Result<Envelope, InvalidEvent>,
+    event: Result<Envelope, Unusable>,
 ) -> Result<Response, Problem> {
     ledger.tenancy().count_received(1);
-    let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
+    let envelope = match event {
+        Ok(envelope) => envelope,
+        Err(Unusable::Invalid(invalid)) => return Err(Problem::from(&invalid)),
+        Err(Unusable::NotUnderstood(foreign)) => {
+            let (message, error) = *foreign;
+            let result = quarantined_result(ledger, &message, &error).await?;
+            return Ok((StatusCode::ACCEPTED, Json(result)).into_response());
+        }
+    };
     let envelope = ledger.accept(envelope).await?;
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;

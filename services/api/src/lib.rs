@@ -20,11 +20,13 @@ mod connections;
 mod entry;
 mod environments;
 mod event_result;
+mod foreign;
 mod gate;
 mod gauges;
 mod health;
 mod health_paths;
 mod history;
+mod hooks;
 mod horizon;
 mod host;
 mod ingest;
@@ -37,6 +39,7 @@ mod parameters;
 mod peer;
 mod plans;
 mod problem;
+mod quarantine;
 mod rates;
 mod request_body;
 mod request_id;
@@ -58,9 +61,10 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use chrono::{DateTime, Utc};
+use ledger_adapters::cdevents;
 use ledger_domain::TenantName;
 use ledger_ingest::Ingest;
-use ledger_journal::SharedJournal;
+use ledger_journal::{Quarantine, SharedJournal};
 use ledger_projections::Projections;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
@@ -72,7 +76,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
-pub use gauges::refresh_gauges;
+pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
+pub use hooks::Hook;
 pub use host::{AllowedHosts, InvalidHost};
 pub use limits::{Bounds, Limits};
 pub use openapi::document;
@@ -89,6 +94,8 @@ pub struct Ledger {
     pub projections: Projections,
     /// Stream of entries.
     pub journal: SharedJournal,
+    /// Messages that could not be understood.
+    pub quarantine: Arc<Quarantine>,
     /// Returns the current time.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -111,6 +118,10 @@ pub struct App {
     pub rates: Rates,
     /// Mode of authentication of clients.
     pub authentication: Authentication,
+    /// Webhooks that the service accepts, by name.
+    pub hooks: BTreeMap<String, Hook>,
+    /// How CDEvents are read.
+    pub cdevents: cdevents::Settings,
     /// Hosts by which clients may reach the service.
     pub allowed_hosts: AllowedHosts,
     /// True if clients reach the service over TLS only, its own or that of a proxy: browsers must not use plain HTTP.
@@ -127,6 +138,7 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(ingest::post_events, history::list_events))
         .routes(routes!(history::get_event))
+        .routes(routes!(history::get_original))
         .routes(routes!(history::get_position))
         .routes(routes!(clocks::list_clock_skews))
         .routes(routes!(environments::list_environments))
@@ -145,6 +157,10 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(targets::get_manifest))
         .routes(routes!(targets::get_drift))
         .routes(routes!(targets::get_targets))
+        .routes(routes!(quarantine::list_quarantine))
+        .routes(routes!(quarantine::get_quarantined))
+        .routes(routes!(quarantine::retry_quarantined))
+        .routes(routes!(quarantine::discard_quarantined))
 }
 
 /// Routes of the service as a whole, which belong to no tenant.
@@ -154,6 +170,7 @@ fn service_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(access::list_tokens))
         .routes(routes!(access::list_grants))
         .routes(routes!(access::explain_access))
+        .routes(routes!(hooks::deliver_webhook))
 }
 
 /// Returns the router of the API, its documentation, health and metrics.

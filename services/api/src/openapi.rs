@@ -22,6 +22,7 @@ use crate::{Shared, ledger_routes, service_routes};
         (name = "environments", description = "State of environments, now and at any point"),
         (name = "rollback", description = "Release points, gates and rollbacks"),
         (name = "ledger", description = "The ledger as a whole"),
+        (name = "quarantine", description = "Messages of other tools that could not be understood"),
         (name = "access", description = "Who the client is, and who may do what"),
     )
 )]

@@ -36,7 +36,7 @@ fn text_up_to(characters: usize) -> Object {
 fn schema(operation: &str, name: &str) -> Option<Object> {
     let selector = format!("{POINT_IN_TIME}|last-known-good|point:.{{1,512}}");
     Some(match name {
-        "environment" | "service" | "tenant" => text(format!("^{NAME}$")),
+        "environment" | "service" | "tenant" | "hook" => text(format!("^{NAME}$")),
         "after" | "before" | "known_at" | "wait_for" | "position" | "Last-Event-ID" => {
             number(0, MAX_POSITION)
         }
@@ -53,10 +53,11 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
             let kinds = Kind::ALL.iter().flat_map(|kind| [kind.name(), kind.event_type()]);
             one_of(&kinds.collect::<Vec<_>>())
         }
+        "message_id" => text("^[0-9a-f]{32}$".to_owned()),
         "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
-        "source" | "id" | "rollback_id" => text_up_to(512),
+        "source" | "id" | "rollback_id" | "correlation" => text_up_to(512),
         "dry_run" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
         _ => return None,
     })

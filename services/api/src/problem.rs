@@ -80,6 +80,8 @@ kinds! {
     UnknownPoint = 404 "unknown-point" "Unknown release point";
     UnknownRollback = 404 "unknown-rollback" "Unknown rollback";
     UnknownLane = 404 "unknown-lane" "Unknown service or target";
+    NoOriginal = 404 "no-original" "No original message";
+    UnknownMessage = 404 "unknown-message" "Unknown quarantined message";
     UnknownChange = 404 "unknown-change" "Too few composition changes";
     MethodNotAllowed = 405 "method-not-allowed" "Method not allowed";
     BodyTooSlow = 408 "body-too-slow" "Request body too slow";
@@ -95,6 +97,7 @@ kinds! {
     ChangeWithoutEffect = 409 "change-without-effect" "Change of access without effect";
     NothingMarked = 409 "nothing-marked" "Unmarked release point";
     NotRevoked = 409 "not-revoked" "Artifact not revoked";
+    QuarantineChanged = 409 "quarantine-changed" "Quarantined message changed";
     FreezeMismatch = 409 "freeze-mismatch" "Freeze state mismatch";
     LostEntry = 410 "lost-entry" "Entry lost from the stream";
     EnvironmentMoved = 412 "environment-moved" "Environment changed";
@@ -106,6 +109,7 @@ kinds! {
     InvalidPolicy = 422 "invalid-policy" "Invalid policy";
     HistoryTooLong = 422 "history-too-long" "History too long";
     InvalidEvent = 422 "invalid-event" "Invalid event";
+    NotUnderstood = 422 "not-understood" "Message not understood";
     FromTheFuture = 422 "event-from-the-future" "Event time in the future";
     TooManyRequests = 429 "too-many-requests" "Too many requests";
     Internal = 500 "internal" "Internal error";
@@ -184,6 +188,17 @@ impl Problem {
     /// Returns a problem about the body member at `pointer`.
     pub(crate) fn member(pointer: &str, detail: impl Display) -> Self {
         let mut problem = Self::new(Kind::InvalidBody, format!("{pointer}: {detail}"));
+        problem.0.errors.push(FieldError {
+            pointer: Some(pointer.to_owned()),
+            parameter: None,
+            detail: detail.to_string(),
+        });
+        problem
+    }
+
+    /// Returns the problem of a message of another tool that cannot be understood, with the place of the fault in it.
+    pub(crate) fn not_understood(pointer: &str, detail: impl Display) -> Self {
+        let mut problem = Self::new(Kind::NotUnderstood, format!("{pointer}: {detail}"));
         problem.0.errors.push(FieldError {
             pointer: Some(pointer.to_owned()),
             parameter: None,

@@ -33,6 +33,10 @@ impl TenantLedger {
         Self { app, tenancy }
     }
 
+    pub(crate) const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
     /// Returns the tenant and the sender of the request.
     pub(crate) const fn tenancy(&self) -> &Tenancy {
         &self.tenancy

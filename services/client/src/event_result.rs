@@ -13,6 +13,7 @@ pub(super) fn describe(result: &EventResult) -> String {
         (_, Some(problem)) => problem::describe(problem),
         (EventStatus::Conflict, None) => format!("conflict with position {position}"),
         (EventStatus::Invalid, None) => "invalid event".to_owned(),
+        (EventStatus::Quarantined, None) => "quarantined".to_owned(),
         (EventStatus::Rejected, None) => "rejected".to_owned(),
         (EventStatus::Refused, None) => "refused for now".to_owned(),
     }

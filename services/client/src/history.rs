@@ -24,6 +24,9 @@ pub struct History {
     /// Only entries of this type, such as `deploy.succeeded`
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
+    /// Only entries with this correlationid, such as those of one run of a pipeline
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
     /// Only entries after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
@@ -60,6 +63,9 @@ struct DataBody {
     check: Option<String>,
     rollback_id: Option<String>,
     freeze_id: Option<String>,
+    incident_id: Option<String>,
+    activity: Option<String>,
+    subject: Option<String>,
     token: Option<String>,
     grant: Option<String>,
     name: Option<String>,
@@ -86,6 +92,7 @@ impl History {
         let client = self.connection.client()?;
         let url = with_param(client.url(&["events"]), "environment", self.environment);
         let url = with_param(with_param(url, "service", self.service), "type", self.kind);
+        let url = with_param(url, "correlation", self.correlation);
         let url = with_param(with_param(url, "after", self.after), "limit", self.limit);
         self.query.fetch_and_print(&client, url, render).await
     }
@@ -153,6 +160,9 @@ fn summary(kind: &str, data: &DataBody) -> String {
         version.cloned(),
         data.slot.as_ref().map(|slot| format!("({slot})")),
         data.freeze_id.clone(),
+        data.incident_id.clone(),
+        data.activity.clone(),
+        data.subject.clone(),
         data.rollback_id.clone(),
         data.token.clone(),
         data.grant.clone(),

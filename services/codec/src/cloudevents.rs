@@ -4,7 +4,7 @@
 //! other attributes are preserved. An event's bytes are produced once, here, as RFC 8785 canonical JSON, and never
 //! re-encoded.
 //!
-//! New events are parsed strictly: [`Envelope::parse`], [`Envelope::from_parts`], [`Envelope::parse_batch`]. A stored
+//! New events are parsed strictly: [`Envelope::parse`], [`Envelope::from_parts`]. A stored
 //! entry is parsed by the rules under which it was recorded: [`Envelope::stored`]. [`StoredEntry::parse`] tells apart
 //! what is no event of this program: an event of a newer one, or a foreign entry.
 
@@ -16,6 +16,7 @@ mod encode;
 mod error;
 mod fields;
 mod header;
+mod origin;
 mod principal;
 mod stored;
 mod uri;
@@ -24,7 +25,7 @@ mod versions;
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use ledger_domain::event::{Policy, Sender};
-use ledger_domain::{Event, Identity, Kind, Principal};
+use ledger_domain::{Event, Identity, Kind, Principal, ShortText};
 
 use crate::ijson::{Json, Object};
 use crate::secrets::{self, SecretKind};
@@ -32,7 +33,14 @@ use crate::secrets::{self, SecretKind};
 pub use batch::BatchError;
 pub use error::{InvalidEvent, MAX_EVENT_BYTES, Reason};
 pub use header::{HeaderError, decode_header};
+pub use origin::{Origin, StoredOrigin};
 pub use stored::{ForeignReason, StoredEntry};
+
+/// Start of the names of attributes that only the service writes.
+const RESERVED_PREFIX: &str = "ledger";
+
+/// Bytes of an event that are kept free for its authenticated sender when it gets an origin.
+const SENDER_BYTES: usize = 8 * 1024;
 
 /// An event with its identity and the bytes that are stored permanently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +49,9 @@ pub struct Envelope {
     occurred_at: DateTime<Utc>,
     event: Event,
     bytes: Bytes,
-    /// The bytes without the authenticated sender; `None` if there is none.
+    /// The bytes without the attributes that the service added; `None` if there are none.
     content: Option<Bytes>,
+    correlation: Option<Box<str>>,
 }
 
 impl Envelope {
@@ -65,7 +74,8 @@ impl Envelope {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
             decode(&object, |_, _, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, content: content(&event, object), event, bytes })
+        let correlation = correlation(&object);
+        Ok(Self { identity, occurred_at, event, correlation, content: content(object), bytes })
     }
 
     /// Adds the authenticated sender. It is the actor of the event from here on; see [`Principal::actor`].
@@ -80,7 +90,27 @@ impl Envelope {
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
         let mut event = self.event;
         set_sender(&mut event, principal.clone());
-        Ok(Self { content: Some(self.bytes), event, bytes, ..self })
+        Ok(Self { content: self.content.or(Some(self.bytes)), event, bytes, ..self })
+    }
+
+    /// Adds the message of another tool from which the event was translated. It is kept if the event does not become too
+    /// large with it, and its digest in any case.
+    ///
+    /// # Errors
+    /// The event is too large even so.
+    pub fn translated_from(self, origin: &Origin) -> Result<Self, InvalidEvent> {
+        let object = parse_object(&self.bytes).map_err(|reason| invalid(&Object::default(), reason))?;
+        let limit = MAX_EVENT_BYTES - SENDER_BYTES;
+        let object = origin::add(object, origin, self.bytes.len(), limit);
+        let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
+        Ok(Self { content: self.content.or(Some(self.bytes)), bytes, ..self })
+    }
+
+    /// Returns the message of another tool from which the event was translated; `None` if it was sent in the ledger's
+    /// own format.
+    #[must_use]
+    pub fn origin(&self) -> Option<StoredOrigin> {
+        origin::of(&parse_object(&self.bytes).ok()?)
     }
 
     /// Parses a new event in binary mode: attributes by name (without the protocol's `ce-`; the `Content-Type` is
@@ -101,17 +131,14 @@ impl Envelope {
         Self::new(attributes::normalize(Object::from_members(members).map_err(Reason::from)?))
     }
 
-    /// Parses a JSON array of at most `limit` events. Each event is parsed when the iterator reaches it, and accepted or
-    /// rejected independently.
+    /// Splits a JSON array of at most `limit` events into the bytes of each. Each can then be parsed, and accepted or
+    /// rejected, independently.
     ///
     /// # Errors
     /// The body is not a JSON array, or has more than `limit` events.
-    pub fn parse_batch(
-        json: &[u8],
-        limit: usize,
-    ) -> Result<impl Iterator<Item = Result<Self, InvalidEvent>>, BatchError> {
+    pub fn split_batch(json: &Bytes, limit: usize) -> Result<impl Iterator<Item = Bytes>, BatchError> {
         let events = batch::split(json, limit)?;
-        Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())))
+        Ok(events.into_iter().map(|event| json.slice_ref(event.get().as_bytes())))
     }
 
     /// Creates the envelope of an event that the ledger itself produces. Truncates its time to whole microseconds.
@@ -127,8 +154,8 @@ impl Envelope {
         let occurred_at = occurred_at.trunc_subsecs(6);
         let object = encode::event(&identity, occurred_at, &event);
         let bytes = check_size(object.canonical())?;
-        let content = content(&event, object);
-        Ok(Self { identity, occurred_at, event, bytes, content })
+        let content = content(object);
+        Ok(Self { identity, occurred_at, event, bytes, content, correlation: None })
     }
 
     fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
@@ -136,7 +163,8 @@ impl Envelope {
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, event, bytes, content: None })
+        let correlation = correlation(&object);
+        Ok(Self { identity, occurred_at, event, bytes, content: None, correlation })
     }
 
     /// Returns the source and the id, which together identify the event.
@@ -157,13 +185,20 @@ impl Envelope {
         &self.event
     }
 
+    /// Returns what the event has in common with others that belong together, such as those of one run of a pipeline: the
+    /// attribute `correlationid`, of the CloudEvents extension of that name.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&str> {
+        self.correlation.as_deref()
+    }
+
     /// Returns the canonical bytes.
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Returns the canonical bytes without the authenticated sender: what the client sent.
+    /// Returns the canonical bytes without the attributes that the service added: what the client sent.
     #[must_use]
     pub fn content(&self) -> &Bytes {
         self.content.as_ref().unwrap_or(&self.bytes)
@@ -182,20 +217,33 @@ impl Envelope {
     }
 }
 
-/// Returns the content of a stored entry: its bytes without the authenticated sender. Two events of an identity are the
-/// same if they have the same content, from any sender.
+/// Returns the content of a stored entry: its bytes without the attributes that the service added. Two events of an
+/// identity are the same if they have the same content, from any sender and in any format.
 #[must_use]
 pub fn content_of(bytes: &Bytes) -> Bytes {
     match parse_object(bytes) {
-        Ok(object) if object.get(principal::ATTRIBUTE).is_some() => {
-            attributes::without(object, principal::ATTRIBUTE).canonical().into()
-        }
-        _ => bytes.clone(),
+        Ok(object) => content(object).unwrap_or_else(|| bytes.clone()),
+        Err(_) => bytes.clone(),
     }
 }
 
-fn content(event: &Event, object: Object<'_>) -> Option<Bytes> {
-    event.sender.as_ref().map(|_| attributes::without(object, principal::ATTRIBUTE).canonical().into())
+/// Returns the bytes of an event without the attributes that the service added; `None` if there are none.
+fn content(object: Object<'_>) -> Option<Bytes> {
+    let is_added = |name: &str| name.starts_with(RESERVED_PREFIX);
+    if !object.entries().any(|(name, _)| is_added(name)) {
+        return None;
+    }
+    let mut members = object.into_members();
+    members.retain(|(name, _)| !is_added(name));
+    Some(Object::from_members(members).unwrap_or_default().canonical().into())
+}
+
+/// Returns the attribute `correlationid`, if it is a text that can be asked for.
+fn correlation(object: &Object<'_>) -> Option<Box<str>> {
+    match object.get("correlationid") {
+        Some(Json::String(text)) => ShortText::stored(text).is_ok().then(|| text.as_ref().into()),
+        _ => None,
+    }
 }
 
 fn set_sender(event: &mut Event, principal: Principal) {

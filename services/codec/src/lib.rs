@@ -4,6 +4,7 @@
 //! A [`cloudevents::Envelope`] is always well-formed, and its bytes are the ones that are stored permanently.
 
 pub mod cloudevents;
+pub mod gzip;
 mod ijson;
 pub mod manifest;
 pub mod secrets;

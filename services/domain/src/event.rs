@@ -1,11 +1,13 @@
 //! Events as domain values, one file per family.
 
 mod access;
+mod activity;
 mod approval;
 mod artifact;
 mod deploy;
 mod environment;
 mod freeze;
+mod incident;
 mod plan;
 mod policy;
 mod release_point;
@@ -13,11 +15,13 @@ mod rollback;
 mod validation;
 
 pub use access::{TokenCreation, TokenRotation};
+pub use activity::Activity;
 pub use approval::{Approval, ApprovalSubject};
 pub use artifact::{Built, Reinstated, Revoked};
 pub use deploy::{Deploy, Ending, Removal, Switch};
 pub use environment::{Observation, Observed};
 pub use freeze::Freeze;
+pub use incident::{Incident, IncidentOpening};
 pub use plan::{Action, Plan, Step};
 pub use policy::{AutomaticRollback, AutomaticScope, Enforcement, Policy, Promotion, PromotionTargets};
 pub use release_point::{Mark, MarkedStatus};
@@ -29,7 +33,7 @@ use chrono::TimeDelta;
 use crate::access::{Grant, GrantId, TokenId};
 use crate::{
     Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, ServiceName, ShortText,
-    Track,
+    TargetName, Track,
 };
 
 /// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
@@ -143,6 +147,12 @@ pub enum Payload {
     FreezeStarted(Freeze),
     /// A freeze was lifted.
     FreezeLifted(Freeze),
+    /// An incident was opened: something is wrong in an environment.
+    IncidentOpened(IncidentOpening),
+    /// An incident was resolved.
+    IncidentResolved(Incident),
+    /// Something happened on the way of a release, without effect on lanes, checks or rollbacks.
+    ActivityReported(Box<Activity>),
     /// An API token was created.
     TokenCreated(TokenCreation),
     /// The secret of an API token was replaced.
@@ -206,12 +216,22 @@ impl Payload {
             Self::ApprovalRejected(_) => Kind::ApprovalRejected,
             Self::FreezeStarted(_) => Kind::FreezeStarted,
             Self::FreezeLifted(_) => Kind::FreezeLifted,
+            Self::IncidentOpened(_) => Kind::IncidentOpened,
+            Self::IncidentResolved(_) => Kind::IncidentResolved,
+            Self::ActivityReported(_) => Kind::ActivityReported,
             Self::TokenCreated(_) => Kind::TokenCreated,
             Self::TokenRotated(_) => Kind::TokenRotated,
             Self::TokenRevoked(_) => Kind::TokenRevoked,
             Self::GrantAdded(_) => Kind::GrantAdded,
             Self::GrantRemoved(_) => Kind::GrantRemoved,
         }
+    }
+
+    /// Returns true for an event that tells about an environment without being about what runs there. It does not make
+    /// an environment known: an alert with a misspelt name does not add one.
+    #[must_use]
+    pub const fn is_remark(&self) -> bool {
+        matches!(self.kind().family(), Family::Incident | Family::Activity)
     }
 
     /// Returns the lane, if the event concerns one.
@@ -263,14 +283,33 @@ impl Payload {
                 ApprovalSubject::Deploy { .. } => None,
             },
             Self::FreezeStarted(f) | Self::FreezeLifted(f) => Some(&f.environment),
+            Self::IncidentOpened(o) => Some(&o.incident.environment),
+            Self::IncidentResolved(i) => Some(&i.environment),
+            Self::ActivityReported(a) => a.environment.as_ref(),
             _ => None,
         }
     }
 
-    /// Returns the service, if the event concerns one lane.
+    /// Returns the service, if the event concerns one.
     #[must_use]
     pub fn service(&self) -> Option<&ServiceName> {
-        self.lane().map(|lane| &lane.service)
+        match self {
+            Self::IncidentOpened(opening) => opening.incident.service.as_ref(),
+            Self::IncidentResolved(incident) => incident.service.as_ref(),
+            Self::ActivityReported(activity) => activity.service.as_ref(),
+            _ => self.lane().map(|lane| &lane.service),
+        }
+    }
+
+    /// Returns the target, if the event names one.
+    #[must_use]
+    pub fn target(&self) -> Option<&TargetName> {
+        match self {
+            Self::IncidentOpened(opening) => opening.incident.target.as_ref(),
+            Self::IncidentResolved(incident) => incident.target.as_ref(),
+            Self::ActivityReported(activity) => activity.target.as_ref(),
+            _ => self.lane().and_then(|lane| lane.target.as_ref()),
+        }
     }
 
     /// Returns the rollback that the event is a step of, if it names one.

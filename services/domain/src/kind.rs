@@ -23,6 +23,10 @@ pub enum Family {
     Approval,
     /// Freezes: periods without deploys.
     Freeze,
+    /// Incidents.
+    Incident,
+    /// Activities: what happened on the way of a release, without effect.
+    Activity,
     /// API tokens.
     Token,
     /// Grants: who may do what.
@@ -119,6 +123,9 @@ kinds! {
     ApprovalRejected = Approval "approval" "rejected", "A person rejected a rollback or a deploy.";
     FreezeStarted = Freeze "freeze" "started", "A freeze started.";
     FreezeLifted = Freeze "freeze" "lifted", "A freeze was lifted.";
+    IncidentOpened = Incident "incident" "opened", "An incident was opened.";
+    IncidentResolved = Incident "incident" "resolved", "An incident was resolved.";
+    ActivityReported = Activity "activity" "reported", "Something happened that has no effect on lanes.";
     TokenCreated = Token "token" "created", "An API token was created.";
     TokenRotated = Token "token" "rotated", "The secret of an API token was replaced.";
     TokenRevoked = Token "token" "revoked", "An API token was revoked.";

@@ -52,8 +52,8 @@ impl fmt::Display for PrincipalKind {
 pub struct Principal {
     /// Type of the sender.
     pub kind: PrincipalKind,
-    /// Authority that authenticated it: the URL of an OpenID Connect issuer, [`Principal::TOKENS`] for an API token, or
-    /// [`Principal::PROXY`] for a proxy.
+    /// Authority that authenticated it: the URL of an OpenID Connect issuer, [`Principal::TOKENS`] for an API token,
+    /// [`Principal::PROXY`] for a proxy, or [`Principal::HOOKS`] for a webhook.
     pub issuer: ShortText,
     /// Identifier that the issuer never gives to another sender: the `sub` claim, or the id of the API token.
     pub subject: ShortText,
@@ -68,6 +68,8 @@ impl Principal {
     pub const TOKENS: &str = "release-ledger";
     /// Issuer of the principals that a proxy in front of the service authenticates.
     pub const PROXY: &str = "proxy";
+    /// Issuer of the principals of webhooks: their subject is the name of the webhook.
+    pub const HOOKS: &str = "hook";
 
     /// Returns the actor of an event that this principal sends and that states `claimed`.
     ///

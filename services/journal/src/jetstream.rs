@@ -10,6 +10,7 @@
 
 mod append;
 mod append_expecting;
+mod quarantine;
 mod read;
 mod restore;
 mod server;
@@ -37,6 +38,7 @@ use crate::{
     SubjectFilter, Until, microseconds,
 };
 
+pub use quarantine::JetStreamQuarantine;
 pub use restore::{RestoreError, RestoreSession};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
@@ -206,6 +208,12 @@ impl Connection {
         let context = self.context();
         let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
         self.journal_on(context, tenant, &stream)
+    }
+
+    /// Returns a tenant's quarantine. Its stream is created with the first message.
+    #[must_use]
+    pub fn quarantine(&self, tenant: &TenantName) -> JetStreamQuarantine {
+        JetStreamQuarantine::new(self.client.clone(), self.context(), tenant, &self.settings)
     }
 
     /// Opens a tenant's journal if its stream exists; `None` if it does not.

@@ -1,11 +1,12 @@
 //! The journal: makes events durable and puts them in order.
 //!
-//! Owns the trait [`Journal`], its two implementations, the subjects under which entries are stored, and the check
+//! Owns the trait [`Journal`], its two implementations, the [`Quarantine`] beside it, the subjects under which entries are stored, and the check
 //! that a stream is still the known one. An entry's bytes are opaque to the journal.
 
 mod continuity;
 pub mod jetstream;
 mod memory;
+mod quarantine;
 mod subject;
 
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub use continuity::{
     Continuity, ContinuityError, Divergence, KnownHistory, UNCONFIRMED_TIMEOUT, UnconfirmedTimer,
 };
 pub use memory::MemoryJournal;
+pub use quarantine::{
+    END_RETENTION, MemoryQuarantine, Quarantine, QuarantineError, QuarantineItem, QuarantineUsage,
+};
 pub use subject::Subject;
 
 /// Shared handle to a journal.

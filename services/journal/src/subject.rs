@@ -73,7 +73,7 @@ impl fmt::Display for Subject {
     }
 }
 
-fn token(name: &str) -> String {
+pub(crate) fn token(name: &str) -> String {
     name.replace('.', "%2E")
 }
 

@@ -13,12 +13,12 @@ use axum::Router;
 use ledger_access::oidc::SettingsError;
 use ledger_api::{
     AccessFollower, Authentication, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError,
-    refresh_gauges,
+    refresh_gauges, refresh_quarantine_gauges,
 };
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
-use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
+use ledger_journal::{Quarantine, SharedJournal};
 use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, HookError, Role};
 use crate::descriptors;
 use crate::reload;
 use crate::stream_settings;
@@ -72,6 +72,9 @@ pub enum Error {
     /// The settings of access cannot be used.
     #[error("cannot use the settings of access")]
     Access(#[from] SettingsError),
+    /// A webhook cannot be used.
+    #[error("cannot accept webhooks")]
+    Hooks(#[from] HookError),
     /// The files of TLS are unusable.
     #[error("cannot start TLS")]
     Tls(#[from] TlsError),
@@ -79,6 +82,9 @@ pub enum Error {
     #[error("cannot install the metrics recorder")]
     Metrics(#[from] MetricsError),
 }
+
+/// Tenant with its journal and its quarantine.
+pub type TenantJournal = (TenantName, SharedJournal, Arc<Quarantine>);
 
 /// Service that is ready to serve.
 pub struct App {
@@ -116,7 +122,12 @@ struct OpenLedgers {
 
 impl OpenLedgers {
     /// Opens the ledger of a tenant.
-    fn open(&mut self, tenant: &TenantName, journal: SharedJournal, config: &Config) -> Result<(), Error> {
+    fn open(
+        &mut self,
+        tenant: &TenantName,
+        (journal, quarantine): (SharedJournal, Arc<Quarantine>),
+        config: &Config,
+    ) -> Result<(), Error> {
         let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
         self.stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
         let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
@@ -139,7 +150,7 @@ impl OpenLedgers {
         if config.roles.contains(&Role::Controller) {
             self.controllers.push(Controller::new(tenant.clone(), &projections, ingest.clone()));
         }
-        let ledger = Ledger { ingest, projections: read_projections, journal, clock: clock::now };
+        let ledger = Ledger { ingest, projections: read_projections, journal, quarantine, clock: clock::now };
         self.ledgers.insert(tenant.clone(), ledger);
         Ok(())
     }
@@ -183,10 +194,11 @@ impl App {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let mut journals: Vec<(TenantName, SharedJournal)> = Vec::new();
+        let mut journals: Vec<TenantJournal> = Vec::new();
         for tenant in config.ledgers() {
             let journal = connection.journal(tenant.clone()).await?;
-            journals.push((tenant, Arc::new(journal)));
+            let quarantine = Quarantine::JetStream(Box::new(connection.quarantine(&tenant)));
+            journals.push((tenant, Arc::new(journal), Arc::new(quarantine)));
         }
         Self::with_journals(config, metrics, journals).await
     }
@@ -198,12 +210,12 @@ impl App {
     pub async fn with_journals(
         config: &Config,
         metrics: PrometheusHandle,
-        journals: Vec<(TenantName, SharedJournal)>,
+        journals: Vec<TenantJournal>,
     ) -> Result<Self, Error> {
         let tls = config.http.tls().map(Tls::open).transpose()?;
         let mut opened = OpenLedgers::default();
-        for (tenant, journal) in journals {
-            opened.open(&tenant, journal, config)?;
+        for (tenant, journal, quarantine) in journals {
+            opened.open(&tenant, (journal, quarantine), config)?;
         }
         let stop_supervisors = CancellationToken::new();
         let runs_projectors = config.roles.contains(&Role::Projector);
@@ -239,12 +251,17 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now)?,
             rates: Rates::new(config.limits.rates()),
+            hooks: config.hooks()?,
+            cdevents: config.cdevents.clone(),
             allowed_hosts: config.http.allowed_hosts.clone(),
             is_encrypted: config.http.is_encrypted(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
+        let quarantines = app.ledgers.iter().map(|(tenant, it)| (tenant.clone(), Arc::clone(&it.quarantine)));
+        let refresh = refresh_quarantine_gauges(quarantines.collect(), stop_supervisors.clone());
+        background_tasks.push(tokio::spawn(refresh));
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {

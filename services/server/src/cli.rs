@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ledger_projections::SchemaVersion;
 use tokio::runtime::Runtime;
 
-use crate::{archive, projections, restore, serve, up};
+use crate::{archive, hook, projections, restore, serve, up};
 use ledger_client as client;
 
 /// Records which release runs where
@@ -65,6 +65,10 @@ enum Command {
     Grant(client::Grant),
     #[command(subcommand)]
     Access(client::Access),
+    #[command(subcommand)]
+    Hook(hook::Hook),
+    #[command(subcommand)]
+    Quarantine(client::Quarantine),
     #[command(subcommand)]
     Projections(projections::Command),
     Verify(Box<projections::Verify>),
@@ -143,6 +147,8 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Token(token) => token.run().await,
         Command::Grant(grant) => grant.run().await,
         Command::Access(access) => access.run().await,
+        Command::Hook(hook) => hook.run(),
+        Command::Quarantine(quarantine) => quarantine.run().await,
         Command::Projections(command) => command.run(schema_version).await,
         Command::Verify(verify) => verify.run(schema_version).await,
     };

@@ -3,6 +3,7 @@
 //! This module opens no connections.
 
 mod access;
+mod hooks;
 mod limits;
 mod tls;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
-use ledger_api::AllowedHosts;
+use ledger_adapters::cdevents;
+use ledger_api::{AllowedHosts, Hook};
 use ledger_domain::TenantName;
 use ledger_projections::{SchemaVersion, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +26,7 @@ use uuid::Uuid;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
+pub use hooks::{HookError, HookSetting};
 pub use limits::{LimitFlags, Limits};
 pub use tls::check_plain;
 
@@ -48,6 +51,12 @@ pub struct Config {
     pub http: Http,
     /// Limits of each client.
     pub limits: Limits,
+    /// Webhooks that the service accepts, by name.
+    #[serde(default)]
+    pub hooks: BTreeMap<String, HookSetting>,
+    /// How CDEvents are read.
+    #[serde(default)]
+    pub cdevents: cdevents::Settings,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of the read models.
@@ -476,6 +485,14 @@ impl Config {
 }
 
 impl Config {
+    /// Returns the webhooks that the service accepts, with their secrets.
+    ///
+    /// # Errors
+    /// A webhook cannot be used, or the file of a secret cannot be read.
+    pub fn hooks(&self) -> Result<BTreeMap<String, Hook>, HookError> {
+        hooks::open(&self.hooks, &self.tenants)
+    }
+
     /// Returns the tenants whose ledgers the service opens: those that it serves, and that of tokens and grants if clients
     /// need credentials.
     #[must_use]
@@ -513,6 +530,12 @@ fn existing_file(file: &Path) -> Result<&Path, Error> {
 }
 
 impl Flags {
+    /// Returns the flags that name a settings file and set nothing else.
+    #[must_use]
+    pub fn of_file(config: Option<PathBuf>) -> Self {
+        Self { config, ..Self::default() }
+    }
+
     /// Returns the flags of a service that uses the private servers of `stack`. Without `allowed_hosts`, clients may
     /// reach it as a loopback host, and as an address if it does not listen on a loopback address.
     #[must_use]

@@ -5,6 +5,7 @@ pub mod archive;
 mod cli;
 pub mod config;
 mod descriptors;
+pub mod hook;
 pub mod projections;
 mod reload;
 pub mod restore;

@@ -190,3 +190,55 @@ async fn a_check_of_the_environment_is_void_if_another_composition_ran_for_no_ti
     story.deploy("api", "v1", 5).await;
     assert_eq!(status().await, "known_good");
 }
+
+/// The same release under another spelling is the same composition, although a new change of it.
+#[tokio::test]
+async fn a_redeploy_under_another_spelling_does_not_interrupt_a_check_of_the_environment() {
+    for is_reported_late in [false, true] {
+        let service = InProcess::start(&["--only=http,projector"]).await;
+        let client = service.client();
+        let story = Story::on(&client);
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let release = |name: &str| {
+            let artifact = format!("{name}@{digest}");
+            json!({"service": "web", "release": {"version": "v1", "artifact": artifact}})
+        };
+        let first = story.record("deploy.succeeded", 2, release("pkg:oci/web")).await;
+        story.record("validation.started", 3, json!({"check": "e2e"})).await;
+        let second = story.record("deploy.succeeded", 6, release("registry.example/web")).await;
+        if is_reported_late {
+            story.record("deploy.succeeded", 4, release("mirror.example/web")).await;
+        }
+        let passed = story.record("validation.passed", 8, json!({"check": "e2e"})).await;
+
+        assert_eq!(story.point_status(first).await, "known_good");
+        assert_eq!(story.point_status(second).await, "known_good");
+        assert_eq!(story.get(&format!("points/{}", at(2))).await["point"]["status"], "known_good");
+        let entry = client.get(&format!("/v1/events/{passed}?wait_for={passed}")).await.ok();
+        assert!(entry.get("anomalies").is_none(), "{entry}");
+    }
+}
+
+#[tokio::test]
+async fn a_switch_to_a_slot_from_before_a_retirement_begins_no_point() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.record("environment.retired", 3, json!({})).await;
+    story.declare_policy(json!({}), 4).await;
+    story.deploy("db", "v1", 6).await;
+    story.check_passed("db", "v1", "smoke", 7).await;
+    story.deploy("api", "v1", 10).await;
+    story.record("traffic.switched", 10, json!({"service": "web", "slot": "blue"})).await;
+    let release = json!({"version": "v1"});
+    // Reported late, and discarded by the retirement.
+    story
+        .record("deploy.succeeded", 2, json!({"service": "web", "slot": "blue", "release": release.clone()}))
+        .await;
+    story.record("deploy.succeeded", 5, json!({"service": "web", "slot": "green", "release": release})).await;
+
+    let point = story.get(&format!("points/{}", at(10))).await;
+
+    assert_eq!(point["point"]["changed"], json!([{"service": "api", "target": "default"}]), "{point}");
+    assert_eq!(point["point"]["status"], "candidate", "{point}");
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use ledger_access::{Question, Scope};
-use ledger_domain::access::Verb;
+use ledger_domain::access::{Verb, VerbSet};
 use ledger_domain::{EnvironmentName, Principal, ServiceName, TenantName};
 use serde::Deserialize;
 
@@ -62,6 +62,8 @@ requirements! {
     StartRollback = Rollback Content;
     /// Events: each needs the verb of its kind.
     SendEvents = EmitDeploy Content;
+    /// Messages that could not be understood, of all environments.
+    HandleQuarantine = Hooks Environment;
 }
 
 /// The ledger of a request whose sender may do what the type states.
@@ -161,6 +163,8 @@ pub(crate) struct Tenancy {
     activity: Arc<Activity>,
     /// Use of the limits by the sender, if it has any.
     meter: Option<Arc<Meter>>,
+    /// True for a webhook: it may report, whatever its grants, and nothing else.
+    is_hook: bool,
 }
 
 impl Tenancy {
@@ -176,7 +180,25 @@ impl Tenancy {
         let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
         activity.set_tenant(&tenant);
         let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
-        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter })
+        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter, is_hook: false })
+    }
+
+    /// Returns the tenancy of an authentic delivery of a webhook.
+    pub(crate) fn of_hook(
+        app: &Arc<App>,
+        tenant: &TenantName,
+        sender: Arc<Principal>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        activity.set_tenant(tenant);
+        let (app, tenant) = (Arc::clone(app), tenant.clone());
+        Self { app, tenant, sender: Some(sender), activity, meter: None, is_hook: true }
+    }
+
+    /// Returns the tenancy of the sender of an earlier message in the same tenant, for a request of another principal. A
+    /// message without a sender is taken in in the name of that principal.
+    pub(crate) fn on_behalf_of(&self, sender: Option<Arc<Principal>>, is_hook: bool) -> Self {
+        Self { sender: sender.or_else(|| self.sender.clone()), is_hook, ..self.clone() }
     }
 
     /// Returns what the request has done so far.
@@ -204,6 +226,15 @@ impl Tenancy {
 
     /// Checks that the sender may do something.
     fn ask(&self, question: &Question<'_>) -> Result<(), Problem> {
+        if self.is_hook {
+            return match VerbSet::Emit.contains(question.verb) {
+                true => Ok(()),
+                false => Err(Problem::new(
+                    Kind::Forbidden,
+                    format!("a webhook reports what happened, and may not {question}"),
+                )),
+            };
+        }
         let Authentication::Required(authenticator) = &self.app.authentication else { return Ok(()) };
         let sender = self.sender.as_deref().ok_or_else(unauthenticated)?;
         match authenticator.decide(sender, question)? {

@@ -152,7 +152,10 @@ pub(crate) async fn drain(
         let mut refused = None;
         for (entry, result) in entries.iter().zip(results) {
             match result.status {
-                EventStatus::Recorded | EventStatus::Duplicate => lock.remove(entry)?,
+                // The service keeps a quarantined message.
+                EventStatus::Recorded | EventStatus::Duplicate | EventStatus::Quarantined => {
+                    lock.remove(entry)?
+                }
                 EventStatus::Refused => refused = Some(result),
                 EventStatus::Conflict | EventStatus::Invalid | EventStatus::Rejected => {
                     refuse(lock, entry, &describe(&result), note)?;

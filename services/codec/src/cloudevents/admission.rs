@@ -10,9 +10,9 @@
 use ledger_domain::event::Policy;
 use ledger_domain::{Artifact, EventId, Kind, ShortText, Source, is_noncharacter, parse_time};
 
+use super::RESERVED_PREFIX;
 use super::error::Reason;
 use super::fields::Pointer;
-use super::principal::RESERVED_PREFIX;
 use super::uri::{is_uri, is_uri_reference};
 use crate::ijson::{Json, Object};
 use crate::secrets::{self, SecretKind};
@@ -117,6 +117,7 @@ const fn introduces(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::RollbackRequested => Some("rollback_id"),
         Kind::FreezeStarted => Some("freeze_id"),
+        Kind::IncidentOpened => Some("incident_id"),
         Kind::ReleasePointMarked => Some("name"),
         Kind::GrantAdded | Kind::GrantRemoved => Some("grant"),
         Kind::ValidationStarted | Kind::ValidationPassed | Kind::ValidationFailed => Some("check"),

@@ -137,8 +137,8 @@ fn json_3_1_data_is_json_and_not_base64() {
 
 #[test]
 fn json_4_a_batch_is_an_array_and_may_be_empty() {
-    assert_eq!(Envelope::parse_batch(b"[]", 1).expect("a batch").count(), 0);
-    assert!(Envelope::parse_batch(event_with(&[]).as_bytes(), 1).is_err());
+    assert_eq!(Envelope::split_batch(&Bytes::from_static(b"[]"), 1).expect("a batch").count(), 0);
+    assert!(Envelope::split_batch(&Bytes::from(event_with(&[])), 1).is_err());
 }
 
 #[test]

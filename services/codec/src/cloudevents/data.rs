@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use ledger_domain::event::{
-    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Declined,
-    Deploy, Ending, Enforcement, Evidence, Freeze, Link, Mark, MarkedStatus, Observation, Observed, Payload,
-    Plan, Policy, Promotion, PromotionTargets, Reinstated, ReleasePointId, Removal, Revoked, Rollback,
-    RollbackRequest, RollbackStart, Step, Switch, Validation, ValidationSubject,
+    Action, Activity, Actor, Approval, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts,
+    Declined, Deploy, Ending, Enforcement, Evidence, Freeze, Incident, IncidentOpening, Link, Mark,
+    MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion, PromotionTargets, Reinstated,
+    ReleasePointId, Removal, Revoked, Rollback, RollbackRequest, RollbackStart, Step, Switch, Validation,
+    ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, EventId, Identity, Kind, LaneFilter, LaneRef, LongText,
@@ -103,12 +104,7 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::EnvironmentDeclared => {
             Payload::EnvironmentDeclared(environment(fields)?, fields.required("policy", policy)?)
         }
-        Kind::EnvironmentObserved => Payload::EnvironmentObserved(Observation {
-            environment: environment(fields)?,
-            complete: fields.optional_bool("complete")?.unwrap_or(false),
-            targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
-            lanes: fields.list("lanes", observed)?,
-        }),
+        Kind::EnvironmentObserved => Payload::EnvironmentObserved(observation(fields)?),
         Kind::EnvironmentRetired => Payload::EnvironmentRetired(environment(fields)?),
         Kind::ApprovalGranted => {
             let expires_at = fields.optional_time("expires_at")?;
@@ -119,6 +115,9 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         }
         Kind::FreezeStarted => Payload::FreezeStarted(freeze(fields)?),
         Kind::FreezeLifted => Payload::FreezeLifted(freeze(fields)?),
+        Kind::IncidentOpened => Payload::IncidentOpened(incident_opening(fields)?),
+        Kind::IncidentResolved => Payload::IncidentResolved(incident(fields)?),
+        Kind::ActivityReported => Payload::ActivityReported(Box::new(activity(fields)?)),
         Kind::TokenCreated => Payload::TokenCreated(access::token_creation(fields)?),
         Kind::TokenRotated => Payload::TokenRotated(access::token_rotation(fields)?),
         Kind::TokenRevoked => Payload::TokenRevoked(access::token(fields)?),
@@ -482,4 +481,59 @@ fn freeze(fields: &Fields<'_, '_>) -> Decoded<Freeze> {
         freeze_id: fields.text("freeze_id", ShortText::stored)?,
         until: fields.optional_time("until")?,
     })
+}
+
+fn observation(fields: &Fields<'_, '_>) -> Decoded<Observation> {
+    Ok(Observation {
+        environment: environment(fields)?,
+        complete: fields.optional_bool("complete")?.unwrap_or(false),
+        targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
+        lanes: fields.list("lanes", observed)?,
+    })
+}
+
+fn incident_opening(fields: &Fields<'_, '_>) -> Decoded<IncidentOpening> {
+    Ok(IncidentOpening {
+        incident: incident(fields)?,
+        title: fields.optional_text("title", ShortText::stored)?,
+        severity: fields.optional_text("severity", ShortText::stored)?,
+        caused_by: fields.optional_number("caused_by")?.map(Position::new),
+    })
+}
+
+fn incident(fields: &Fields<'_, '_>) -> Decoded<Incident> {
+    let (service, target) = part(fields)?;
+    Ok(Incident {
+        incident_id: fields.text("incident_id", ShortText::stored)?,
+        environment: environment(fields)?,
+        service,
+        target,
+    })
+}
+
+fn activity(fields: &Fields<'_, '_>) -> Decoded<Activity> {
+    let (service, target) = part(fields)?;
+    if service.is_some() && !fields.has("environment") {
+        return Err(fields.invalid("service", "needs an environment"));
+    }
+    Ok(Activity {
+        activity: fields.text("activity", ShortText::stored)?,
+        subject: fields.optional_text("subject", ShortText::stored)?,
+        environment: fields.optional_text("environment", EnvironmentName::parse)?,
+        service,
+        target,
+        artifact: fields.optional_text("artifact", Artifact::stored)?,
+        commit: fields.optional_text("commit", ShortText::stored)?,
+        outcome: fields.optional_text("outcome", ShortText::stored)?,
+    })
+}
+
+/// Decodes the part of an environment that an event names: a service, and a target of it.
+fn part(fields: &Fields<'_, '_>) -> Decoded<(Option<ServiceName>, Option<TargetName>)> {
+    let service = fields.optional_text("service", ServiceName::parse)?;
+    let target = fields.optional_text("target", TargetName::parse)?;
+    match (&service, &target) {
+        (None, Some(_)) => Err(fields.invalid("target", "needs a service")),
+        _ => Ok((service, target)),
+    }
 }

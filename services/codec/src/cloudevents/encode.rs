@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::access::{Grant, Grantee, Pattern};
 use ledger_domain::event::{
-    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement, Evidence,
-    Freeze, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion, PromotionTargets,
-    ReleasePointId, Rollback, RollbackRequest, Step, Validation, ValidationSubject,
+    Activity, Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement,
+    Evidence, Freeze, Incident, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion,
+    PromotionTargets, ReleasePointId, Rollback, RollbackRequest, Step, Validation, ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, LongText, Position, Release,
@@ -165,6 +165,12 @@ fn data(payload: &Payload) -> Members<'_> {
         }
         Payload::ApprovalRejected(approval) => approval_subject(&approval.subject),
         Payload::FreezeStarted(it) | Payload::FreezeLifted(it) => freeze(it),
+        Payload::IncidentOpened(opening) => incident(&opening.incident)
+            .optional_text("title", opening.title.as_ref().map(ShortText::as_str))
+            .optional_text("severity", opening.severity.as_ref().map(ShortText::as_str))
+            .optional("caused_by", opening.caused_by.map(position)),
+        Payload::IncidentResolved(it) => incident(it),
+        Payload::ActivityReported(it) => activity(it),
         Payload::TokenCreated(creation) => Members::default()
             .text("token", creation.token.as_str())
             .text("kind", creation.kind.name())
@@ -457,4 +463,24 @@ fn freeze(freeze: &Freeze) -> Members<'_> {
         .text("environment", freeze.environment.as_str())
         .text("freeze_id", freeze.freeze_id.as_str())
         .optional_time("until", freeze.until)
+}
+
+fn incident(incident: &Incident) -> Members<'_> {
+    Members::default()
+        .text("environment", incident.environment.as_str())
+        .optional_text("service", incident.service.as_ref().map(ServiceName::as_str))
+        .optional_text("target", incident.target.as_ref().map(TargetName::as_str))
+        .text("incident_id", incident.incident_id.as_str())
+}
+
+fn activity(activity: &Activity) -> Members<'_> {
+    Members::default()
+        .text("activity", activity.activity.as_str())
+        .optional_text("subject", activity.subject.as_ref().map(ShortText::as_str))
+        .optional_text("environment", activity.environment.as_ref().map(EnvironmentName::as_str))
+        .optional_text("service", activity.service.as_ref().map(ServiceName::as_str))
+        .optional_text("target", activity.target.as_ref().map(TargetName::as_str))
+        .optional_text("artifact", activity.artifact.as_ref().map(Artifact::as_str))
+        .optional_text("commit", activity.commit.as_ref().map(ShortText::as_str))
+        .optional_text("outcome", activity.outcome.as_ref().map(ShortText::as_str))
 }

@@ -12,9 +12,6 @@ use crate::ijson::{Json, Object};
 /// Name of the attribute.
 pub(super) const ATTRIBUTE: &str = "ledgerprincipal";
 
-/// Start of the names of attributes that only the service writes.
-pub(super) const RESERVED_PREFIX: &str = "ledger";
-
 /// Returns the value of the attribute.
 pub(super) fn encode(principal: &Principal) -> String {
     let text = |text: &'_ str| Json::String(text.to_owned().into());

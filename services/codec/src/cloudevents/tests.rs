@@ -312,10 +312,13 @@ fn an_event_beyond_the_size_limit_is_rejected() {
 #[test]
 fn an_invalid_event_does_not_affect_the_rest_of_its_batch() {
     let batch = format!(r#"[{DEPLOY}, {{"id":1,"id":2}}, 7]"#);
-    let events = Envelope::parse_batch(batch.as_bytes(), 3).expect("a batch");
-    assert_eq!(events.map(|event| event.is_ok()).collect::<Vec<_>>(), [true, false, false]);
-    assert!(matches!(Envelope::parse_batch(b"{}", 3).err(), Some(BatchError::NotAnArray(_))));
-    assert_eq!(Envelope::parse_batch(batch.as_bytes(), 2).err(), Some(BatchError::TooMany(2)));
+    let batch = Bytes::from(batch);
+    let events = Envelope::split_batch(&batch, 3).expect("a batch");
+    let is_valid = |event: Bytes| Envelope::parse(&event).is_ok();
+    assert_eq!(events.map(is_valid).collect::<Vec<_>>(), [true, false, false]);
+    let object = Bytes::from_static(b"{}");
+    assert!(matches!(Envelope::split_batch(&object, 3).err(), Some(BatchError::NotAnArray(_))));
+    assert_eq!(Envelope::split_batch(&batch, 2).err(), Some(BatchError::TooMany(2)));
 }
 
 #[test]
@@ -436,7 +439,9 @@ fn secrets_are_rejected_in_binary_mode_and_in_a_batch() {
     let in_id = Envelope::from_parts(attributes(secret), b"{}").expect_err("a secret");
     let in_a_key = Envelope::from_parts(attributes(secret), broken.as_bytes()).expect_err("a secret");
     let batch = format!("[{}, {DEPLOY}]", event_json("artifact.revoked", &data));
-    let batch: Vec<_> = Envelope::parse_batch(batch.as_bytes(), 10).expect("a batch").collect();
+    let batch = Bytes::from(batch);
+    let batch = Envelope::split_batch(&batch, 10).expect("a batch");
+    let batch: Vec<_> = batch.map(|event| Envelope::parse(&event)).collect();
 
     assert_eq!((pointer(in_data.reason), in_data.id.as_deref()), ("/data/reason".to_owned(), Some("1")));
     assert_eq!((pointer(in_id.reason), in_id.id), ("/id".to_owned(), None));
@@ -451,4 +456,53 @@ fn a_request_is_checked_like_an_event() {
 
     assert_eq!(check_secrets(request.as_bytes()).map_err(pointer), Err("/initiated_by/name".to_owned()));
     assert_eq!(check_secrets(br#"{"to":"-1","reason":"because"}"#), Ok(()));
+}
+
+fn deploy() -> Envelope {
+    Envelope::parse(DEPLOY.as_bytes()).expect("an event")
+}
+
+fn origin(bytes: impl Into<Bytes>) -> Origin {
+    Origin { format: ledger_domain::ShortText::parse("hook:github").expect("a text"), bytes: bytes.into() }
+}
+
+#[test]
+fn the_message_from_which_an_event_was_translated_is_kept_in_it() {
+    let message = br#"{"action":"created", "deployment":null}"#;
+    let translated = deploy().translated_from(&origin(&message[..])).expect("it fits");
+    let stored = Envelope::stored(translated.bytes().clone()).expect("a stored event");
+    let kept = stored.origin().expect("an origin");
+    assert_eq!((kept.format.as_str(), kept.bytes.as_deref()), ("hook:github", Some(&message[..])));
+    assert_eq!(kept.sha256.len(), 64);
+    assert_eq!(deploy().origin(), None);
+}
+
+#[test]
+fn a_message_that_does_not_fit_is_represented_by_its_digest() {
+    // It cannot be compressed.
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let message: Vec<u8> = (0..60_000).map(|_| next()).collect();
+    let translated = deploy().translated_from(&origin(message)).expect("it fits");
+    let kept = translated.origin().expect("an origin");
+    assert_eq!((kept.bytes, kept.sha256.len()), (None, 64));
+}
+
+#[test]
+fn the_content_of_an_event_has_neither_its_origin_nor_its_sender() {
+    let deploy = deploy();
+    let translated = deploy.clone().translated_from(&origin("x")).expect("it fits");
+    assert_eq!(translated.content(), deploy.bytes());
+    assert_eq!(content_of(translated.bytes()), deploy.bytes());
+    let stored = Envelope::stored(translated.bytes().clone()).expect("a stored event");
+    assert_eq!(stored.content(), deploy.bytes());
+}
+
+#[test]
+fn no_client_may_state_an_origin() {
+    let reason = rejection_with(r#""specversion""#, r#""ledgerformat": "x", "specversion""#);
+    assert_eq!(pointer(reason), "/ledgerformat");
 }

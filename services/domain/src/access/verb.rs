@@ -20,6 +20,10 @@ pub enum Verb {
     EmitValidation,
     /// Report what an environment really runs.
     EmitEnvironment,
+    /// Report incidents.
+    EmitIncident,
+    /// Report activities, which have no effect.
+    EmitActivity,
     /// Ask the gate.
     Gate,
     /// Approve or reject rollbacks and deploys.
@@ -34,7 +38,7 @@ pub enum Verb {
     Freeze,
     /// Export the history. Reserved: no route needs it.
     Export,
-    /// Deliver webhooks. Reserved: no route needs it.
+    /// Handle messages of other tools that could not be understood.
     Hooks,
     /// Manage tokens and grants.
     Admin,
@@ -47,13 +51,15 @@ pub struct UnknownVerb(String);
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Read,
         Self::EmitArtifact,
         Self::EmitDeploy,
         Self::EmitTraffic,
         Self::EmitValidation,
         Self::EmitEnvironment,
+        Self::EmitIncident,
+        Self::EmitActivity,
         Self::Gate,
         Self::Approve,
         Self::Mark,
@@ -75,6 +81,8 @@ impl Verb {
             Self::EmitTraffic => "emit:traffic",
             Self::EmitValidation => "emit:validation",
             Self::EmitEnvironment => "emit:environment",
+            Self::EmitIncident => "emit:incident",
+            Self::EmitActivity => "emit:activity",
             Self::Gate => "gate",
             Self::Approve => "approve",
             Self::Mark => "mark",
@@ -109,6 +117,8 @@ impl Verb {
                 Family::Environment => Self::Declare,
                 Family::Approval => Self::Approve,
                 Family::Freeze => Self::Freeze,
+                Family::Incident => Self::EmitIncident,
+                Family::Activity => Self::EmitActivity,
                 Family::Token | Family::Grant => Self::Admin,
             },
         }
@@ -198,7 +208,9 @@ mod tests {
                 Verb::EmitDeploy,
                 Verb::EmitTraffic,
                 Verb::EmitValidation,
-                Verb::EmitEnvironment
+                Verb::EmitEnvironment,
+                Verb::EmitIncident,
+                Verb::EmitActivity
             ]
         );
     }

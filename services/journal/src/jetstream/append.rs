@@ -24,7 +24,7 @@ pub(super) const BATCH_LIMIT: usize = 1_000;
 const RETRY_DELAYS_MS: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
 
 /// Error code: the server cannot store the message.
-const STORE_FAILED: u64 = 10_077;
+pub(super) const STORE_FAILED: u64 = 10_077;
 /// Error code: replicas are storing a message with the same `Nats-Msg-Id`.
 pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
 

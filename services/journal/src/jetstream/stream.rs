@@ -120,7 +120,7 @@ pub(super) fn config_drift(tenant: &TenantName, settings: &StreamSettings, found
     differences(&expected_config(tenant, settings), found)
 }
 
-fn is_not_found(kind: &GetStreamErrorKind) -> bool {
+pub(super) fn is_not_found(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 

@@ -16,11 +16,13 @@ LEFT JOIN LATERAL (
     ORDER BY l.number LIMIT 1
 ) a ON true
 CROSS JOIN LATERAL (
-    SELECT l.composition, l.occurred_at FROM live_changes l
+    SELECT l.number, l.composition, l.occurred_at FROM live_changes l
     WHERE l.environment_id = $3 AND l.number = coalesce(a.number - 1, $6) LIMIT 1
 ) n
 -- include fragments/check_start.sql
-WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND v.position <= $2 AND v.counts
+WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at OR s.occurred_at >= (
+        -- include fragments/composition_since.sql
+    )) AND v.position <= $2 AND v.counts
     AND (v.corrected_position IS NULL OR v.corrected_position > $2)
     AND NOT EXISTS (
         SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2

@@ -14,7 +14,9 @@ LEFT JOIN LATERAL (
 JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= n.occurred_at
     AND (e.occurred_at IS NULL OR v.occurred_at < e.occurred_at)
 -- include fragments/check_start.sql
-WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND v.position <= $2 AND v.counts
+WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at OR s.occurred_at >= (
+        -- include fragments/composition_since.sql
+    )) AND v.position <= $2 AND v.counts
     AND (v.corrected_position IS NULL OR v.corrected_position > $2)
     AND NOT EXISTS (
         SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2

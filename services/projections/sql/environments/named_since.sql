@@ -1,2 +1,2 @@
--- Selects the environments that entries after a position name.
-SELECT DISTINCT environment FROM events WHERE position > $1 AND environment IS NOT NULL ORDER BY environment
+-- Selects the environments that entries after a position name. An incident or an activity may name one that does not exist.
+SELECT DISTINCT environment FROM events JOIN environments ON name = environment WHERE position > $1 ORDER BY environment

@@ -66,6 +66,20 @@ LEFT JOIN LATERAL (
         WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
             AND l.occurred_at <= v.occurred_at
             AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
+            -- A redeploy of the same release changes nothing.
+            AND CASE WHEN e.service IS NULL THEN l.composition IS DISTINCT FROM (
+                SELECT p.composition FROM live_changes p
+                WHERE p.environment_id = l.environment_id AND p.number = l.number - 1 LIMIT 1
+            ) ELSE NOT EXISTS (
+                SELECT FROM (
+                    SELECT p.version, p.artifact_key, p.config, p.infrastructure, p.commit FROM live_changes p
+                    WHERE p.environment_id = l.environment_id AND p.service = l.service AND p.target = l.target
+                        AND p.number < l.number
+                    ORDER BY p.number DESC LIMIT 1
+                ) p
+                WHERE (p.version, p.artifact_key, p.config, p.infrastructure, p.commit)
+                    IS NOT DISTINCT FROM (l.version, l.artifact_key, l.config, l.infrastructure, l.commit)
+            ) END
     ) END AS holds
     FROM verdicts v CROSS JOIN (SELECT NULL) one
     -- include fragments/check_start.sql

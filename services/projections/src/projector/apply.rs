@@ -206,10 +206,11 @@ impl ProjectionState {
             event_id: envelope.identity().id.clone(),
         };
         let occurred_at = since.occurred_at;
-        if payload.environment().is_some_and(|name| self.environments.id(name).is_none()) {
+        let environment = payload.environment().filter(|_| !payload.is_remark());
+        if environment.is_some_and(|name| self.environments.id(name).is_none()) {
             outcome.first_of.push("environment");
         }
-        let environment_id = payload.environment().map(|name| self.environments.named(name, position));
+        let environment_id = environment.map(|name| self.environments.named(name, position));
         // Resolve the target before a correction reverts anything.
         let target = payload.lane().map(|lane| self.lanes.target_of(lane));
         let mut touched = self.correct(event.corrects.as_ref(), corrected, &since, &mut outcome, batch);

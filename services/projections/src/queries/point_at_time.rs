@@ -128,7 +128,8 @@ impl Snapshot {
         before: Composition,
     ) -> Result<Vec<Composition>, Error> {
         let mut compositions = Vec::new();
-        if retirements(self.connection(), id, known_at).await?.retires_at(time) {
+        let retirements = retirements(self.connection(), id, known_at).await?;
+        if retirements.retires_at(time) {
             compositions.push(Composition::default());
         }
         let query =
@@ -142,7 +143,9 @@ impl Snapshot {
         let lanes = lanes?;
         let folds = load_histories(self.connection(), id, &lanes, known_at, time).await?;
         let mut steps: Vec<(EventRef, usize, Option<LiveRelease>)> = Vec::new();
+        let standing = retirements.at(time);
         for (lane, fold) in folds.iter().enumerate() {
+            let fold = fold.without_discarded_changes(standing);
             let at_time = fold.steps().into_iter().filter(|(since, _)| since.occurred_at == time);
             steps
                 .extend(at_time.map(|(since, live)| (since.clone(), lane, live.map(|live| live.to_owned()))));

@@ -262,7 +262,8 @@ impl Snapshot {
         end: DateTime<Utc>,
         known_at: Position,
     ) -> Result<bool, Error> {
-        if !self.composition_at_time(environment, start, known_at).await?.runs_the_same(composition) {
+        let id = composition.id();
+        if self.composition_at_time(environment, start, known_at).await?.id() != id {
             return Ok(true);
         }
         let query = sqlx::query_scalar(sql!("check_results/change_times"))
@@ -275,7 +276,7 @@ impl Snapshot {
             let mut ran =
                 self.transient_compositions(environment_id, time, known_at, composition.clone()).await?;
             ran.push(self.composition_at_time(environment, time, known_at).await?);
-            if !ran.iter().all(|ran| ran.runs_the_same(composition)) {
+            if ran.iter().any(|ran| ran.id() != id) {
                 return Ok(true);
             }
         }

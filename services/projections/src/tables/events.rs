@@ -75,6 +75,8 @@ pub struct EventFilter {
     pub kinds: Vec<Kind>,
     /// Identity of the event.
     pub identity: Option<IdentityKey>,
+    /// Correlation of the event; see [`Envelope::correlation`].
+    pub correlation: Option<ShortText>,
     /// Positions of the event; empty: any position.
     pub positions: Vec<Position>,
 }
@@ -291,6 +293,9 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
         query.push(" AND identity = ").push_bind(identity.0);
         query.push(" AND repeats IS NULL");
     }
+    if let Some(correlation) = &filter.correlation {
+        query.push(" AND correlation = ").push_bind(correlation.to_string());
+    }
     if let [position] = &filter.positions[..] {
         query.push(" AND position = ").push_bind(bigint(*position));
     } else if !filter.positions.is_empty() {
@@ -384,6 +389,7 @@ insert_row! {
         first_of: Option<String>,
         went_live: Option<String>,
         targets: Option<String>,
+        correlation: Option<String>,
         leaf_hash: [u8; Hash::LENGTH],
         bytes: EntryBytes,
     }
@@ -400,8 +406,7 @@ impl EventInsert {
     ) -> Self {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
-        let lane = payload.lane();
-        let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
+        let target = outcome.target.as_ref().or_else(|| payload.target());
         Self {
             position: bigint(entry.position),
             recorded_at: entry.recorded_at,
@@ -409,13 +414,14 @@ impl EventInsert {
             identity: key.0,
             kind: payload.kind().name(),
             environment: payload.environment().map(ToString::to_string),
-            service: lane.map(|lane| lane.service.to_string()),
+            service: payload.service().map(ToString::to_string),
             target: target.map(ToString::to_string),
             repeats: repeats.map(bigint),
             anomalies: joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()),
             first_of: joined(outcome.first_of.clone()),
             went_live: outcome.went_live.as_ref().map(ToString::to_string),
             targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
+            correlation: envelope.correlation().map(str::to_owned),
             leaf_hash: *leaf_hash.as_bytes(),
             bytes: EntryBytes(entry.bytes.clone()),
         }

@@ -1,0 +1,200 @@
+//! Runs and jobs that have ended: validations where the settings map them to a check, activities everywhere else.
+//!
+//! A failed check can roll back production. A run therefore counts only if the settings name it, and if it ran for a
+//! branch and a reason that they name: the run of a pull request never counts.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::context::Context;
+use super::draft::Draft;
+use super::release::ReleaseParts;
+use super::settings::CheckMapping;
+use super::text;
+use crate::translation::{NativeEvent, NotUnderstood};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It was cancelled, skipped or timed out: it says nothing about what it checked.
+    Inconclusive,
+}
+
+/// Why a run was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger<'r> {
+    /// For this reason, in the sender's own word.
+    Named(&'r str),
+    /// For a pull request, or by a fork.
+    Change,
+    /// The sender does not say.
+    Unknown,
+}
+
+/// A run or job that has ended.
+#[derive(Debug, Clone)]
+pub(super) struct Run<'r> {
+    /// The event of [`CheckMapping::event`].
+    pub event: &'static str,
+    /// Activity as which it is recorded.
+    pub activity: String,
+    /// Name by which it is mapped.
+    pub name: &'r str,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// How it ended, in the sender's own word.
+    pub outcome: &'r str,
+    /// Why it was started.
+    pub trigger: Trigger<'r>,
+    /// Triggers that count without a setting.
+    pub default_triggers: &'static [&'static str],
+    /// The branch or tag.
+    pub branch: Option<&'r str>,
+    /// The default branch.
+    pub default_branch: Option<&'r str>,
+    /// Foreign name of the service: that of the repository.
+    pub repository: &'r str,
+    /// The commit.
+    pub commit: Option<&'r str>,
+    /// Source of the events.
+    pub source: String,
+    /// Id of this run and this attempt.
+    pub id: String,
+    /// What the activity is about, for people.
+    pub subject: String,
+    /// Start, if it is known.
+    pub started_at: Option<DateTime<Utc>>,
+    /// End.
+    pub ended_at: DateTime<Utc>,
+    /// Who started it: the type and the name.
+    pub actor: Option<(&'r str, &'r str)>,
+    /// Its page.
+    pub href: Option<&'r str>,
+    /// Id that events of the same pipeline share.
+    pub correlation: Option<String>,
+}
+
+impl Run<'_> {
+    /// Returns the events of the run.
+    pub(super) fn events(&self, context: Context<'_>) -> Result<Vec<NativeEvent>, NotUnderstood> {
+        match context.settings.check(self.event, self.name) {
+            None => Ok(vec![self.activity(None)]),
+            Some(check) => match self.obstacle(check) {
+                Some(obstacle) => Ok(vec![self.activity(Some(&obstacle))]),
+                None => self.validation(context, check),
+            },
+        }
+    }
+
+    /// Returns the reason for which the run does not count for a check, if there is one.
+    fn obstacle(&self, check: &CheckMapping) -> Option<String> {
+        let because = |why: String| Some(format!("Does not count for the check {:?}: {why}.", check.check));
+        if self.verdict == Verdict::Inconclusive {
+            return because(format!("it ended with {:?}", self.outcome));
+        }
+        let trigger = match self.trigger {
+            Trigger::Change => return because("it ran for a change that is not merged".to_owned()),
+            Trigger::Unknown if check.triggers.is_some() => {
+                return because("its trigger is unknown".to_owned());
+            }
+            Trigger::Unknown => None,
+            Trigger::Named(trigger) => Some(trigger),
+        };
+        if let Some(trigger) = trigger {
+            let is_accepted = match &check.triggers {
+                Some(triggers) => triggers.iter().any(|accepted| accepted == trigger),
+                None => self.default_triggers.contains(&trigger),
+            };
+            if !is_accepted {
+                return because(format!("its trigger is {trigger:?}"));
+            }
+        }
+        let is_accepted = match (&check.branches, self.branch) {
+            (Some(patterns), Some(branch)) => patterns.iter().any(|pattern| text::matches(pattern, branch)),
+            // A push to the default branch checks a commit that is not deployed yet, so it has to be named.
+            (None, Some(_)) if trigger.is_none() => {
+                return because("its trigger is unknown; set branches".to_owned());
+            }
+            (None, Some(branch)) => self.default_branch == Some(branch),
+            (Some(patterns), None) => patterns.iter().any(|pattern| pattern == "*"),
+            (None, None) => false,
+        };
+        if is_accepted {
+            return None;
+        }
+        because(format!("it ran for the branch {:?}", self.branch.unwrap_or_default()))
+    }
+
+    fn full_commit(&self) -> Option<&str> {
+        self.commit.filter(|commit| text::is_full_commit(commit))
+    }
+
+    fn activity(&self, reason: Option<&str>) -> NativeEvent {
+        Draft::new("activity.reported", &self.source, &format!("{}/activity", self.id), self.ended_at)
+            .with("activity", self.activity.as_str())
+            .with_line("subject", Some(&self.subject))
+            .with_optional("commit", self.full_commit())
+            .with_line("outcome", Some(self.outcome))
+            .with_actor(self.actor)
+            .with_reason(reason)
+            .with_link("pipeline", self.href)
+            .with_correlation(self.correlation.as_deref())
+            .build()
+    }
+
+    /// Returns the start and the end of the validation. The start makes the ledger leave out a check during which what it
+    /// checked was changed.
+    fn validation(
+        &self,
+        context: Context<'_>,
+        check: &CheckMapping,
+    ) -> Result<Vec<NativeEvent>, NotUnderstood> {
+        let service = match (&check.service, check.whole_environment) {
+            (_, true) => None,
+            (Some(service), false) => Some(service.clone()),
+            (None, false) => {
+                let service = context.settings.config.names.service(Some(self.repository));
+                Some(service.map_err(|error| NotUnderstood::new("", error.to_string()))?.to_string())
+            }
+        };
+        let release = match self.full_commit() {
+            Some(commit) if check.of_commit => {
+                let commit = commit.to_owned();
+                Some(ReleaseParts {
+                    version: commit.clone(),
+                    commit: Some(commit),
+                    ..ReleaseParts::default()
+                })
+            }
+            _ => None,
+        };
+        let target = check.target.clone().filter(|_| service.is_some());
+        let event = |kind: &str, id: &str, at| {
+            Draft::new(kind, &self.source, &format!("{}/{id}", self.id), at)
+                .with_optional("environment", check.environment.as_deref())
+                .with_optional("service", service.as_deref())
+                .with_optional("target", target.as_deref())
+                .with_optional("release", release.as_ref().map(ReleaseParts::value))
+                .with("check", check.check.as_str())
+                .with("run", text::id(&self.id))
+                .with_actor(self.actor)
+                .with_link("pipeline", self.href)
+                .with_correlation(self.correlation.as_deref())
+        };
+        let (kind, id) = match self.verdict {
+            Verdict::Passed => ("validation.passed", "passed"),
+            Verdict::Failed | Verdict::Inconclusive => ("validation.failed", "failed"),
+        };
+        let start = self.started_at.filter(|start| *start <= self.ended_at);
+        let started = start.map(|start| event("validation.started", "started", start).build());
+        let mut ended = event(kind, id, self.ended_at);
+        if let Some(href) = self.href.and_then(text::href) {
+            ended = ended.with("evidence", json!([{"uri": href}]));
+        }
+        Ok(started.into_iter().chain([ended.build()]).collect())
+    }
+}

@@ -1,0 +1,93 @@
+//! The context of a translation: the settings of the webhook, and the time.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_domain::{EnvironmentName, ServiceName, TargetName};
+
+use super::json::Node;
+use super::settings::HookSettings;
+use super::time;
+use crate::translation::{NotUnderstood, Translation};
+
+/// Maximum time by which a message may be ahead of this service's clock. A deploy in the future would stay the live one
+/// of its lane until then.
+const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
+
+/// The context of a translation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'c> {
+    /// The settings of the webhook.
+    pub settings: &'c HookSettings,
+    /// The time of this service's clock.
+    pub now: DateTime<Utc>,
+}
+
+impl Context<'_> {
+    /// Returns the source of events: that of the settings, else that of the message.
+    pub(super) fn source(&self, natural: &str) -> String {
+        self.settings.config.source.as_deref().unwrap_or(natural).to_owned()
+    }
+
+    /// Returns the environment that a member names, or the default.
+    pub(super) fn environment(&self, node: &Node<'_>, name: &str) -> Result<EnvironmentName, NotUnderstood> {
+        let foreign = node.optional_text(name)?;
+        self.settings
+            .config
+            .names
+            .environment(foreign)
+            .map_err(|error| node.fault_in(name, error.to_string()))
+    }
+
+    /// Returns the environment that a member names, if it has a name that the ledger accepts: for activities.
+    pub(super) fn known_environment(&self, foreign: Option<&str>) -> Option<EnvironmentName> {
+        foreign.and_then(|name| self.settings.config.names.environment(Some(name)).ok())
+    }
+
+    /// Returns the service that a member names, or the default.
+    pub(super) fn service(&self, node: &Node<'_>, name: &str) -> Result<ServiceName, NotUnderstood> {
+        let foreign = node.optional_text(name)?;
+        self.settings.config.names.service(foreign).map_err(|error| node.fault_in(name, error.to_string()))
+    }
+
+    /// Returns the target that a member names, or the default.
+    pub(super) fn target(&self, node: &Node<'_>, name: &str) -> Result<Option<TargetName>, NotUnderstood> {
+        let foreign = node.optional_text(name)?;
+        self.settings.config.names.target(foreign).map_err(|error| node.fault_in(name, error.to_string()))
+    }
+
+    /// Returns the default target.
+    pub(super) fn default_target(&self) -> Option<TargetName> {
+        self.settings.config.names.target(None).ok().flatten()
+    }
+
+    /// Returns a required time.
+    pub(super) fn time(&self, node: &Node<'_>, name: &str) -> Result<DateTime<Utc>, NotUnderstood> {
+        self.optional_time(node, name)?
+            .ok_or_else(|| node.fault_in(name, format!("is required, and {}", time::SYNTAX)))
+    }
+
+    /// Returns a time that may be absent.
+    pub(super) fn optional_time(
+        &self,
+        node: &Node<'_>,
+        name: &str,
+    ) -> Result<Option<DateTime<Utc>>, NotUnderstood> {
+        let Some(text) = node.optional_text(name)? else { return Ok(None) };
+        self.parse_time(text).map_err(|fault| node.fault_in(name, fault))
+    }
+
+    /// Parses a time that is not in the future; `None` if the text says that there is none.
+    pub(super) fn parse_time(&self, text: &str) -> Result<Option<DateTime<Utc>>, String> {
+        match time::parse(text)? {
+            Some(time) if time - self.now > MAX_AHEAD => {
+                Err("is more than a day ahead of this service's clock".to_owned())
+            }
+            time => Ok(time),
+        }
+    }
+
+    /// Returns the reason to ignore a deploy to a foreign environment, if there is one.
+    pub(super) fn ignored(&self, environment: Option<&str>) -> Option<Translation> {
+        let name = environment.filter(|name| self.settings.ignores(name))?;
+        Some(Translation::Ignored(format!("the environment {name:?} is one of ignored_environments")))
+    }
+}

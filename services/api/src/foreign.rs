@@ -1,0 +1,246 @@
+//! Messages of other tools: translated to events, which are recorded together with the message, or quarantined.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ledger_adapters::cdevents;
+use ledger_adapters::hooks::{self, Request};
+use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
+use ledger_api_types::{EventResult, EventStatus};
+use ledger_codec::cloudevents::{Envelope, InvalidEvent, Origin, Reason};
+use ledger_domain::{Principal, ShortText};
+use ledger_ingest::{RecordError, RecordOutcome};
+
+use crate::App;
+use crate::event_result::{add_annotations, denied_result, id_and_source, is_recorded, outcome_result};
+use crate::problem::{Kind, Problem};
+use crate::tenant::TenantLedger;
+
+/// Media type of a CDEvent without a CloudEvent around it.
+pub(crate) const CDEVENTS_MEDIA_TYPE: &str = "application/cdevents+json";
+
+/// Way by which a message arrived, which decides how it is translated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MessageSource {
+    /// The webhook with this name.
+    Hook(String),
+    /// The endpoint of events, as a CDEvent.
+    CdEvents,
+}
+
+impl MessageSource {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("hook:") {
+            Some(name) => Some(Self::Hook(name.to_owned())),
+            None => (text == "cdevents").then_some(Self::CdEvents),
+        }
+    }
+}
+
+impl fmt::Display for MessageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hook(name) => write!(f, "hook:{name}"),
+            Self::CdEvents => f.write_str("cdevents"),
+        }
+    }
+}
+
+/// A message of another tool, from an authenticated sender.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) source: MessageSource,
+    /// Headers that the translation reads, by name in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Bytes,
+}
+
+impl Message {
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request::new(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())), &self.body)
+    }
+
+    /// Translates the message with the present settings.
+    pub(crate) fn translate(&self, app: &App, ledger: &TenantLedger) -> Result<Translation, NotUnderstood> {
+        match &self.source {
+            MessageSource::Hook(name) => match app.hooks.get(name) {
+                Some(hook) => hooks::translate(&hook.settings, &self.request(), ledger.now()),
+                None => Err(NotUnderstood::new("", format!("the service has no webhook {name} any more"))),
+            },
+            MessageSource::CdEvents => self.translate_cdevent(&app.cdevents),
+        }
+    }
+
+    fn translate_cdevent(&self, settings: &cdevents::Settings) -> Result<Translation, NotUnderstood> {
+        let content_type = self.headers.get("content-type").map_or("", String::as_str);
+        if content_type == CDEVENTS_MEDIA_TYPE {
+            return cdevents::read(&self.body, settings);
+        }
+        if !self.headers.contains_key("ce-type") {
+            return cdevents::read_structured(&self.body, settings);
+        }
+        let attributes = self.headers.iter().filter_map(|(name, value)| match name.strip_prefix("ce-") {
+            Some(attribute) => Some((attribute, value.clone())),
+            None => (name == "content-type").then(|| ("datacontenttype", value.clone())),
+        });
+        cdevents::read_binary(attributes, &self.body, settings)
+    }
+
+    /// Returns the events of the message in their stored form, with the message.
+    fn envelopes(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
+        let not_valid = |error: &dyn fmt::Display| {
+            NotUnderstood::new("", format!("the event that the message means is not valid: {error}"))
+        };
+        let format = ShortText::parse(&self.source.to_string()).map_err(|error| not_valid(&error))?;
+        let origin = Origin { format, bytes: self.body.clone() };
+        let envelope = |event: &NativeEvent| {
+            let json = serde_json::to_vec(&event.0).map_err(|error| not_valid(&error))?;
+            let envelope = Envelope::parse(&json).and_then(|envelope| envelope.translated_from(&origin));
+            envelope.map_err(|error| not_valid(&error))
+        };
+        events.iter().map(envelope).collect()
+    }
+}
+
+/// Reason why an event of a request cannot be recorded.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// It is no valid event of the ledger.
+    Invalid(InvalidEvent),
+    /// It is a CDEvent that cannot be understood.
+    NotUnderstood(Box<(Message, NotUnderstood)>),
+}
+
+impl From<InvalidEvent> for Unusable {
+    fn from(invalid: InvalidEvent) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// Parses an event in structured mode: one of the ledger's own, or a CDEvent.
+pub(crate) fn parse_structured(app: &App, json: &Bytes) -> Result<Envelope, Unusable> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        r#type: String,
+    }
+    match Envelope::parse(json) {
+        Err(InvalidEvent { reason: Reason::UnknownType(_), .. })
+            if serde_json::from_slice::<Typed>(json)
+                .is_ok_and(|event| cdevents::is_cdevent(&event.r#type)) =>
+        {
+            cdevent(app, BTreeMap::new(), json)
+        }
+        parsed => Ok(parsed?),
+    }
+}
+
+/// Parses an event in binary mode, with its attributes: one of the ledger's own, or a CDEvent.
+pub(crate) fn parse_binary(
+    app: &App,
+    attributes: &[(String, String)],
+    data: &Bytes,
+) -> Result<Envelope, Unusable> {
+    if attributes.iter().any(|(name, value)| name == "type" && cdevents::is_cdevent(value)) {
+        let header = |(name, value): &(String, String)| match name.as_str() {
+            "datacontenttype" => ("content-type".to_owned(), value.clone()),
+            _ => (format!("ce-{name}"), value.clone()),
+        };
+        return cdevent(app, attributes.iter().map(header).collect(), data);
+    }
+    let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    Ok(Envelope::from_parts(attributes, data)?)
+}
+
+/// Parses a CDEvent without a CloudEvent around it.
+pub(crate) fn parse_bare(app: &App, json: &Bytes) -> Result<Envelope, Unusable> {
+    cdevent(app, BTreeMap::from([("content-type".to_owned(), CDEVENTS_MEDIA_TYPE.to_owned())]), json)
+}
+
+fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result<Envelope, Unusable> {
+    let message = Message { source: MessageSource::CdEvents, headers, body: body.clone() };
+    let one = |translation| match translation {
+        Translation::Events(events) => {
+            let mut envelopes = message.envelopes(&events)?;
+            envelopes.pop().ok_or_else(|| NotUnderstood::new("", "means no event"))
+        }
+        Translation::Ignored(reason) => Err(NotUnderstood::new("", reason)),
+    };
+    let translated = message.translate_cdevent(&app.cdevents).and_then(one);
+    translated.map_err(|error| Unusable::NotUnderstood(Box::new((message, error))))
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// Its events, each recorded or not.
+    Events(Vec<EventResult>),
+    /// The ledger records nothing for it, for this reason.
+    Ignored(String),
+}
+
+/// Reason why a message was not taken in.
+pub(crate) enum IntakeError {
+    /// It cannot be understood.
+    NotUnderstood(NotUnderstood),
+    /// Its events cannot be recorded now: send it again.
+    Problem(Problem),
+}
+
+/// Translates a message and records its events, in the name of the sender of the ledger's tenancy.
+///
+/// All events are recorded, or those that the ledger accepts; an event that cannot be recorded now fails the whole
+/// message, so that its sender delivers it again. Events that were recorded are then duplicates.
+pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<Intake, IntakeError> {
+    let events = match message.translate(ledger.app(), ledger).map_err(IntakeError::NotUnderstood)? {
+        Translation::Ignored(reason) => return Ok(Intake::Ignored(reason)),
+        Translation::Events(events) => events,
+    };
+    let envelopes = message.envelopes(&events).map_err(IntakeError::NotUnderstood)?;
+    ledger.tenancy().count_received(envelopes.len());
+    let mut results = Vec::with_capacity(envelopes.len());
+    let mut accepted = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        let id_and_source = id_and_source(&envelope);
+        results.push(match ledger.accept(envelope).await {
+            Ok(envelope) => {
+                accepted.push(envelope);
+                Err(id_and_source)
+            }
+            Err(problem) => Ok(denied_result(id_and_source, problem)),
+        });
+    }
+    let mut outcomes = ledger.ingest.record(accepted).await.into_iter();
+    let mut outcome = || outcomes.next().unwrap_or(RecordOutcome::Refused(RecordError::Closing));
+    let mut recorded = 0;
+    let mut results: Vec<EventResult> = results
+        .into_iter()
+        .map(|result| {
+            result.unwrap_or_else(|id_and_source| {
+                let outcome = outcome();
+                recorded += usize::from(is_recorded(&outcome));
+                outcome_result(id_and_source, &outcome)
+            })
+        })
+        .collect();
+    ledger.tenancy().activity().add_recorded(recorded);
+    if let Some(refused) = results.iter().find(|result| result.status == EventStatus::Refused) {
+        let problem = refused.problem.clone().map(Problem::from);
+        let unknown = || Problem::new(Kind::JournalUnavailable, "the event is not recorded; send it again");
+        return Err(IntakeError::Problem(problem.unwrap_or_else(unknown)));
+    }
+    add_annotations(ledger, &mut results).await;
+    Ok(Intake::Events(results))
+}
+
+/// Returns the principal of a webhook: a workload, which the shared secret authenticates.
+pub(crate) fn hook_principal(name: &str) -> Option<Arc<Principal>> {
+    Some(Arc::new(Principal {
+        kind: ledger_domain::PrincipalKind::Workload,
+        issuer: ShortText::parse(Principal::HOOKS).ok()?,
+        subject: ShortText::parse(name).ok()?,
+        name: ShortText::parse(&format!("hook-{name}")).ok()?,
+        claims: BTreeMap::new(),
+    }))
+}

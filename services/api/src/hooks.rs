@@ -1,0 +1,188 @@
+//! Webhooks: `POST /v1/hooks/{hook}`.
+//!
+//! A delivery is authenticated by the secret of its webhook, and not by credentials of the ledger. Its events are reports
+//! in the name of the webhook, which has no other rights.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ledger_adapters::hooks::{HookSettings, verify};
+use ledger_api_types::DeliveryBody;
+use ledger_codec::cloudevents::{Reason, check_secrets};
+use ledger_domain::TenantName;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::access::Tenancy;
+use crate::activity::Activity;
+use crate::body::read;
+use crate::foreign::{Intake, IntakeError, Message, MessageSource, hook_principal, take_in};
+use crate::peer::Peer;
+use crate::problem::{Kind, Problem};
+use crate::quarantine::quarantine;
+use crate::tenant::TenantLedger;
+use crate::too_many::too_many;
+use crate::{App, parameters};
+
+/// Maximum size of a delivery, in bytes.
+const DELIVERY_LIMIT: usize = 1 << 20;
+
+/// A webhook that the service accepts.
+#[derive(Debug)]
+pub struct Hook {
+    /// Tenant whose ledger records its events.
+    pub tenant: TenantName,
+    /// Tool that sends it, secrets, and the meaning of its names.
+    pub settings: HookSettings,
+}
+
+/// Path of a webhook.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct HookPath {
+    /// Name of the webhook in the service's settings.
+    hook: String,
+}
+
+/// Deliver a webhook
+///
+/// Accepts a delivery of the webhook that the service's settings have under this name. Its sender authenticates it as
+/// the tool does: by a signature of the body, or a shared secret. The answer says which events it meant, or why it was
+/// ignored; what cannot be understood is quarantined. A redelivery has no second effect.
+#[utoipa::path(
+    post,
+    path = "/hooks/{hook}",
+    operation_id = "deliverWebhook",
+    tag = "events",
+    params(HookPath),
+    request_body(description = "Payload of the tool", content((serde_json::Value = "application/json"))),
+    responses(
+        (status = 200, description = "All its events are recorded, now or earlier, or it is ignored",
+            body = DeliveryBody),
+        (status = 202, description = "It could not be understood, and is quarantined", body = DeliveryBody),
+        (status = 207, description = "Some events are not recorded; see each result", body = DeliveryBody),
+        (status = "4XX", description = "Not accepted",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not recorded, or unknown; deliver it again",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn deliver_webhook(
+    State(app): State<Arc<App>>,
+    Path(HookPath { hook: name }): Path<HookPath>,
+    parameters::StrictQuery(parameters::NoParameters {}): parameters::StrictQuery<parameters::NoParameters>,
+    peer: Option<Extension<Peer>>,
+    Extension(activity): Extension<Arc<Activity>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let address = peer.map(|Extension(peer)| peer.counted());
+    if let Some(excess) = address.and_then(|address| app.rates.check_failures(address).err()) {
+        return Ok(too_many(&excess));
+    }
+    let body = read(&app.bounds.bodies, &headers, body, DELIVERY_LIMIT).await?;
+    let message = Message {
+        source: MessageSource::Hook(name.clone()),
+        headers: texts(&headers),
+        body: body.bytes.clone(),
+    };
+    let (hook, principal) = authentic(&app, &name, &message, address)?;
+    check_secrets(&message.body).map_err(|reason| match reason {
+        Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
+        other => Problem::from(&other),
+    })?;
+    let message = Message { headers: translated_headers(&message.headers), ..message };
+    let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, activity);
+    let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
+    let (status, delivery) = match take_in(&ledger, &message).await {
+        Ok(Intake::Events(events)) => {
+            let all = events.iter().all(|event| event.status.is_recorded());
+            let status = if all { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+            (status, DeliveryBody { events, ..delivery("recorded") })
+        }
+        Ok(Intake::Ignored(reason)) => {
+            (StatusCode::OK, DeliveryBody { detail: Some(reason), ..delivery("ignored") })
+        }
+        Err(IntakeError::Problem(problem)) => return Err(problem),
+        Err(IntakeError::NotUnderstood(error)) => {
+            let id = quarantine(&ledger, &message, &error).await?;
+            let (detail, pointer) = (Some(error.detail), Some(error.pointer));
+            let body = DeliveryBody { detail, pointer, quarantine_id: Some(id), ..delivery("quarantined") };
+            (StatusCode::ACCEPTED, body)
+        }
+    };
+    Ok((status, Json(delivery)).into_response())
+}
+
+fn delivery(status: &str) -> DeliveryBody {
+    DeliveryBody {
+        status: status.to_owned(),
+        events: Vec::new(),
+        detail: None,
+        pointer: None,
+        quarantine_id: None,
+    }
+}
+
+/// Returns the webhook of an authentic delivery, and its principal. A webhook that does not exist is answered as a
+/// delivery that is not authentic, so that names cannot be found by trial.
+fn authentic<'a>(
+    app: &'a App,
+    name: &str,
+    message: &Message,
+    address: Option<IpAddr>,
+) -> Result<(&'a Hook, Arc<ledger_domain::Principal>), Problem> {
+    let unauthenticated = |detail: String| {
+        if let Some(address) = address {
+            app.rates.add_failure(address);
+        }
+        Problem::new(Kind::Unauthenticated, detail)
+    };
+    let unknown = || "no webhook has this name, or the delivery is not authentic".to_owned();
+    let hook = app.hooks.get(name).ok_or_else(|| unauthenticated(unknown()))?;
+    let now = app.ledgers.get(&hook.tenant).map(|ledger| (ledger.clock)());
+    let now = now.ok_or_else(|| Problem::new(Kind::Internal, "the webhook has no ledger"))?;
+    verify(&hook.settings, &message.request(), now).map_err(|error| {
+        tracing::warn!(hook = name, %error, "a delivery of a webhook is not authentic");
+        unauthenticated(unknown())
+    })?;
+    let principal = hook_principal(name).ok_or_else(|| unauthenticated(unknown()))?;
+    Ok((hook, principal))
+}
+
+/// Returns the headers that are text, by name. The values of a repeated header are joined, so that the verification can
+/// see that they differ.
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let Ok(value) = value.to_str() else { continue };
+        let joined = texts.entry(name.as_str().to_owned()).or_default();
+        if !joined.is_empty() {
+            joined.push_str(", ");
+        }
+        joined.push_str(value);
+    }
+    texts
+}
+
+/// Returns the headers without those that authenticate: they are not stored.
+fn translated_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_kept = |name: &str| {
+        name == "content-type"
+            || name == "webhook-id"
+            || name == "webhook-timestamp"
+            || name == "user-agent"
+            || (name.starts_with("x-github-") || name.starts_with("x-gitlab-")) && name != "x-gitlab-token"
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| is_kept(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,243 @@
+//! `release-ledger quarantine`: messages of other tools that could not be understood.
+
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ledger_api_types::{DeliveryBody, DiscardRequest, QuarantineBody, QuarantinedBody};
+use serde_json::json;
+
+use super::connection::{Client, Connection};
+use super::event_result;
+use super::output::{print_file, print_json, print_text};
+use super::query::{print_body, read, with_param};
+use super::table;
+
+/// List, show, retry and discard messages that could not be understood
+///
+/// A webhook or a CDEvent that cannot be understood is kept for 90 days. After the settings or the program have changed,
+/// retry it: its events are then recorded in the name of its sender. A message that is retried twice has no second
+/// effect.
+#[derive(Debug, clap::Subcommand)]
+pub enum Quarantine {
+    /// List the messages that wait
+    List(List),
+    /// Show a message, and why it could not be understood
+    Show(Show),
+    /// Translate messages again and record their events
+    Retry(Retry),
+    /// End the quarantine of a message without recording its events
+    Discard(Discard),
+}
+
+impl Quarantine {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service rejects the request or does not answer, or a message still cannot be understood.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List(list) => list.run().await,
+            Self::Show(show) => show.run().await,
+            Self::Retry(retry) => retry.run().await,
+            Self::Discard(discard) => discard.run().await,
+        }
+    }
+}
+
+/// The command `quarantine list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Also messages that were retried or discarded within the last hour
+    #[arg(long)]
+    all: bool,
+    /// Print the service's answers as JSON, one page a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let mut messages = Vec::new();
+        let mut after = None;
+        loop {
+            let url = with_param(client.url(&["quarantine"]), "after", after);
+            let body = client.get(with_param(url, "all", self.all.then_some(true))).await?;
+            if self.json {
+                print_json(&body)?;
+            }
+            let page: QuarantineBody = read(&body)?;
+            messages.extend(page.messages);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if !self.json {
+            print_text(&render(&messages))?;
+        }
+        Ok(())
+    }
+}
+
+fn render(messages: &[QuarantinedBody]) -> String {
+    if messages.is_empty() {
+        return "no messages".to_owned();
+    }
+    let rows: Vec<_> = messages
+        .iter()
+        .map(|message| {
+            [
+                message.id.clone(),
+                message.stored_at.format("%Y-%m-%d %H:%M").to_string(),
+                message.source.clone(),
+                message.state.clone(),
+                reason(message),
+            ]
+        })
+        .collect();
+    table::render(["id", "stored", "source", "state", "reason"], &rows)
+}
+
+fn reason(message: &QuarantinedBody) -> String {
+    match message.pointer.as_str() {
+        "" => message.detail.clone(),
+        pointer => format!("{pointer}: {}", message.detail),
+    }
+}
+
+/// The command `quarantine show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The message
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Write the message itself, byte for byte as it arrived
+    #[arg(long, conflicts_with = "json")]
+    message: bool,
+    /// Print the service's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let body = client.get(client.url(&["quarantine", &self.id])).await?;
+        if !self.message {
+            return print_body(self.json, &body, describe);
+        }
+        let shown: QuarantinedBody = read(&body)?;
+        let message = shown.message.context("the message is not kept any more")?;
+        Ok(print_file(&STANDARD.decode(message).context("the service's answer has no valid message")?)?)
+    }
+}
+
+fn describe(message: &QuarantinedBody) -> String {
+    let mut lines = vec![
+        format!("{} from {}, {}", message.id, message.source, message.state),
+        format!("stored {}, {} bytes", message.stored_at.format("%Y-%m-%d %H:%M:%S"), message.size),
+        reason(message),
+    ];
+    lines.extend(message.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    if !message.positions.is_empty() {
+        let positions: Vec<String> = message.positions.iter().map(ToString::to_string).collect();
+        lines.push(format!("positions {}", positions.join(", ")));
+    }
+    let text = message.message.as_deref().and_then(|text| STANDARD.decode(text).ok());
+    lines.extend(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    lines.join("\n")
+}
+
+/// The command `quarantine retry`.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The messages
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// Every message that waits, in the order in which they were stored
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Retry {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let ids = if self.all { waiting(&client).await? } else { self.ids };
+        let mut failed = 0;
+        for id in &ids {
+            let answer = client.post(client.url(&["quarantine", id, "retry"]), &json!({}), None).await;
+            let outcome = answer.map_err(anyhow::Error::from).and_then(|body| outcome(&body));
+            match outcome {
+                Ok(text) => print_text(&format!("{id}: {text}"))?,
+                Err(error) => {
+                    failed += 1;
+                    print_text(&format!("{id}: {error:#}"))?;
+                }
+            }
+        }
+        ensure!(failed == 0, "{failed} of {} messages are still in quarantine", ids.len());
+        Ok(())
+    }
+}
+
+/// Returns the ids of all messages that wait.
+async fn waiting(client: &Client) -> anyhow::Result<Vec<String>> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let url = with_param(client.url(&["quarantine"]), "after", after);
+        let page: QuarantineBody = read(&client.get(url).await?)?;
+        ids.extend(page.messages.into_iter().map(|message| message.id));
+        after = page.next;
+        if after.is_none() {
+            return Ok(ids);
+        }
+    }
+}
+
+fn outcome(body: &[u8]) -> anyhow::Result<String> {
+    let delivery: DeliveryBody = read(body)?;
+    if let Some(event) = delivery.events.iter().find(|event| !event.status.is_recorded()) {
+        bail!("{}", event_result::describe(event));
+    }
+    if delivery.events.is_empty() {
+        return Ok(format!("ignored: {}", delivery.detail.unwrap_or_default()));
+    }
+    let events: Vec<String> = delivery.events.iter().map(event_result::describe).collect();
+    Ok(events.join(", "))
+}
+
+/// The command `quarantine discard`.
+#[derive(Debug, clap::Args)]
+pub struct Discard {
+    /// The message
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The reason, which the history shows
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Print the service's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Discard {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let url = client.url(&["quarantine", &self.id, "discard"]);
+        let body = client.post(url, &DiscardRequest { reason: self.reason }, None).await?;
+        print_body(self.json, &body, |message: &QuarantinedBody| {
+            let positions: Vec<String> = message.positions.iter().map(ToString::to_string).collect();
+            format!("{} is discarded: position {}", message.id, positions.join(", "))
+        })
+    }
+}
