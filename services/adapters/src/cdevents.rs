@@ -6,7 +6,8 @@
 //! the identity and the time of the CDEvent's context, so that it is the same however and how often it is delivered.
 //!
 //! Out: [`write()`] for every event of the ledger, in a type of the specification or a custom one. What was written can
-//! be read back: a report is then the same event again, a command is an activity.
+//! be read back: a report is then the same event again, a command is an activity. Where settings give one of its names
+//! another name, what is read is only what the specification's members say.
 //!
 //! # Keys of `customData`
 //!
@@ -124,7 +125,7 @@ pub fn is_cdevent(event_type: &str) -> bool {
 }
 
 fn translate(message: &Message, settings: &Settings) -> Result<Translation, NotUnderstood> {
-    let event = match own::read(message)? {
+    let event = match own::read(message, &settings.names)? {
         Some(event) => event,
         None => native::check(effects::translate(message, settings)?.event(message))?,
     };

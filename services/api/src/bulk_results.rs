@@ -111,6 +111,7 @@ impl BulkResults {
             status: EventStatus::Invalid,
             position: None,
             problem: Some(Problem::new(Kind::InvalidEvent, detail).into_body()),
+            quarantine_id: None,
             count: Some(count),
             annotations: AnnotationsBody::default(),
         })
@@ -188,6 +189,7 @@ mod tests {
             status,
             position: status.is_recorded().then_some(1),
             problem,
+            quarantine_id: None,
             count: None,
             annotations: AnnotationsBody::default(),
         }

@@ -101,6 +101,8 @@ mod tests {
             followers: 1,
         };
         Arc::new(App {
+            hooks: BTreeMap::new(),
+            cdevents: ledger_adapters::cdevents::Settings::default(),
             ledgers: BTreeMap::new(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             limits,

@@ -79,8 +79,16 @@ impl Service {
         let projections = Projections::new(&settings, tenant.clone()).expect("settings");
         let (ingest, _task) =
             Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), || DateTime::UNIX_EPOCH);
-        let ledger = Ledger { ingest, projections, journal, clock: || DateTime::UNIX_EPOCH };
+        let ledger = Ledger {
+            ingest,
+            projections,
+            journal,
+            quarantine: Arc::new(Quarantine::in_memory(|| DateTime::UNIX_EPOCH)),
+            clock: || DateTime::UNIX_EPOCH,
+        };
         let app = App {
+            hooks: BTreeMap::new(),
+            cdevents: cdevents::Settings::default(),
             ledgers: BTreeMap::from([(tenant, ledger)]),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             limits: LIMITS,

@@ -1,7 +1,5 @@
 //! `release-ledger quarantine`: messages of other tools that could not be understood.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

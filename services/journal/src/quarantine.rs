@@ -55,7 +55,7 @@ pub enum QuarantineError {
 #[derive(Debug)]
 pub enum Quarantine {
     /// On a stream of its own.
-    JetStream(JetStreamQuarantine),
+    JetStream(Box<JetStreamQuarantine>),
     /// In memory: for tests.
     Memory(MemoryQuarantine),
 }

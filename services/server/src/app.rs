@@ -197,7 +197,7 @@ impl App {
         let mut journals: Vec<TenantJournal> = Vec::new();
         for tenant in config.ledgers() {
             let journal = connection.journal(tenant.clone()).await?;
-            let quarantine = Quarantine::JetStream(connection.quarantine(&tenant));
+            let quarantine = Quarantine::JetStream(Box::new(connection.quarantine(&tenant)));
             journals.push((tenant, Arc::new(journal), Arc::new(quarantine)));
         }
         Self::with_journals(config, metrics, journals).await

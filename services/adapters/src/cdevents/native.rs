@@ -1,7 +1,7 @@
 //! The native event that a message is translated to.
 
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{Kind, LongText, ShortText, is_format};
+use ledger_domain::{LongText, ShortText, is_format};
 use serde_json::{Map, Value, json};
 
 use super::custom_data::NamedActor;
@@ -126,11 +126,7 @@ impl Native {
 /// Checks that the ledger accepts an event. It is a safeguard: the translation checks what it reads, and names the place
 /// in the message.
 pub(super) fn check(event: NativeEvent) -> Result<NativeEvent, NotUnderstood> {
-    let name = event.0.get("type").and_then(Value::as_str).unwrap_or_default();
-    // Kinds that this program cannot decode yet are checked where they are recorded.
-    if Kind::parse_type(name).is_ok() {
-        parse(&event)?;
-    }
+    parse(&event)?;
     Ok(event)
 }
 

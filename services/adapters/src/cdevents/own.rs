@@ -3,20 +3,22 @@
 //! A report is the same event again, in this ledger or in another. A command is not: what was requested, approved or
 //! marked in one ledger is only an activity in another.
 
-use ledger_domain::{Event, Kind, LaneRef, Position};
+use ledger_domain::{Event, Kind, LaneRef, Payload, Position, TargetName};
 use serde_json::Value;
 
 use super::json::member;
 use super::message::Message;
 use super::native::{self, Data, Native};
 use super::write::{CUSTOM_NAME, LEDGER_KEY, SPEC, write};
+use crate::names::{Names, UnmappedName};
 use crate::translation::{NativeEvent, NotUnderstood};
 
-/// Returns the native event in a message that the ledger wrote; `None` for every other message, and for commands.
+/// Returns the native event in a message that the ledger wrote; `None` for every other message, for commands, and where
+/// the names of the ledger that wrote it have other names here.
 ///
 /// # Errors
 /// The native event is not valid, or is not the one that the rest of the message describes.
-pub(super) fn read(message: &Message) -> Result<Option<NativeEvent>, NotUnderstood> {
+pub(super) fn read(message: &Message, names: &Names) -> Result<Option<NativeEvent>, NotUnderstood> {
     let Some((kind, data)) = embedded(message) else { return Ok(None) };
     let native = Native { kind: kind.name(), subject: None, data: Data(data) };
     let at = |detail: &str| NotUnderstood::new(format!("/customData/{LEDGER_KEY}"), detail);
@@ -29,7 +31,31 @@ pub(super) fn read(message: &Message) -> Result<Option<NativeEvent>, NotUndersto
     if let Some(pointer) = difference(&written, message) {
         return Err(at(&format!("does not agree with {pointer} of the same message")));
     }
+    if !keeps_names(names, &event.payload) {
+        return Ok(None);
+    }
     Ok(Some(Native { subject: subject(event), ..native }.event(message)))
+}
+
+/// Returns true if every name in an event has the same name in this ledger.
+fn keeps_names(names: &Names, payload: &Payload) -> bool {
+    let is_kept =
+        |mapped: Result<String, UnmappedName>, name: &str| mapped.is_ok_and(|mapped| mapped == name);
+    let environment = payload.environment().is_none_or(|name| {
+        is_kept(names.environment(Some(name.as_str())).map(|name| name.to_string()), name.as_str())
+    });
+    let service = payload.service().is_none_or(|name| {
+        is_kept(names.service(Some(name.as_str())).map(|name| name.to_string()), name.as_str())
+    });
+    // A default target applies to a lane without a target.
+    let target = payload.service().is_none()
+        || names
+            .target(payload.target().map(TargetName::as_str))
+            .is_ok_and(|mapped| mapped.as_ref() == payload.target());
+    // An observation names many services and targets.
+    let has_other_names = matches!(payload, Payload::EnvironmentObserved(_))
+        && !(names.services.is_empty() && names.targets.is_empty());
+    environment && service && target && !has_other_names
 }
 
 /// Returns the kind and the data of the native event, if the message has one.

@@ -6,10 +6,10 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Actor, Built, Deploy, Removal, Switch, Validation, ValidationSubject};
+use ledger_domain::event::{Actor, Built, Deploy, Incident, Removal, Switch, Validation, ValidationSubject};
 use ledger_domain::{
-    Artifact, ConfigDigest, Event, Identity, Kind, LaneRef, LongText, Payload, Position, Release, ShortText,
-    SlotName, TargetName,
+    Artifact, ConfigDigest, Event, Identity, Kind, LaneRef, LongText, Payload, Position, Release,
+    ServiceName, ShortText, SlotName, TargetName,
 };
 use serde_json::{Map, Value, json};
 
@@ -105,6 +105,12 @@ fn form(identity: &Identity, event: &Event) -> Option<Form> {
             content: json!({ "name": environment.as_str() }),
             custom: Map::new(),
         },
+        Payload::IncidentOpened(opening) => {
+            let title = opening.title.as_ref().map(ShortText::as_str);
+            let severity = opening.severity.as_ref().map(ShortText::as_str);
+            incident("incident.detected", &opening.incident, title, severity)
+        }
+        Payload::IncidentResolved(it) => incident("incident.resolved", it, None, None),
         _ => return None,
     };
     let custom = Keys(form.custom)
@@ -194,6 +200,23 @@ fn switched(switch: &Switch) -> Form {
         name: "service.published",
         subject_id: switch.lane.service.to_string(),
         content: json!({ "environment": { "id": switch.lane.environment.as_str() } }),
+        custom: custom.0,
+    }
+}
+
+fn incident(name: &'static str, incident: &Incident, title: Option<&str>, severity: Option<&str>) -> Form {
+    let service = incident.service.as_ref().map(ServiceName::as_str);
+    let content = Keys::default()
+        .object("environment", Some(json!({ "id": incident.environment.as_str() })))
+        .object("service", service.map(|service| json!({ "id": service })))
+        .text("description", title);
+    let custom = Keys::default()
+        .text("target", incident.target.as_ref().map(TargetName::as_str))
+        .text("severity", severity);
+    Form {
+        name,
+        subject_id: incident.incident_id.as_str().to_owned(),
+        content: Value::Object(content.0),
         custom: custom.0,
     }
 }

@@ -104,12 +104,7 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::EnvironmentDeclared => {
             Payload::EnvironmentDeclared(environment(fields)?, fields.required("policy", policy)?)
         }
-        Kind::EnvironmentObserved => Payload::EnvironmentObserved(Observation {
-            environment: environment(fields)?,
-            complete: fields.optional_bool("complete")?.unwrap_or(false),
-            targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
-            lanes: fields.list("lanes", observed)?,
-        }),
+        Kind::EnvironmentObserved => Payload::EnvironmentObserved(observation(fields)?),
         Kind::EnvironmentRetired => Payload::EnvironmentRetired(environment(fields)?),
         Kind::ApprovalGranted => {
             let expires_at = fields.optional_time("expires_at")?;
@@ -120,12 +115,7 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         }
         Kind::FreezeStarted => Payload::FreezeStarted(freeze(fields)?),
         Kind::FreezeLifted => Payload::FreezeLifted(freeze(fields)?),
-        Kind::IncidentOpened => Payload::IncidentOpened(IncidentOpening {
-            incident: incident(fields)?,
-            title: fields.optional_text("title", ShortText::stored)?,
-            severity: fields.optional_text("severity", ShortText::stored)?,
-            caused_by: fields.optional_number("caused_by")?.map(Position::new),
-        }),
+        Kind::IncidentOpened => Payload::IncidentOpened(incident_opening(fields)?),
         Kind::IncidentResolved => Payload::IncidentResolved(incident(fields)?),
         Kind::ActivityReported => Payload::ActivityReported(Box::new(activity(fields)?)),
         Kind::TokenCreated => Payload::TokenCreated(access::token_creation(fields)?),
@@ -490,6 +480,24 @@ fn freeze(fields: &Fields<'_, '_>) -> Decoded<Freeze> {
         environment: environment(fields)?,
         freeze_id: fields.text("freeze_id", ShortText::stored)?,
         until: fields.optional_time("until")?,
+    })
+}
+
+fn observation(fields: &Fields<'_, '_>) -> Decoded<Observation> {
+    Ok(Observation {
+        environment: environment(fields)?,
+        complete: fields.optional_bool("complete")?.unwrap_or(false),
+        targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
+        lanes: fields.list("lanes", observed)?,
+    })
+}
+
+fn incident_opening(fields: &Fields<'_, '_>) -> Decoded<IncidentOpening> {
+    Ok(IncidentOpening {
+        incident: incident(fields)?,
+        title: fields.optional_text("title", ShortText::stored)?,
+        severity: fields.optional_text("severity", ShortText::stored)?,
+        caused_by: fields.optional_number("caused_by")?.map(Position::new),
     })
 }
 

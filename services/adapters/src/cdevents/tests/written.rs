@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
-    Actor, Built, Counts, Deploy, Ending, Evidence, Freeze, Link, Observation, Observed, Removal, Revoked,
-    Switch, Validation, ValidationSubject,
+    Activity, Actor, Built, Counts, Deploy, Ending, Evidence, Freeze, Incident, IncidentOpening, Link,
+    Observation, Observed, Removal, Revoked, Switch, Validation, ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, EventId, Identity, Kind, LaneRef, LongText, Payload,
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::super::write;
 use super::{DIGEST, Settings, kind, read_value};
+use crate::names::Names;
 
 fn text() -> impl Strategy<Value = ShortText> {
     "[a-zA-Z0-9é!/:@#%&.-]{1,16}( [a-z]{1,8})?"
@@ -148,6 +149,43 @@ fn observation() -> impl Strategy<Value = Payload> {
     )
 }
 
+fn incident() -> impl Strategy<Value = Incident> {
+    (text(), environment(), option::of((service(), option::of(target())))).prop_map(
+        |(incident_id, environment, place)| {
+            let (service, target) = place.map_or((None, None), |(service, target)| (Some(service), target));
+            Incident { incident_id, environment, service, target }
+        },
+    )
+}
+
+fn opening() -> impl Strategy<Value = Payload> {
+    (incident(), option::of(text()), option::of(text()), option::of(1_u64..1 << 50)).prop_map(
+        |(incident, title, severity, caused_by)| {
+            let caused_by = caused_by.map(Position::new);
+            Payload::IncidentOpened(IncidentOpening { incident, title, severity, caused_by })
+        },
+    )
+}
+
+fn activity() -> impl Strategy<Value = Payload> {
+    let place = option::of((environment(), option::of(service())));
+    (text(), option::of(text()), place, option::of(artifact()), option::of(text())).prop_map(
+        |(activity, subject, place, artifact, outcome)| {
+            let (environment, service) = place.map_or((None, None), |(at, service)| (Some(at), service));
+            Payload::ActivityReported(Box::new(Activity {
+                activity,
+                subject,
+                environment,
+                service,
+                target: None,
+                artifact,
+                commit: None,
+                outcome,
+            }))
+        },
+    )
+}
+
 /// Every report that has the data of one lane, one check or one artifact.
 fn payload() -> impl Strategy<Value = Payload> {
     let removal = (lane(), option::of(slot()), option::of(text()), option::of(text()))
@@ -169,6 +207,9 @@ fn payload() -> impl Strategy<Value = Payload> {
         validation().prop_map(Payload::ValidationFailed),
         environment().prop_map(Payload::EnvironmentRetired),
         observation(),
+        opening(),
+        incident().prop_map(Payload::IncidentResolved),
+        activity(),
     ]
 }
 
@@ -322,6 +363,24 @@ fn own_data_that_contradicts_the_rest_is_not_understood() {
         let error = read_value(&message, &Settings::default()).expect_err(pointer);
         assert_eq!(error.pointer, "/customData/releaseLedger", "{pointer}");
     }
+}
+
+#[test]
+fn own_data_does_not_bypass_the_names_of_the_settings() {
+    let environments = [("production".to_owned(), "elsewhere".to_owned())].into();
+    let mapped = Settings { names: Names { environments, ..Names::default() } };
+    let native = read_value(&deployed(), &mapped).expect("a deploy");
+    assert_eq!(kind(&native), "deploy.succeeded");
+    assert_eq!(native["data"]["environment"], "elsewhere");
+    let targeted = Names { default_target: Some("eu-west-1".to_owned()), ..Names::default() };
+    let native = read_value(&deployed(), &Settings { names: targeted }).expect("a deploy");
+    assert_eq!(native["data"]["target"], "eu-west-1");
+    let name = EnvironmentName::parse("production").expect("a name");
+    let observation =
+        Observation { environment: name, complete: true, targets: [].into(), lanes: Vec::new() };
+    let message = written(Payload::EnvironmentObserved(observation));
+    assert_eq!(kind(&read_value(&message, &Settings::default()).expect("a report")), "environment.observed");
+    assert_eq!(kind(&read_value(&message, &mapped).expect("an activity")), "activity.reported");
 }
 
 #[test]
