@@ -79,15 +79,16 @@ pub(super) struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Returns the events of the run.
+    /// Returns the events of the run: those of the first check of the settings that it counts for, else an activity.
     pub(super) fn events(&self, context: Context<'_>) -> Result<Vec<NativeEvent>, NotUnderstood> {
-        match context.settings.check(self.event, self.name) {
-            None => Ok(vec![self.activity(None)]),
-            Some(check) => match self.obstacle(check) {
-                Some(obstacle) => Ok(vec![self.activity(Some(&obstacle))]),
-                None => self.validation(context, check),
-            },
+        let mut obstacle = None;
+        for check in context.settings.checks(self.event, self.name) {
+            match self.obstacle(check) {
+                None => return self.validation(context, check),
+                Some(found) => obstacle = obstacle.or(Some(found)),
+            }
         }
+        Ok(vec![self.activity(obstacle.as_deref())])
     }
 
     /// Returns the reason for which the run does not count for a check, if there is one.
