@@ -82,7 +82,7 @@ fn tag(id: &str) -> Option<String> {
 pub(super) fn release(id: Option<&str>, at: &str, custom: &CustomData) -> Result<Value, NotUnderstood> {
     let found = id.map(|id| reference(id, at)).transpose()?;
     let (artifact, in_id) = found.map_or((None, None), |found| (found.artifact, found.version));
-    let named = custom.line("version")?.map(|version| version.as_str().to_owned());
+    let named = custom.parsed_scope("version", ShortText::parse)?.map(|version| version.as_str().to_owned());
     let version = named
         .or(in_id)
         .ok_or_else(|| NotUnderstood::new(at, "names no version; add it, or send customData.version"))?;
