@@ -58,6 +58,8 @@ pub(super) struct Run<'r> {
     pub default_branch: Option<&'r str>,
     /// Foreign name of the service: that of the repository.
     pub repository: &'r str,
+    /// Place of that name in the message.
+    pub repository_place: &'static str,
     /// The commit.
     pub commit: Option<&'r str>,
     /// Source of the events.
@@ -159,7 +161,11 @@ impl Run<'_> {
             (Some(service), false) => Some(service.clone()),
             (None, false) => {
                 let service = context.settings.config.names.service(Some(self.repository));
-                Some(service.map_err(|error| NotUnderstood::new("", error.to_string()))?.to_string())
+                Some(
+                    service
+                        .map_err(|error| NotUnderstood::new(self.repository_place, error.to_string()))?
+                        .to_string(),
+                )
             }
         };
         let release = match self.full_commit() {
