@@ -3,7 +3,7 @@
 //! In: [`read`] for bare CDEvents, [`read_structured`], [`read_binary`] and [`read_batch`] for CDEvents inside
 //! CloudEvents. An event is checked against the specification that it names (`catalog`, `schema`), without fetching
 //! anything, and has one effect (`effects`); an event without an effect is an `activity.reported`. The native event has
-//! the identity and the time of the CDEvent's context, so that it is the same however and how often it is delivered.
+//! the identity and the time of the CDEvent's context: it is the same in every mode and for every redelivery.
 //!
 //! Out: [`write()`] for every event of the ledger, in a type of the specification or a custom one. What was written can
 //! be read back: a report is then the same event again, a command is an activity. Where settings give one of its names
@@ -20,6 +20,9 @@
 //! | `environment`, `rollbackId` | approvals | what is approved |
 //! | `severity` | incidents | the severity |
 //! | `actor`, `reason` | all | a name or `{"type": …, "name": …}`; free text |
+//!
+//! `null` is the same as leaving a key out. A blank text is not, for the keys of the first two lines, for `version`,
+//! and for those of approvals: it is the form of a variable that is not set, and the event is not understood.
 
 mod activity;
 mod approval;
@@ -84,8 +87,8 @@ pub fn read_binary<'a>(
 /// Reads a batch: a JSON array of at most `limit` CloudEvents. Each is read independently.
 ///
 /// # Errors
-/// The message is not a JSON array, or has more than `limit` events. The pointer of an event's own error starts with its
-/// place in the array.
+/// The message is not a JSON array, or has more than `limit` events. The pointer of an event's own error starts with
+/// its place in the array.
 pub fn read_batch(
     json: &[u8],
     limit: usize,

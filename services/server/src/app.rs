@@ -164,6 +164,12 @@ fn follow_access(app: &ledger_api::App, stop: &CancellationToken) -> Option<Join
     Some(tokio::spawn(follower.run(stop.clone())))
 }
 
+/// Starts the task that publishes the use of the quarantines.
+fn watch_quarantines(app: &ledger_api::App, stop: &CancellationToken) -> JoinHandle<()> {
+    let quarantines = app.ledgers.iter().map(|(tenant, it)| (tenant.clone(), Arc::clone(&it.quarantine)));
+    tokio::spawn(refresh_quarantine_gauges(quarantines.collect(), stop.clone()))
+}
+
 /// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres
 /// and NATS, and some for files, timers and sockets of its runtime.
 fn own_descriptors(config: &Config) -> usize {
@@ -259,9 +265,7 @@ impl App {
             shutdown: end_streams.clone(),
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
-        let quarantines = app.ledgers.iter().map(|(tenant, it)| (tenant.clone(), Arc::clone(&it.quarantine)));
-        let refresh = refresh_quarantine_gauges(quarantines.collect(), stop_supervisors.clone());
-        background_tasks.push(tokio::spawn(refresh));
+        background_tasks.push(watch_quarantines(&app, &stop_supervisors));
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {

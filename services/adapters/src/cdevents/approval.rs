@@ -36,14 +36,14 @@ pub(super) fn closed(message: &Message, settings: &Settings) -> Result<Option<Na
 /// Returns what is approved: the subject and the members of the data that name it.
 fn what(message: &Message, settings: &Settings) -> Result<Option<(String, Data)>, NotUnderstood> {
     let (names, custom) = (&settings.names, &message.custom);
-    let Some(environment) = custom.text("environment")? else { return Ok(None) };
+    let Some(environment) = custom.scope("environment")? else { return Ok(None) };
     let environment = stated_environment(names, &environment, &member(CUSTOM_DATA, "environment"))?;
-    if let Some(rollback) = custom.line("rollbackId")? {
+    if let Some(rollback) = custom.parsed_scope("rollbackId", ShortText::parse)? {
         let data =
             Data::default().put("environment", environment.as_str()).put("rollback_id", rollback.as_str());
         return Ok(Some((environment.to_string(), data)));
     }
-    let (Some(service), Some(_)) = (custom.text("service")?, custom.text("version")?) else {
+    let (Some(service), Some(_)) = (custom.scope("service")?, custom.scope("version")?) else {
         return Ok(None);
     };
     let service = stated_service(names, &service, &member(CUSTOM_DATA, "service"))?;

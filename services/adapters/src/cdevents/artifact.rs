@@ -14,7 +14,7 @@ pub(super) fn packaged(message: &Message) -> Result<Option<Native>, NotUnderstoo
     let custom = &message.custom;
     let Ok(found) = reference(&message.subject_id, "/subject/id") else { return Ok(None) };
     let Some(artifact) = found.artifact.clone() else { return Ok(None) };
-    let named = custom.line("version")?.map(|version| version.as_str().to_owned());
+    let named = custom.parsed_scope("version", ShortText::parse)?.map(|version| version.as_str().to_owned());
     let version = named.or_else(|| found.named_version()).filter(|text| ShortText::parse(text).is_ok());
     let commit = custom.line("commit")?;
     let data = Data::default()

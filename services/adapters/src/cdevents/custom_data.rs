@@ -55,6 +55,33 @@ impl CustomData {
         }
     }
 
+    /// Returns the text of a key that says what an event is about: a service, a slot, a target, a version.
+    ///
+    /// # Errors
+    /// As for [`Self::text`]; or the text is blank. That is the form of a variable that is not set: taken as absent, a
+    /// deploy to a slot would be one to the lane, and a check of a service one of the whole environment.
+    pub(super) fn scope(&self, key: &str) -> Result<Option<String>, NotUnderstood> {
+        match self.0.get(key).and_then(Value::as_str) {
+            Some(text) if text.trim().is_empty() => {
+                Err(invalid(key, "must not be blank; leave it out, or send null"))
+            }
+            _ => self.text(key),
+        }
+    }
+
+    /// Returns the text of a key that says what an event is about, parsed.
+    ///
+    /// # Errors
+    /// As for [`Self::scope`]; or the text cannot be parsed.
+    pub(super) fn parsed_scope<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, NotUnderstood> {
+        let text = self.scope(key)?;
+        text.map(|text| parse(&text).map_err(|error| invalid(key, error.to_string()))).transpose()
+    }
+
     /// Returns the text of a key, parsed.
     ///
     /// # Errors

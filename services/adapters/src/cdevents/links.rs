@@ -75,8 +75,8 @@ fn check_end(end: &Map<String, Value>, spec: Spec, at: &str) -> Result<(), NotUn
     Ok(())
 }
 
-/// Returns the event that led to this one, if the links name exactly one: the one before it in its chain, else the only
-/// event that it is related to.
+/// Returns the event that led to this one, if the links name exactly one: the one before it in its chain, else its only
+/// related event.
 pub(super) fn cause(links: &[Link]) -> Option<&str> {
     let events = |is_path: bool| {
         let links = links.iter().filter(move |link| (link.kind == LinkKind::Path) == is_path);

@@ -123,8 +123,8 @@ impl Native {
     }
 }
 
-/// Checks that the ledger accepts an event. It is a safeguard: the translation checks what it reads, and names the place
-/// in the message.
+/// Checks that the ledger accepts an event. A safeguard: the translation checks what it reads, and names the place in
+/// the message.
 pub(super) fn check(event: NativeEvent) -> Result<NativeEvent, NotUnderstood> {
     parse(&event)?;
     Ok(event)

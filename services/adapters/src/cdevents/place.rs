@@ -32,7 +32,7 @@ pub(super) fn stated_service(names: &Names, id: &str, at: &str) -> Result<Servic
 
 /// Returns the target in `customData`, or the default.
 pub(super) fn target(names: &Names, custom: &CustomData) -> Result<Option<TargetName>, NotUnderstood> {
-    let id = custom.text("target")?;
+    let id = custom.scope("target")?;
     names.target(id.as_deref()).map_err(|error| unmapped(&member(CUSTOM_DATA, "target"), &error))
 }
 
@@ -43,7 +43,7 @@ pub(super) fn lane(message: &Message, names: &Names) -> Result<LaneRef, NotUnder
         Some(id) => stated_environment(names, id, ENVIRONMENT_AT)?,
         None => names.environment(None).map_err(|error| unmapped("/subject/content/environment", &error))?,
     };
-    let service = match message.custom.text("service")? {
+    let service = match message.custom.scope("service")? {
         Some(id) => stated_service(names, &id, &member(CUSTOM_DATA, "service"))?,
         None => stated_service(names, &message.subject_id, SUBJECT_AT)?,
     };

@@ -23,7 +23,7 @@ pub(super) fn removed(message: &Message, settings: &Settings) -> Result<Native, 
 /// Translates the report that a service can be reached: in a slot, it is the switch of traffic to that slot. Returns
 /// `None` if no slot is named.
 pub(super) fn published(message: &Message, settings: &Settings) -> Result<Option<Native>, NotUnderstood> {
-    if message.custom.text("slot")?.is_none() {
+    if message.custom.scope("slot")?.is_none() {
         return Ok(None);
     }
     change("traffic.switched", message, settings, |data| data).map(Some)
@@ -37,7 +37,7 @@ fn change(
 ) -> Result<Native, NotUnderstood> {
     let custom = &message.custom;
     let lane = lane(message, &settings.names)?;
-    let slot = custom.parsed("slot", SlotName::parse)?;
+    let slot = custom.parsed_scope("slot", SlotName::parse)?;
     let deployment = custom.line("deploymentId")?;
     let data = lane_data(&lane)
         .optional("slot", slot.as_ref().map(SlotName::as_str))

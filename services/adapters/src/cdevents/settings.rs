@@ -12,6 +12,7 @@ pub struct Settings {
     /// in `customData`.
     ///
     /// The default environment applies to events about services that name none. It never applies to approvals,
-    /// incidents and tests.
+    /// incidents and tests. The default target applies wherever a service is named. The default service has no use:
+    /// events about a service name it.
     pub names: Names,
 }

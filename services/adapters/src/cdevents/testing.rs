@@ -39,12 +39,12 @@ fn validation(
     };
     let custom = &message.custom;
     let environment = stated_environment(&settings.names, environment, ENVIRONMENT_AT)?;
-    let (subject, data) = match custom.text("service")? {
+    let (subject, data) = match custom.scope("service")? {
         None => (environment.to_string(), Data::default().put("environment", environment.as_str())),
         Some(service) => {
             let service = stated_service(&settings.names, &service, &member(CUSTOM_DATA, "service"))?;
             let lane = LaneRef { environment, service, target: target(&settings.names, custom)? };
-            let version = custom.text("version")?;
+            let version = custom.scope("version")?;
             let release =
                 version.map(|_| release(None, &member(CUSTOM_DATA, "version"), custom)).transpose()?;
             let deployment = custom.line("deploymentId")?;

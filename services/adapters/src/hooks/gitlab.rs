@@ -173,11 +173,12 @@ fn feature_flag(
     let delivery = DELIVERY.iter().find_map(|header| request.header(header)).map(str::to_owned);
     let delivery =
         delivery.unwrap_or_else(|| text::digest(&format!("{}{}", context.now.timestamp(), root.value())));
-    let id = format!("feature_flag/{}/{delivery}", flag.id("id")?);
+    let state = if flag.flag("active")? { "on" } else { "off" };
+    let id = format!("feature_flag/{}/{state}/{delivery}", flag.id("id")?);
     let event = Draft::new("activity.reported", &project.source, &id, context.now)
         .with("activity", "feature_flag.switched")
         .with_line("subject", Some(&format!("{}: {name}", project.path)))
-        .with("outcome", if flag.flag("active")? { "on" } else { "off" })
+        .with("outcome", state)
         .with_actor(actor(root))
         .with_reason(flag.hint("description"));
     Ok(Translation::Events(vec![event.build()]))

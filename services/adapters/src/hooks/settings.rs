@@ -207,6 +207,8 @@ pub struct AlertSettings {
     pub target_labels: Vec<String>,
     /// Label that holds the severity.
     pub severity_label: String,
+    /// Label that holds the name of the check that an alert fails, beside the alerts in `checks`.
+    pub check_label: Option<String>,
 }
 
 impl Default for AlertSettings {
@@ -217,6 +219,7 @@ impl Default for AlertSettings {
             service_labels: labels(&["service"]),
             target_labels: labels(&["target"]),
             severity_label: "severity".to_owned(),
+            check_label: None,
         }
     }
 }
@@ -413,9 +416,37 @@ impl HookSettings {
         self.config.ignored_environments.iter().any(|pattern| text::matches(pattern, environment))
     }
 
-    /// Returns the check that a run, job or alert performs.
-    pub(super) fn check(&self, event: &str, name: &str) -> Option<&CheckMapping> {
-        self.config.checks.iter().find(|check| check.event == event && text::matches(&check.name, name))
+    /// Returns the check of an alert that names it by a label.
+    pub(super) fn labelled_check(check: &str) -> CheckMapping {
+        CheckMapping {
+            event: "alert".to_owned(),
+            name: "*".to_owned(),
+            check: check.to_owned(),
+            environment: None,
+            service: None,
+            target: None,
+            whole_environment: false,
+            branches: None,
+            triggers: None,
+            of_commit: false,
+        }
+    }
+
+    /// Returns the checks that a run, job or alert may perform, in the order of the settings.
+    pub(super) fn checks<'s>(
+        &'s self,
+        event: &'s str,
+        name: &'s str,
+    ) -> impl Iterator<Item = &'s CheckMapping> + 's {
+        self.config
+            .checks
+            .iter()
+            .filter(move |check| check.event == event && text::matches(&check.name, name))
+    }
+
+    /// Returns the first check that a run, job or alert may perform.
+    pub(super) fn check<'s>(&'s self, event: &'s str, name: &'s str) -> Option<&'s CheckMapping> {
+        self.checks(event, name).next()
     }
 
     /// Checks that signing tokens can be decoded.

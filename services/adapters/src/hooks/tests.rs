@@ -193,7 +193,8 @@ proptest! {
         let mut places = Vec::new();
         pointers(&body, "", &mut places);
         for (place, value) in changes {
-            if let Some(member) = body.pointer_mut(place.get(places.as_slice())) {
+            let place: &String = place.get(&places);
+            if let Some(member) = body.pointer_mut(place) {
                 *member = value;
             }
         }

@@ -154,7 +154,7 @@ pub(crate) async fn drain(
             match result.status {
                 // The service keeps a quarantined message.
                 EventStatus::Recorded | EventStatus::Duplicate | EventStatus::Quarantined => {
-                    lock.remove(entry)?
+                    lock.remove(entry)?;
                 }
                 EventStatus::Refused => refused = Some(result),
                 EventStatus::Conflict | EventStatus::Invalid | EventStatus::Rejected => {

@@ -98,6 +98,10 @@ fn a_deploy_that_could_be_taken_for_another_is_not_understood() {
         (deployed("pkg:golang/git.example/search", &json!({})), "/subject/content/artifactId"),
         (deployed("v948", &json!({ "version": 1.10 })), "/customData/version"),
         (deployed("v948", &json!({ "slot": "blue green" })), "/customData/slot"),
+        (deployed("v948", &json!({ "slot": "" })), "/customData/slot"),
+        (deployed("v948", &json!({ "target": " " })), "/customData/target"),
+        (deployed("v948", &json!({ "service": "" })), "/customData/service"),
+        (deployed("v948", &json!({ "version": "" })), "/customData/version"),
         (deployed("v948", &json!({ "target": ["eu"] })), "/customData/target"),
         (deployed("v948", &json!({ "target": "cluster 2" })), "/customData/target"),
         (deployed("v948", &json!({ "service": "search api" })), "/customData/service"),
@@ -140,7 +144,12 @@ fn a_published_service_is_a_switch_only_with_a_slot() {
     assert_eq!(kind(&activity), "activity.reported");
     assert_eq!(
         activity["data"],
-        json!({ "activity": "service.published", "subject": "search-api", "environment": "production", "service": "search-api" })
+        json!({
+            "activity": "service.published",
+            "subject": "search-api",
+            "environment": "production",
+            "service": "search-api",
+        })
     );
 }
 
@@ -158,6 +167,7 @@ fn a_test_is_about_the_environment_or_the_service_that_it_examined() {
         native["data"],
         json!({ "environment": "production", "check": "smoke", "run": "suite-run-3" })
     );
+    assert_eq!(pointer(&suite("started", &content, &json!({ "service": "" }))), "/customData/service");
     let custom = json!({ "service": "search-api", "version": "v948", "deploymentId": "run-4711" });
     let native = translated(&suite("started", &content, &custom));
     assert_eq!(
@@ -299,7 +309,8 @@ fn an_approval_counts_only_for_what_it_names() {
     assert_eq!(kind(&granted), "approval.granted");
     assert_eq!(granted["data"]["release"], json!({ "version": "v948" }));
     assert_eq!(granted["data"]["actor"], json!({ "type": "user", "name": "urn:user:mira.santos" }));
-    let rollback = json!({ "environment": "production", "rollbackId": "r-1", "actor": { "type": "person", "name": "ada" } });
+    let ada = json!({ "type": "person", "name": "ada" });
+    let rollback = json!({ "environment": "production", "rollbackId": "r-1", "actor": ada });
     let rejected = translated(&approval("rejected", "rejected", &rollback));
     assert_eq!(kind(&rejected), "approval.rejected");
     assert_eq!(rejected["data"]["rollback_id"], "r-1");
@@ -329,7 +340,8 @@ fn a_custom_event_is_an_activity_and_its_content_is_not_interpreted() {
 
 #[test]
 fn an_activity_leaves_out_what_the_ledger_cannot_use() {
-    let content = json!({ "pipelineName": "p", "uri": "https://ci.example/1", "outcome": "cancel", "errors": "a\u{7}b" });
+    let uri = "https://ci.example/1";
+    let content = json!({ "pipelineName": "p", "uri": uri, "outcome": "cancel", "errors": "a\u{7}b" });
     let custom = json!({ "actor": 5, "commit": {}, "reason": [], "environment": "prod / US" });
     let native = translated(&event("pipelinerun.finished", "0.3.0", " run\n4711 ", &content, &custom));
     assert_eq!(

@@ -1,5 +1,7 @@
-//! The examples and conformance files of the specification itself, if they are there: the environment variable
-//! `CDEVENTS_SPEC_DIR` names a folder with checkouts of `cdevents/spec` by version (`v0.3.0`, `v0.4.1`, `v0.5.1`, `main`).
+//! The examples and conformance files of the specification itself, if they are there.
+//!
+//! The environment variable `CDEVENTS_SPEC_DIR` names a folder with checkouts of `cdevents/spec` by version: `v0.3.0`,
+//! `v0.4.1`, `v0.5.1` and `main`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -148,7 +148,7 @@ impl<'m> Application<'m> {
         let mut release = ReleaseParts { version: version.clone(), ..ReleaseParts::default() };
         match context.settings.config.argocd.revision {
             RevisionMeans::Infrastructure => {
-                release.infrastructure = commit.map(|commit| format!("git:{commit}"))
+                release.infrastructure = commit.map(|commit| format!("git:{commit}"));
             }
             RevisionMeans::Commit => release.commit = commit.cloned(),
         }

@@ -288,6 +288,22 @@ fn a_run_of_a_push_or_of_another_branch_counts_only_by_setting() {
 }
 
 #[test]
+fn a_check_of_a_repository_without_a_valid_name_is_not_understood() {
+    let body = with(workflow_run("failure", "schedule"), &[("/repository/name", json!("a b"))]);
+    let fault = fault(&with_check(&json!({})), &headers("workflow_run"), &body);
+    assert!(fault.starts_with("/repository/name: ") && fault.contains("map it in services"), "{fault}");
+}
+
+#[test]
+fn a_run_performs_the_first_check_that_it_counts_for() {
+    let check = |environment: &str, branch: &str| json!({"event": "workflow_run", "name": "Smoke *", "check": "smoke", "environment": environment, "branches": [branch]});
+    let config =
+        json!({"kind": "github", "checks": [check("staging", "develop"), check("production", "main")]});
+    let events = events(&config, &headers("workflow_run"), &workflow_run("failure", "schedule"));
+    assert_eq!([&events[1][0], &events[1][2]["environment"]], ["validation.failed", "production"]);
+}
+
+#[test]
 fn a_run_after_a_deploy_or_after_another_run_counts_only_by_setting() {
     for trigger in ["deployment_status", "deployment", "workflow_run"] {
         let body = workflow_run("failure", trigger);
