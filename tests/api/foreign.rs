@@ -20,9 +20,10 @@ fn hooks() -> (NamedTempFile, String) {
     let settings = format!(
         "[hooks.github-main]\nkind = \"github\"\n{secret}\n\
          [hooks.alerts]\nkind = \"alertmanager\"\n{secret}\n\
-         [hooks.commands]\nkind = \"generic\"\n{secret}\nmapping.rules = [{{ event = {{ kind = \
-         \"environment.retired\", id = {{ pointer = \"/id\" }}, time = {{ pointer = \"/time\" }}, data = {{ environment \
-         = \"production\" }} }} }}]\n"
+         [hooks.commands]\nkind = \"generic\"\n{secret}\nmapping.source = \"urn:deployer\"\n\
+         mapping.rules = [{{ event = {{ type = \"deploy.started\", id = {{ pointer = \"/id\" }}, \
+         time = {{ pointer = \"/time\" }}, data = {{ environment = \"production\", service = \"web\", \
+         rollback_id = \"r1\", release = {{ version = \"v1\" }} }} }} }}]\n"
     );
     (file, settings)
 }

@@ -254,9 +254,6 @@ pub struct HookConfig {
     /// Tasks of GitHub's deployments that deploy a release; `*` stands for any characters.
     #[serde(default = "tasks")]
     pub tasks: Vec<String>,
-    /// True if reviews of GitHub's deployments are recorded as approvals, and not only as activities.
-    #[serde(default = "yes")]
-    pub approvals: bool,
     /// The runs, jobs and alerts that are checks.
     #[serde(default)]
     pub checks: Vec<CheckMapping>,
@@ -286,10 +283,6 @@ fn tasks() -> Vec<String> {
     vec!["deploy".to_owned()]
 }
 
-const fn yes() -> bool {
-    true
-}
-
 impl HookConfig {
     /// Returns the settings of a kind with all defaults.
     #[must_use]
@@ -304,7 +297,6 @@ impl HookConfig {
             version: VersionFrom::default(),
             payload: payload_members(),
             tasks: tasks(),
-            approvals: true,
             checks: Vec::new(),
             argocd: ArgoCdSettings::default(),
             flux: FluxSettings::default(),
