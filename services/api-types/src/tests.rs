@@ -104,6 +104,7 @@ fn an_absent_value_is_left_out_and_not_null_except_for_the_identity_of_a_result(
         status: EventStatus::Recorded,
         position: Some(1),
         problem: None,
+        quarantine_id: None,
         count: None,
         annotations: AnnotationsBody::default(),
     };
