@@ -20,9 +20,10 @@ fn hooks() -> (NamedTempFile, String) {
     let settings = format!(
         "[hooks.github-main]\nkind = \"github\"\n{secret}\n\
          [hooks.alerts]\nkind = \"alertmanager\"\n{secret}\n\
-         [hooks.commands]\nkind = \"generic\"\n{secret}\nmapping.rules = [{{ event = {{ kind = \
-         \"environment.retired\", id = {{ pointer = \"/id\" }}, time = {{ pointer = \"/time\" }}, data = {{ environment \
-         = \"production\" }} }} }}]\n"
+         [hooks.commands]\nkind = \"generic\"\n{secret}\nmapping.source = \"urn:deployer\"\n\
+         mapping.rules = [{{ event = {{ type = \"deploy.started\", id = {{ pointer = \"/id\" }}, \
+         time = {{ pointer = \"/time\" }}, data = {{ environment = \"production\", service = \"web\", \
+         rollback_id = \"r1\", release = {{ version = \"v1\" }} }} }} }}]\n"
     );
     (file, settings)
 }
@@ -280,6 +281,16 @@ async fn a_cdevent_is_recorded_bare_or_inside_a_cloudevent_as_the_same_event() {
     assert_eq!(chain["events"][0]["position"], position, "{chain}");
     let original = client.get(&format!("/v1/events/{position}/original")).await;
     assert_eq!(original.text, event.to_string());
+    let as_cdevent = |path: &str| {
+        Client::send(client.request(Method::GET, path).header("accept", "application/cdevents+json"))
+    };
+    let written = as_cdevent(&format!("/v1/events/{position}")).await;
+    assert_eq!(written.content_type, "application/cdevents+json");
+    assert_eq!(written.body["context"]["id"], event["context"]["id"], "{}", written.text);
+    assert_eq!(written.body["subject"]["id"], "search-api");
+    let page = as_cdevent("/v1/events?limit=1").await;
+    assert_eq!(page.body, json!([written.body]));
+    assert_eq!(page.header("ledger-next"), position.to_string());
 }
 
 #[tokio::test]
@@ -308,6 +319,9 @@ async fn a_cdevent_that_cannot_be_understood_is_quarantined_and_does_not_affect_
     assert_eq!(statuses, ["quarantined", "recorded"], "{}", batch.text);
     let listed = client.get("/v1/quarantine").await.ok();
     assert_eq!(listed["messages"].as_array().map(Vec::len), Some(2), "bare and in a batch: {listed}");
-    let without = client.get("/v1/events/1/original").await;
-    assert_eq!(without.status, 200, "{}", without.text);
+    unknown["customData"] = json!({"note": format!("ghp_{}", "a1B2".repeat(9))});
+    let secret = client.post("/v1/events", "application/cdevents+json", unknown.to_string()).await;
+    assert_eq!((secret.status, secret.problem()), (422, "invalid-event"), "{}", secret.text);
+    let listed = client.get("/v1/quarantine").await.ok();
+    assert_eq!(listed["messages"].as_array().map(Vec::len), Some(2), "{listed}");
 }

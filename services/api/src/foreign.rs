@@ -9,7 +9,7 @@ use ledger_adapters::cdevents;
 use ledger_adapters::hooks::{self, Request};
 use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
 use ledger_api_types::{EventResult, EventStatus};
-use ledger_codec::cloudevents::{Envelope, InvalidEvent, Origin, Reason};
+use ledger_codec::cloudevents::{Envelope, InvalidEvent, Origin, Reason, check_secrets};
 use ledger_domain::{Principal, ShortText};
 use ledger_ingest::{RecordError, RecordOutcome};
 
@@ -159,6 +159,8 @@ pub(crate) fn parse_bare(app: &App, json: &Bytes) -> Result<Envelope, Unusable> 
 }
 
 fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result<Envelope, Unusable> {
+    // A message with a secret is rejected, and not quarantined.
+    check_secrets(body).map_err(InvalidEvent::from)?;
     let message = Message { source: MessageSource::CdEvents, headers, body: body.clone() };
     let one = |translation| match translation {
         Translation::Events(events) => {

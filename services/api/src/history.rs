@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
+use ledger_adapters::cdevents;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
@@ -19,6 +20,7 @@ use utoipa::IntoParams;
 use crate::access::{Authorized, ReadHistory, ReadSome};
 use crate::conditional::names_tag;
 use crate::entry::entry_body;
+use crate::foreign::CDEVENTS_MEDIA_TYPE;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
@@ -82,7 +84,8 @@ impl EventsQuery {
 /// List events
 ///
 /// Lists the history by position. An entry must match all given conditions. A page also ends after 8 MiB of events:
-/// more pages follow if, and only if, `next` is present. Positions without an event are left out: lost entries, and
+/// more pages follow if, and only if, `next` is present. With `Accept: application/cdevents+json`, the page is an array of
+/// CDEvents, and the header `Ledger-Next` has what `next` would. Positions without an event are left out: lost entries, and
 /// foreign ones, which something else than a ledger wrote to the stream. The event of a position says which it is.
 #[utoipa::path(
     get,
@@ -91,7 +94,10 @@ impl EventsQuery {
     tag = "events",
     params(EventsQuery),
     responses(
-        (status = 200, description = "Page of the history", body = EventsBody),
+        (status = 200, description = "Page of the history", content(
+            (EventsBody = "application/json"),
+            (Vec<serde_json::Value> = "application/cdevents+json"),
+        )),
         (status = "4XX", description = "Invalid request",
             body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Internal error, or temporarily unavailable",
@@ -101,6 +107,7 @@ impl EventsQuery {
 pub(crate) async fn list_events(
     ledger: Authorized<ReadHistory>,
     StrictQuery(query): StrictQuery<EventsQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let filter = query.filter()?;
     let after = parse_optional("after", query.after.as_deref(), parse_position)?.unwrap_or(Position::START);
@@ -123,6 +130,9 @@ pub(crate) async fn list_events(
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
     ledger.tenancy().activity().add_reads(rows.len());
+    if accepts_cdevents(&headers) {
+        return cdevents_page(projected, &rows, next);
+    }
     let events = rows.into_iter().map(entry_body).collect::<Result<_, _>>()?;
     Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
 }
@@ -137,7 +147,8 @@ pub(crate) struct EntryPath {
 
 /// Get one event
 ///
-/// Returns the entry at a position. An entry never changes. The problem `lost-entry` or `foreign-entry` says why a
+/// Returns the entry at a position. An entry never changes. With `Accept: application/cdevents+json`, it is a CDEvent of the
+/// specification 0.5.1; a kind of event without a counterpart there is a custom one. The problem `lost-entry` or `foreign-entry` says why a
 /// position has no event.
 #[utoipa::path(
     get,
@@ -150,7 +161,10 @@ pub(crate) struct EntryPath {
         ("If-None-Match" = Option<String>, Header, description = "Entity tags of the entry that the client has"),
     ),
     responses(
-        (status = 200, description = "Entry", body = EntryBody),
+        (status = 200, description = "Entry", content(
+            (EntryBody = "application/json"),
+            (serde_json::Value = "application/cdevents+json"),
+        )),
         (status = 304, description = "Not modified"),
         (status = "4XX", description = "Invalid request, or unknown position",
             body = Problem, content_type = "application/problem+json"),
@@ -165,6 +179,12 @@ pub(crate) async fn get_event(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (projected, row) = readable_entry(&ledger, &path, &query).await?;
+    if accepts_cdevents(&headers) {
+        let body =
+            serde_json::to_vec(&cdevent(&row)?).map_err(|error| Problem::new(Kind::Internal, error))?;
+        let headers = [(header::CONTENT_TYPE, CDEVENTS), (header::VARY, HeaderValue::from_static("accept"))];
+        return Ok(with_position(projected, (headers, body)));
+    }
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
@@ -215,6 +235,40 @@ pub(crate) async fn get_original(
     };
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
     Ok(with_position(projected, (headers, bytes)))
+}
+
+const CDEVENTS: HeaderValue = HeaderValue::from_static(CDEVENTS_MEDIA_TYPE);
+
+/// Cursor of the next page, where the body has no place for it.
+const LEDGER_NEXT: HeaderName = HeaderName::from_static("ledger-next");
+
+/// Returns true if the client asks for CDEvents.
+fn accepts_cdevents(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|value| value.split(','));
+    types.any(|range| range.split(';').next().unwrap_or_default().trim() == CDEVENTS_MEDIA_TYPE)
+}
+
+/// Returns an event as a CDEvent.
+fn cdevent(row: &EventRow) -> Result<serde_json::Value, Problem> {
+    let envelope = Envelope::stored(row.bytes.clone()).map_err(|error| {
+        Problem::new(
+            Kind::Internal,
+            format!("the event at position {} cannot be read: {error}", row.position),
+        )
+    })?;
+    Ok(cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), row.position))
+}
+
+fn cdevents_page(projected: Position, rows: &[EventRow], next: Option<u64>) -> Result<Response, Problem> {
+    let events = rows.iter().map(cdevent).collect::<Result<Vec<_>, _>>()?;
+    let body = serde_json::to_vec(&events).map_err(|error| Problem::new(Kind::Internal, error))?;
+    let headers = [(header::CONTENT_TYPE, CDEVENTS), (header::VARY, HeaderValue::from_static("accept"))];
+    let mut response = with_position(projected, (headers, body));
+    if let Some(next) = next {
+        response.headers_mut().insert(LEDGER_NEXT, HeaderValue::from(next));
+    }
+    Ok(response)
 }
 
 /// Returns the entry of a path that the client may read, with the position of the projections.

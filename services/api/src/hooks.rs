@@ -177,6 +177,7 @@ fn translated_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
         name == "content-type"
             || name == "webhook-id"
             || name == "webhook-timestamp"
+            || name == "idempotency-key"
             || name == "user-agent"
             || (name.starts_with("x-github-") || name.starts_with("x-gitlab-")) && name != "x-gitlab-token"
     };

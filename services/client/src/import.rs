@@ -1,5 +1,10 @@
 //! `release-ledger import`: imports release histories from elsewhere.
 
+mod exported;
+mod gitops;
+mod names;
+mod translated;
+
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
 use std::path::{Path, PathBuf};
@@ -8,6 +13,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ledger_domain::Source;
 use ledger_domain::event::CLOCK_TOLERANCE;
+
+pub use exported::{ImportCdviz, ImportCsv, ImportGitHub, ImportGitLab};
+pub use gitops::ImportGitOps;
 
 use super::connection::Connection;
 use super::delivery::{Delivery, DeliverySummary};
@@ -39,6 +47,34 @@ pub enum Import {
     /// nothing is recorded twice. A row that differs from the recorded one in another column is a conflict.
     /// Rows are recorded in order, and sent again while the service is unreachable.
     Releases(ImportReleases),
+    /// Import the history of a GitOps repository
+    ///
+    /// Walks the first-parent history of a local clone. Each commit that changes the release in a file is a deploy to the
+    /// lane that the file's path names; a file or field that is gone is a removal. A file that cannot be parsed changes
+    /// nothing. A merge counts once. To continue, run it again, or name the last commit with --since: what is recorded
+    /// already is a duplicate.
+    #[command(name = "gitops")]
+    GitOps(Box<ImportGitOps>),
+    /// Import the deployments of a GitHub repository
+    ///
+    /// The file has pages of `GET /repos/OWNER/REPO/deployments`, each deployment with its statuses in `statuses`, or
+    /// followed by pages of its `/statuses`.
+    #[command(name = "github")]
+    GitHub(Box<ImportGitHub>),
+    /// Import the deployments of a GitLab project
+    ///
+    /// The file has pages of `GET /projects/ID/deployments`.
+    #[command(name = "gitlab")]
+    GitLab(Box<ImportGitLab>),
+    /// Import a table in CSV with a header row
+    ///
+    /// An event's identity is derived from the row's content: a table that is exported again with more rows records only
+    /// the new ones, and equal rows are one event.
+    Csv(Box<ImportCsv>),
+    /// Import the CDEvents of cdviz
+    ///
+    /// The file has rows of its table, as JSON or CSV: each with a CDEvent in `payload`.
+    Cdviz(Box<ImportCdviz>),
 }
 
 impl Import {
@@ -49,6 +85,11 @@ impl Import {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Releases(import) => import.run().await,
+            Self::GitOps(import) => import.run().await,
+            Self::GitHub(import) => import.run().await,
+            Self::GitLab(import) => import.run().await,
+            Self::Csv(import) => import.run().await,
+            Self::Cdviz(import) => import.run().await,
         }
     }
 }

@@ -66,15 +66,20 @@ fn has_form_of_artifact(id: &str) -> bool {
 /// Returns the version of a package URL: that of an image is its tag, if the URL names it.
 fn purl_version(id: &str) -> Option<String> {
     let purl = PackageUrl::from_str(id).ok()?;
-    let tag = purl.qualifiers().get("tag").filter(|tag| purl.ty() == "oci" && !tag.is_empty());
+    let tag = purl.qualifiers().get("tag").filter(|tag| purl.ty() == "oci" && is_version(tag));
     tag.map(|tag| tag.to_string()).or_else(|| purl.version().map(str::to_owned))
+}
+
+/// Returns true for a tag that can be the name of a version: `latest` is that of any.
+fn is_version(tag: &str) -> bool {
+    !tag.is_empty() && tag != "latest"
 }
 
 /// Returns the tag of an OCI reference by digest: `registry.example:5000/search-api:v948@sha256:…`.
 fn tag(id: &str) -> Option<String> {
     let (path, _) = id.rsplit_once('@')?;
     let name = path.rsplit('/').next()?;
-    name.split_once(':').map(|(_, tag)| tag.to_owned()).filter(|tag| !tag.is_empty())
+    name.split_once(':').map(|(_, tag)| tag.to_owned()).filter(|tag| is_version(tag))
 }
 
 /// Returns the release of a service: the artifact of its id, and the version, the commit and the digest of the
@@ -114,6 +119,8 @@ mod tests {
         for (id, is_artifact, version) in [
             ("pkg:oci/search-api@DIGEST", true, "DIGEST"),
             ("pkg:oci/search-api@DIGEST?tag=v948", true, "v948"),
+            ("pkg:oci/search-api@DIGEST?tag=latest", true, "DIGEST"),
+            ("registry.example/search-api:latest@DIGEST", true, "DIGEST"),
             ("pkg:golang/git.example/search@v1.2.0", true, "v1.2.0"),
             ("pkg:npm/%40shop/search@1.2.0", true, "1.2.0"),
             ("registry.example:5000/search-api@DIGEST", true, "DIGEST"),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::draft::Draft;
 use super::json::Node;
-use super::settings::CheckMapping;
+use super::settings::{CheckMapping, HookSettings};
 use super::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
@@ -86,6 +86,11 @@ impl<'m> Alert<'m> {
     fn event(&self, context: Context<'_>) -> Result<NativeEvent, NotUnderstood> {
         if let Some(check) = context.settings.check("alert", self.name) {
             return self.check(context, check);
+        }
+        let check =
+            context.settings.config.alerts.check_label.as_ref().and_then(|label| self.labels.hint(label));
+        if let Some(check) = check {
+            return self.check(context, &HookSettings::labelled_check(check));
         }
         let names = &context.settings.config.names;
         let environment = names.environment(self.label(context, |alerts| &alerts.environment_labels));

@@ -104,12 +104,19 @@ fn health(context: Context<'_>, application: &Application<'_>) -> Result<Vec<Nat
     let lane = application.lane(context)?;
     let id = format!("{}/health/{}/{}", application.id, since.timestamp(), status.to_ascii_lowercase());
     let check = context.settings.check("health", application.name).filter(|_| degraded);
-    let event = match check {
-        Some(check) => in_lane(Draft::new("validation.failed", &application.source, &id, since), &lane)
-            .with("check", check.check.as_str())
-            .with("run", text::id(&id))
-            .with_actor(Some(("workload", "argocd"))),
-        None => {
+    let synced = if application.phase()? == Some("Succeeded") { application.release(context)? } else { None };
+    let event = match (check, synced) {
+        // The check is of what was synced. Without it, it would be of the former release: this one was never healthy.
+        (Some(check), Some(release)) => {
+            let release = release.value();
+            let id_of_release = format!("{id}/{}", fingerprint(&release));
+            in_lane(Draft::new("validation.failed", &application.source, &id_of_release, since), &lane)
+                .with("release", release)
+                .with("check", check.check.as_str())
+                .with("run", text::id(&id))
+                .with_actor(Some(("workload", "argocd")))
+        }
+        _ => {
             let kind = if degraded { "incident.opened" } else { "incident.resolved" };
             let title = format!("{} is degraded", application.name);
             let draft = in_lane(Draft::new(kind, &application.source, &id, since), &lane)

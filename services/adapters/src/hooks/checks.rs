@@ -58,6 +58,8 @@ pub(super) struct Run<'r> {
     pub default_branch: Option<&'r str>,
     /// Foreign name of the service: that of the repository.
     pub repository: &'r str,
+    /// Place of that name in the message.
+    pub repository_place: &'static str,
     /// The commit.
     pub commit: Option<&'r str>,
     /// Source of the events.
@@ -79,15 +81,16 @@ pub(super) struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Returns the events of the run.
+    /// Returns the events of the run: those of the first check of the settings that it counts for, else an activity.
     pub(super) fn events(&self, context: Context<'_>) -> Result<Vec<NativeEvent>, NotUnderstood> {
-        match context.settings.check(self.event, self.name) {
-            None => Ok(vec![self.activity(None)]),
-            Some(check) => match self.obstacle(check) {
-                Some(obstacle) => Ok(vec![self.activity(Some(&obstacle))]),
-                None => self.validation(context, check),
-            },
+        let mut obstacle = None;
+        for check in context.settings.checks(self.event, self.name) {
+            match self.obstacle(check) {
+                None => return self.validation(context, check),
+                Some(found) => obstacle = obstacle.or(Some(found)),
+            }
         }
+        Ok(vec![self.activity(obstacle.as_deref())])
     }
 
     /// Returns the reason for which the run does not count for a check, if there is one.
@@ -158,7 +161,11 @@ impl Run<'_> {
             (Some(service), false) => Some(service.clone()),
             (None, false) => {
                 let service = context.settings.config.names.service(Some(self.repository));
-                Some(service.map_err(|error| NotUnderstood::new("", error.to_string()))?.to_string())
+                Some(
+                    service
+                        .map_err(|error| NotUnderstood::new(self.repository_place, error.to_string()))?
+                        .to_string(),
+                )
             }
         };
         let release = match self.full_commit() {

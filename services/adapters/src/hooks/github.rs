@@ -2,7 +2,7 @@
 //!
 //! A `deployment_status` is a deploy: `in_progress` its start, `success`, `failure` and `error` its end. `queued`,
 //! `pending` and `waiting` come before the start, and `inactive` follows from a later deploy, which the ledger knows
-//! itself. A review of a deployment is an approval. Runs, suites and check runs are activities, or validations where the
+//! itself. A review of a deployment is an activity. Runs, suites and check runs are activities, or validations where the
 //! settings map them.
 
 mod deployments;

@@ -41,8 +41,6 @@ pub use self::template::{Conversion, Reference, Template};
 /// Kinds of events that a mapping may make: reports of what happened, and no commands.
 const KINDS: &[&str] = &[
     "activity.reported",
-    "approval.granted",
-    "approval.rejected",
     "artifact.built",
     "deploy.failed",
     "deploy.removed",

@@ -207,6 +207,8 @@ pub struct AlertSettings {
     pub target_labels: Vec<String>,
     /// Label that holds the severity.
     pub severity_label: String,
+    /// Label that holds the name of the check that an alert fails, beside the alerts in `checks`.
+    pub check_label: Option<String>,
 }
 
 impl Default for AlertSettings {
@@ -217,6 +219,7 @@ impl Default for AlertSettings {
             service_labels: labels(&["service"]),
             target_labels: labels(&["target"]),
             severity_label: "severity".to_owned(),
+            check_label: None,
         }
     }
 }
@@ -251,9 +254,6 @@ pub struct HookConfig {
     /// Tasks of GitHub's deployments that deploy a release; `*` stands for any characters.
     #[serde(default = "tasks")]
     pub tasks: Vec<String>,
-    /// True if reviews of GitHub's deployments are recorded as approvals, and not only as activities.
-    #[serde(default = "yes")]
-    pub approvals: bool,
     /// The runs, jobs and alerts that are checks.
     #[serde(default)]
     pub checks: Vec<CheckMapping>,
@@ -283,10 +283,6 @@ fn tasks() -> Vec<String> {
     vec!["deploy".to_owned()]
 }
 
-const fn yes() -> bool {
-    true
-}
-
 impl HookConfig {
     /// Returns the settings of a kind with all defaults.
     #[must_use]
@@ -301,7 +297,6 @@ impl HookConfig {
             version: VersionFrom::default(),
             payload: payload_members(),
             tasks: tasks(),
-            approvals: true,
             checks: Vec::new(),
             argocd: ArgoCdSettings::default(),
             flux: FluxSettings::default(),
@@ -413,9 +408,37 @@ impl HookSettings {
         self.config.ignored_environments.iter().any(|pattern| text::matches(pattern, environment))
     }
 
-    /// Returns the check that a run, job or alert performs.
-    pub(super) fn check(&self, event: &str, name: &str) -> Option<&CheckMapping> {
-        self.config.checks.iter().find(|check| check.event == event && text::matches(&check.name, name))
+    /// Returns the check of an alert that names it by a label.
+    pub(super) fn labelled_check(check: &str) -> CheckMapping {
+        CheckMapping {
+            event: "alert".to_owned(),
+            name: "*".to_owned(),
+            check: check.to_owned(),
+            environment: None,
+            service: None,
+            target: None,
+            whole_environment: false,
+            branches: None,
+            triggers: None,
+            of_commit: false,
+        }
+    }
+
+    /// Returns the checks that a run, job or alert may perform, in the order of the settings.
+    pub(super) fn checks<'s>(
+        &'s self,
+        event: &'s str,
+        name: &'s str,
+    ) -> impl Iterator<Item = &'s CheckMapping> + 's {
+        self.config
+            .checks
+            .iter()
+            .filter(move |check| check.event == event && text::matches(&check.name, name))
+    }
+
+    /// Returns the first check that a run, job or alert may perform.
+    pub(super) fn check<'s>(&'s self, event: &'s str, name: &'s str) -> Option<&'s CheckMapping> {
+        self.checks(event, name).next()
     }
 
     /// Checks that signing tokens can be decoded.

@@ -116,6 +116,27 @@ mod tests {
     }
 
     #[test]
+    fn the_reader_of_cdevents_reads_the_payload() {
+        let payload = json!({
+            "context": {
+                "version": "0.4.1", "id": "a1", "source": "/ci", "type": "dev.cdevents.service.deployed.0.2.0",
+                "timestamp": "2026-08-01T12:00:00Z",
+            },
+            "subject": {
+                "id": "web", "type": "service",
+                "content": { "environment": { "id": "production" }, "artifactId": "pkg:generic/web@1.2.3" },
+            },
+        });
+        let file = json!({ "id": 1, "timestamp": "2026-08-01T12:00:01Z", "payload": payload }).to_string();
+        let settings = crate::cdevents::Settings::default();
+        let imported = read(&file, |message| crate::cdevents::read(message, &settings));
+        assert!(imported.problems.is_empty(), "{:?}", imported.problems);
+        let event = &imported.events[0].event.0;
+        assert_eq!(event["type"], "io.releaseledger.deploy.succeeded.v1");
+        assert_eq!((&event["source"], &event["id"]), (&json!("/ci"), &json!("a1")));
+    }
+
+    #[test]
     fn rows_in_csv_have_their_cdevent_quoted() {
         let quoted = |id: &str| format!("\"{}\"", cdevent(id).to_string().replace('"', "\"\""));
         let file = format!(

@@ -3,10 +3,12 @@
 //! A row has the latest state of a deployment only. It becomes the body of a deployment webhook, as GitLab would have
 //! sent it when that state was reached, and is translated by the reader of webhooks.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::imported::{Collector, Imported};
 use super::json_stream::{id, items, member, text};
+use crate::hooks::{self, HookSettings, Request};
 use crate::translation::{NotUnderstood, Translation};
 
 /// Translates exported deployments of one project. `translate` translates the body of a deployment webhook.
@@ -26,6 +28,19 @@ pub fn read(
         }
     }
     collector.finish()
+}
+
+/// Translates exported deployments as the webhook with these settings of the kind `gitlab` translates their states.
+#[must_use]
+pub fn read_as_webhook(
+    file: &str,
+    project_url: Option<&str>,
+    settings: &HookSettings,
+    now: DateTime<Utc>,
+) -> Imported {
+    read(file, project_url, |body| {
+        hooks::translate(settings, &Request::new([], body.to_string().as_bytes()), now)
+    })
 }
 
 /// Returns the body of the webhook that GitLab sends for the state of a deployment.

@@ -284,6 +284,12 @@ impl Tenancy {
         verb: Option<Verb>,
         payload: &ledger_domain::Payload,
     ) -> Result<(), Problem> {
+        if self.is_hook && payload.is_command() {
+            return Err(Problem::new(
+                Kind::Forbidden,
+                "a webhook reports what happened, and gives no commands",
+            ));
+        }
         let question = Question::event(&self.tenant, payload);
         self.ask(&Question { verb: verb.unwrap_or(question.verb), ..question })
     }

@@ -80,6 +80,16 @@ fn an_alert_of_a_check_fails_it_and_its_end_does_not_pass_it() {
 }
 
 #[test]
+fn a_label_can_name_the_check() {
+    let config = json!({"kind": "alertmanager", "alerts": {"check_label": "check"}});
+    let labels = json!({"alertname": "a", "environment": "production", "service": "web", "check": "canary"});
+    let body = notification(&[with(alert("a", "firing"), &[("/labels", labels)])]);
+    let events = events(&config, &[], &body);
+    assert_eq!([&events[0][0], &events[0][2]["check"]], ["validation.failed", "canary"]);
+    assert_eq!(kinds(&config, &notification(&[alert("a", "firing")])), ["incident.opened"]);
+}
+
+#[test]
 fn a_check_without_a_service_is_not_understood_unless_it_is_of_the_environment() {
     let mut body = notification(&[alert("CanaryErrors", "firing")]);
     body["alerts"][0]["labels"].as_object_mut().expect("labels").remove("service");

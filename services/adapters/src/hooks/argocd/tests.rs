@@ -210,6 +210,8 @@ fn a_degraded_application_fails_a_mapped_check() {
     let events = events(&config, &[], &application("Succeeded", "Degraded"));
     assert_eq!(events[0][0], "validation.failed");
     assert_eq!(events[0][2]["check"], "health");
+    assert_eq!(events[0][2]["release"]["version"], REVISION);
+    assert_eq!(kinds(&config, &application("Running", "Degraded")), ["deploy.started", "incident.opened"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Reviews of deployments at GitHub: approvals of the deploy of a commit to the environments that wait for it.
+//! Reviews of deployments at GitHub: activities. A webhook may not approve: its sender is GitHub, and not the person who
+//! reviewed.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,6 @@ use super::{Repository, actor};
 use crate::hooks::context::Context;
 use crate::hooks::draft::Draft;
 use crate::hooks::json::Node;
-use crate::hooks::release::{ReleaseParts, check_version, version_of};
 use crate::hooks::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
@@ -23,17 +23,15 @@ struct Review<'m> {
     at: DateTime<Utc>,
 }
 
-/// A review that a person gave is an approval in each environment that waited for it; any other is an activity.
 pub(super) fn translate(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnderstood> {
     let action = root.text("action")?;
-    let kind = match action {
-        "approved" => Some("approval.granted"),
-        "rejected" => Some("approval.rejected"),
-        "requested" => None,
+    let is_given = match action {
+        "approved" | "rejected" => true,
+        "requested" => false,
         _ => return Ok(Translation::Ignored(format!("deployment_review {action} is not recorded"))),
     };
     let run = root.object("workflow_run")?;
-    let reviewer = root.optional_object(if kind.is_some() { "approver" } else { "requestor" })?;
+    let reviewer = root.optional_object(if is_given { "approver" } else { "requestor" })?;
     let review = Review {
         repository: Repository::read(context, root)?,
         run_id: format!(
@@ -48,61 +46,10 @@ pub(super) fn translate(context: Context<'_>, root: &Node<'_>) -> Result<Transla
         at: latest(context, root)?,
     };
     let environments = environments(root)?;
-    let is_person = matches!(review.reviewer, Some(("person", _)));
-    match kind {
-        Some(kind) if context.settings.config.approvals && is_person && !environments.is_empty() => {
-            let approvals = environments.iter().filter(|name| !context.settings.ignores(name));
-            let approvals: Result<Vec<_>, _> =
-                approvals.map(|name| review.approval(context, root, kind, name)).collect();
-            match approvals? {
-                none if none.is_empty() => Ok(Translation::Ignored(
-                    "all environments of the review are ignored_environments".to_owned(),
-                )),
-                approvals => Ok(Translation::Events(approvals)),
-            }
-        }
-        _ => Ok(Translation::Events(vec![review.activity(context, &environments)])),
-    }
+    Ok(Translation::Events(vec![review.activity(context, &environments)]))
 }
 
 impl Review<'_> {
-    fn approval(
-        &self,
-        context: Context<'_>,
-        root: &Node<'_>,
-        kind: &str,
-        environment: &str,
-    ) -> Result<NativeEvent, NotUnderstood> {
-        let names = &context.settings.config.names;
-        let known = names.environment(Some(environment));
-        let known = known.map_err(|error| root.fault_in("workflow_job_runs", error.to_string()))?;
-        let service = context.service(&self.repository.node, self.repository.service_member(context))?;
-        let commit = self.run.text("head_sha")?;
-        if !text::is_full_commit(commit) {
-            return Err(self.run.fault_in("head_sha", "must be a full commit id"));
-        }
-        let branch = self.run.optional_text("head_branch")?;
-        let version = version_of(context.settings.config.version, branch, commit);
-        check_version(&version, |detail| self.run.fault_in("head_branch", detail))?;
-        let release = ReleaseParts { version, commit: Some(commit.to_owned()), ..ReleaseParts::default() };
-        let id = format!(
-            "deployment_review/{}/{}/{environment}/{}",
-            self.run_id,
-            self.action,
-            self.at.timestamp()
-        );
-        Ok(Draft::new(kind, &self.repository.source, &id, self.at)
-            .with("environment", known.as_str())
-            .with("service", service.as_str())
-            .with_optional("target", context.default_target().map(|name| name.to_string()))
-            .with("release", release.value())
-            .with_actor(self.reviewer)
-            .with_reason(self.comment)
-            .with_link("pipeline", self.run.hint("html_url"))
-            .with_correlation(self.run.hint("html_url"))
-            .build())
-    }
-
     fn activity(&self, context: Context<'_>, environments: &BTreeSet<String>) -> NativeEvent {
         let only = environments.first().filter(|_| environments.len() == 1);
         let environment = context.known_environment(only.map(String::as_str));

@@ -40,6 +40,7 @@ pub(super) fn workflow_run(context: Context<'_>, root: &Node<'_>) -> Result<Tran
         branch: run.optional_text("head_branch")?,
         default_branch: repository.node.hint("default_branch"),
         repository: repository.service_name(context)?,
+        repository_place: "/repository/name",
         commit: run.hint("head_sha"),
         id: format!("workflow_run/{}/{attempt}", run.id("id")?),
         subject: format!("{}: {name} #{number}", repository.full_name),
@@ -73,6 +74,7 @@ pub(super) fn check_run(context: Context<'_>, root: &Node<'_>) -> Result<Transla
         branch: suite.as_ref().and_then(|suite| suite.hint("head_branch")),
         default_branch: repository.node.hint("default_branch"),
         repository: repository.service_name(context)?,
+        repository_place: "/repository/name",
         commit: run.hint("head_sha"),
         // A check run can be reset and completed again under its id.
         id: format!("check_run/{}/{}", run.id("id")?, ended_at.timestamp()),
@@ -107,6 +109,7 @@ pub(super) fn check_suite(context: Context<'_>, root: &Node<'_>) -> Result<Trans
         branch: suite.optional_text("head_branch")?,
         default_branch: repository.node.hint("default_branch"),
         repository: repository.service_name(context)?,
+        repository_place: "/repository/name",
         commit: suite.hint("head_sha"),
         id: format!("check_suite/{}/{}", suite.id("id")?, ended_at.timestamp()),
         subject: format!("{}: {name}", repository.full_name),

@@ -3,6 +3,7 @@
 use ledger_codec::cloudevents::Envelope;
 
 use super::*;
+use crate::hooks::{HookConfig, HookKind};
 use crate::translation::NativeEvent;
 
 /// Translates what the tests need of the body of a webhook.
@@ -109,6 +110,46 @@ fn rows_that_are_not_understood_are_problems() {
     assert!(imported.problems[2].detail.contains("Bad credentials"));
     assert_eq!(imported.ignored.iter().map(|note| note.row).collect::<Vec<_>>(), [4]);
     assert!(imported.events.is_empty());
+}
+
+#[test]
+fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
+    let config = HookConfig::of_kind(HookKind::GitHub);
+    let settings = HookSettings::offline(config).expect("settings");
+    let now = DateTime::from_timestamp(1_900_000_000, 0).expect("a time");
+    let mut transient = deployment(43);
+    transient["transient_environment"] = json!(true);
+    let file = json!([
+        deployment(42),
+        status(9, 42, "inactive", "2026-08-02T12:00:00Z"),
+        status(8, 42, "success", "2026-08-01T12:00:00Z"),
+        status(7, 42, "in_progress", "2026-08-01T11:59:00Z"),
+        status(6, 42, "queued", "2026-08-01T11:58:00Z"),
+        transient,
+        status(5, 43, "success", "2026-08-01T12:00:00Z"),
+    ]);
+    let imported = read_as_webhook(&file.to_string(), &settings, now);
+    assert!(imported.problems.is_empty(), "{:?}", imported.problems);
+    assert_eq!(
+        events(&imported),
+        [
+            (4, "deployment_status/7 io.releaseledger.deploy.started.v1".to_owned()),
+            (3, "deployment_status/8 io.releaseledger.deploy.succeeded.v1".to_owned()),
+        ]
+    );
+    assert_eq!(imported.ignored.iter().map(|note| note.row).collect::<Vec<_>>(), [2, 5, 7]);
+    let webhook = json!({
+        "action": "created", "deployment": deployment(42),
+        "deployment_status": status(8, 42, "success", "2026-08-01T12:00:00Z"),
+        "repository": {
+            "full_name": "example/search-api", "name": "search-api", "html_url": "https://github.com/example/search-api",
+        },
+        "sender": { "login": "mira" }, "workflow": null, "workflow_run": null,
+    });
+    let body = webhook.to_string();
+    let request = Request::new([("X-GitHub-Event", "deployment_status")], body.as_bytes());
+    let delivered = hooks::translate(&settings, &request, now);
+    assert_eq!(delivered, Ok(Translation::Events(vec![imported.events[1].event.clone()])));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Exported deployments of GitLab, translated by a stand-in for the reader of webhooks.
 
 use super::*;
+use crate::hooks::{HookConfig, HookKind};
 
 fn row(id: u64, status: &str) -> Value {
     json!({
@@ -80,4 +81,25 @@ fn rows_of_another_project_or_of_no_known_one_are_problems() {
     assert!(problems[0].contains("401 Unauthorized"), "{problems:?}");
     let (_, problems) = bodies(&json!([1, { "id": 1 }, { "id": 1, "status": "success", "sha": "ä" }]), None);
     assert_eq!(problems.len(), 3);
+}
+
+#[test]
+fn the_reader_of_webhooks_understands_the_rows() {
+    let settings = HookSettings::offline(HookConfig::of_kind(HookKind::GitLab)).expect("settings");
+    let now = DateTime::from_timestamp(1_900_000_000, 0).expect("a time");
+    let file =
+        json!([row(1, "success"), row(2, "canceled"), row(3, "created"), row(4, "sideways")]).to_string();
+    let imported = read_as_webhook(&file, None, &settings, now);
+    let types: Vec<_> =
+        imported.events.iter().map(|event| (event.row, event.event.0["type"].clone())).collect();
+    assert_eq!(
+        types,
+        [(1, json!("io.releaseledger.deploy.succeeded.v1")), (2, json!("io.releaseledger.deploy.failed.v1")),]
+    );
+    assert_eq!(imported.ignored.iter().map(|note| note.row).collect::<Vec<_>>(), [3]);
+    assert_eq!(imported.problems.iter().map(|note| note.row).collect::<Vec<_>>(), [4]);
+    let event = &imported.events[0].event.0;
+    assert_eq!(event["source"], "https://gitlab.example/group/web");
+    assert_eq!(event["time"], "2026-08-01T12:00:00Z");
+    assert_eq!(event["data"]["release"]["commit"], "a91957a858320c0e17f3a0eca7cfacbff50ea29a");
 }
