@@ -203,8 +203,8 @@ async fn what_cannot_be_understood_waits_in_quarantine_until_it_is_discarded() {
     let retried = admin.post(&format!("/v1/quarantine/{id}/retry"), "application/json", "{}").await;
     assert_eq!((retried.status, retried.problem()), (422, "not-understood"), "{}", retried.text);
 
-    let discard =
-        || admin.post(&format!("/v1/quarantine/{id}/discard"), "application/json", r#"{"reason":"A test."}"#);
+    let path = format!("/v1/quarantine/{id}/discard");
+    let discard = async || admin.post(&path, "application/json", r#"{"reason":"A test."}"#).await;
     let discarded = discard().await.ok();
     let twice = discard().await;
 

@@ -14,9 +14,6 @@ use anyhow::{Context as _, bail};
 use ledger_domain::Source;
 use ledger_domain::event::CLOCK_TOLERANCE;
 
-pub use exported::{ImportCdviz, ImportCsv, ImportGitHub, ImportGitLab};
-pub use gitops::ImportGitOps;
-
 use super::connection::Connection;
 use super::delivery::{Delivery, DeliverySummary};
 use super::output::print_json_or_text;
@@ -46,7 +43,7 @@ pub enum Import {
     /// with rows added or removed elsewhere: rows that are already recorded are reported as duplicates, and
     /// nothing is recorded twice. A row that differs from the recorded one in another column is a conflict.
     /// Rows are recorded in order, and sent again while the service is unreachable.
-    Releases(ImportReleases),
+    Releases(Box<ImportReleases>),
     /// Import the history of a GitOps repository
     ///
     /// Walks the first-parent history of a local clone. Each commit that changes the release in a file is a deploy to the
@@ -54,27 +51,27 @@ pub enum Import {
     /// nothing. A merge counts once. To continue, run it again, or name the last commit with --since: what is recorded
     /// already is a duplicate.
     #[command(name = "gitops")]
-    GitOps(Box<ImportGitOps>),
+    GitOps(Box<gitops::ImportGitOps>),
     /// Import the deployments of a GitHub repository
     ///
     /// The file has pages of `GET /repos/OWNER/REPO/deployments`, each deployment with its statuses in `statuses`, or
     /// followed by pages of its `/statuses`.
     #[command(name = "github")]
-    GitHub(Box<ImportGitHub>),
+    GitHub(Box<exported::ImportGitHub>),
     /// Import the deployments of a GitLab project
     ///
     /// The file has pages of `GET /projects/ID/deployments`.
     #[command(name = "gitlab")]
-    GitLab(Box<ImportGitLab>),
+    GitLab(Box<exported::ImportGitLab>),
     /// Import a table in CSV with a header row
     ///
     /// An event's identity is derived from the row's content: a table that is exported again with more rows records only
     /// the new ones, and equal rows are one event.
-    Csv(Box<ImportCsv>),
+    Csv(Box<exported::ImportCsv>),
     /// Import the CDEvents of cdviz
     ///
     /// The file has rows of its table, as JSON or CSV: each with a CDEvent in `payload`.
-    Cdviz(Box<ImportCdviz>),
+    Cdviz(Box<exported::ImportCdviz>),
 }
 
 impl Import {
