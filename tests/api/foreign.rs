@@ -139,18 +139,17 @@ async fn a_webhook_reports_and_commands_nothing() {
     let body = json!({"id": "1", "time": "2026-08-01T12:00:00Z"});
     let refused = alert(&client, "commands", &body).await;
 
-    assert_eq!(refused.status, 207, "{}", refused.text);
+    assert_eq!((refused.status, &refused.body["status"]), (202, &json!("quarantined")), "{}", refused.text);
     let event = &refused.body["events"][0];
     assert_eq!(event["status"], "rejected", "{}", refused.text);
     assert_eq!(event["problem"]["type"], "urn:release-ledger:problem:forbidden", "{}", refused.text);
     assert_eq!(guarded.admin.get("/v1/events").await.ok()["events"], json!([]));
 }
 
-fn alerts(environment: Option<&str>) -> Value {
-    let mut labels = json!({"alertname": "ErrorRate", "service": "search-api", "severity": "critical"});
-    if let Some(environment) = environment {
-        labels["environment"] = environment.into();
-    }
+fn alerts(environment: &str) -> Value {
+    let labels = json!({
+        "alertname": "ErrorRate", "service": "search-api", "severity": "critical", "environment": environment
+    });
     json!({
         "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0, "status": "firing", "receiver": "ledger",
         "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "https://alerts.example",
@@ -168,7 +167,7 @@ async fn an_alert_opens_an_incident_and_does_not_add_its_environment() {
     let guarded = Guarded::start(&["--only=http,projector"], &settings).await;
     let client = guarded.service.client();
 
-    let opened = alert(&client, "alerts", &alerts(Some("prodcution"))).await.ok();
+    let opened = alert(&client, "alerts", &alerts("prodcution")).await.ok();
 
     let position = opened["events"][0]["position"].as_u64().expect("a position");
     let page = guarded.admin.get(&format!("/v1/events?type=incident.opened&wait_for={position}")).await.ok();
@@ -184,22 +183,21 @@ async fn what_cannot_be_understood_waits_in_quarantine_until_it_is_discarded() {
     let guarded = Guarded::start(&["--only=http,projector"], &settings).await;
     let (client, admin) = (guarded.service.client(), &guarded.admin);
 
-    let body = alerts(None);
-    let kept = alert(&client, "alerts", &body).await;
-    let again = alert(&client, "alerts", &body).await;
+    let body = deployment_status("Prod (EU)").to_string();
+    let kept = deliver(&client, "github-main", SECRET, &body).await;
+    let again = deliver(&client, "github-main", SECRET, &body).await;
 
     assert_eq!((kept.status, &kept.body["status"]), (202, &json!("quarantined")), "{}", kept.text);
+    assert_eq!(kept.body["pointer"], "/deployment_status/environment", "{}", kept.text);
     let id = kept.body["quarantine_id"].as_str().expect("an id");
     assert_eq!(again.body["quarantine_id"], id, "a redelivery is the same message");
     let listed = admin.get("/v1/quarantine").await.ok();
     assert_eq!(listed["messages"].as_array().map(Vec::len), Some(1), "{listed}");
-    assert_eq!(listed["messages"][0]["source"], "hook:alerts");
-    assert!(
-        listed["messages"][0]["detail"].as_str().expect("a text").contains("default_environment"),
-        "{listed}"
-    );
+    assert_eq!(listed["messages"][0]["source"], "hook:github-main");
+    let detail = listed["messages"][0]["detail"].as_str().expect("a text");
+    assert!(detail.contains("map it in environments"), "{listed}");
     let shown = admin.get(&format!("/v1/quarantine/{id}")).await.ok();
-    assert_eq!(shown["size"], body.to_string().len(), "{shown}");
+    assert_eq!(shown["size"], body.len(), "{shown}");
     let retried = admin.post(&format!("/v1/quarantine/{id}/retry"), "application/json", "{}").await;
     assert_eq!((retried.status, retried.problem()), (422, "not-understood"), "{}", retried.text);
 

@@ -131,6 +131,6 @@ async fn a_table_that_is_exported_again_with_more_rows_records_only_the_new_ones
     assert_eq!(invalid.code, Some(1));
     assert!(invalid.stderr.starts_with("row 2: "), "{}", invalid.stderr);
     assert!(
-        invalid.stderr.ends_with("error: nothing is recorded: 1 problems; --skip-invalid records the rest\n")
+        invalid.stderr.ends_with("error: nothing is recorded: 1 problem; --skip-invalid records the rest\n")
     );
 }

@@ -10,30 +10,27 @@ use crate::PROGRAM;
 
 const SECRET: &str = "a secret of thirty-two characters";
 
-fn alert() -> Value {
-    json!({
-        "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0, "status": "firing", "receiver": "ledger",
-        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "https://alerts.example",
-        "alerts": [{
-            "status": "firing", "labels": {"alertname": "ErrorRate", "service": "search-api"}, "annotations": {},
-            "startsAt": "2026-08-01T12:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
-            "generatorURL": "https://prometheus.example/graph", "fingerprint": "9f3a1c2b4d5e6f70"
-        }]
-    })
+fn delivery() -> Value {
+    json!({"id": "run-7", "time": "2026-08-01T12:00:00Z", "stage": "Prod (EU)", "app": "search-api", "version": "v948"})
 }
 
 /// Writes the settings of a webhook, and returns their file.
 fn settings(folder: &Path, more: &str) -> PathBuf {
-    let (file, secret) = (folder.join("ledger.toml"), folder.join("alerts.secret"));
+    let (file, secret) = (folder.join("ledger.toml"), folder.join("deployer.secret"));
     std::fs::write(&secret, SECRET).expect("written");
-    let text = format!("[hooks.alerts]\nkind = \"alertmanager\"\nsecret_files = [{secret:?}]\n{more}");
+    let text = format!(
+        "[hooks.deployer]\nkind = \"generic\"\nsecret_files = [{secret:?}]\nmapping.source = \"urn:deployer\"\n\
+         mapping.rules = [{{ event = {{ type = \"deploy.succeeded\", id = {{ pointer = \"/id\" }}, time = {{ pointer = \
+         \"/time\" }}, data = {{ environment = {{ pointer = \"/stage\" }}, service = {{ pointer = \"/app\" }}, release = \
+         {{ version = {{ pointer = \"/version\" }} }} }} }} }}]\n{more}"
+    );
     std::fs::write(&file, text).expect("written");
     file
 }
 
 async fn deliver(client: &Client) -> Response {
-    let request = client.request(Method::POST, "/v1/hooks/alerts").bearer_auth(SECRET);
-    Client::send(request.json(&alert())).await
+    let request = client.request(Method::POST, "/v1/hooks/deployer").bearer_auth(SECRET);
+    Client::send(request.json(&delivery())).await
 }
 
 async fn quarantine(service: &Service, arguments: &[&str]) -> Outcome {
@@ -59,17 +56,17 @@ async fn a_message_waits_for_other_settings_and_is_recorded_once() {
 
     let listed = quarantine(&service, &["list"]).await;
     assert!(
-        listed.stdout.contains(&id) && listed.stdout.contains("default_environment"),
+        listed.stdout.contains(&id) && listed.stdout.contains("map it in environments"),
         "{}",
         listed.stdout
     );
     let shown = quarantine(&service, &["show", &id, "--message"]).await;
-    assert_eq!(shown.stdout.trim_end(), alert().to_string());
+    assert_eq!(shown.stdout.trim_end(), delivery().to_string());
     let too_early = quarantine(&service, &["retry", &id]).await;
     assert_eq!(too_early.code, Some(1), "{}", too_early.stderr);
     assert_eq!(too_early.stderr, "error: 1 of 1 messages are still in quarantine\n");
 
-    settings(servers.folder(), "names.default_environment = \"production\"\n");
+    settings(servers.folder(), "names.environments = { \"Prod (EU)\" = \"production\" }\n");
     service.terminate().await;
     service.restart().await;
     // Killed after the events are recorded and before the end of the quarantine is: the same message again.
@@ -82,23 +79,28 @@ async fn a_message_waits_for_other_settings_and_is_recorded_once() {
     let listed = quarantine(&service, &["list"]).await;
     assert_eq!(listed.stdout, "no messages\n");
     let events =
-        service.client().get(&format!("/v1/events?type=incident.opened&wait_for={position}")).await.ok();
+        service.client().get(&format!("/v1/events?type=deploy.succeeded&wait_for={position}")).await.ok();
     assert_eq!(events["events"].as_array().map(Vec::len), Some(1), "{events}");
 }
 
 #[tokio::test]
 async fn a_payload_can_be_tried_without_a_service() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = settings(folder.path(), "names.default_environment = \"production\"\n");
+    let file = settings(folder.path(), "names.environments = { \"Prod (EU)\" = \"production\" }\n");
     let payload = folder.path().join("payload.json");
-    std::fs::write(&payload, alert().to_string()).expect("written");
+    std::fs::write(&payload, delivery().to_string()).expect("written");
     let payload = payload.display().to_string();
     let config = format!("--config={}", file.display());
 
-    let tried = Command::start(PROGRAM, &["hook", "test", "alerts", &payload, &config]).outcome().await;
-    let unknown = Command::start(PROGRAM, &["hook", "test", "alert", &payload, &config]).outcome().await;
+    let tried = Command::start(PROGRAM, &["hook", "test", "deployer", &payload, &config]).outcome().await;
+    settings(folder.path(), "");
+    let not_understood =
+        Command::start(PROGRAM, &["hook", "test", "deployer", &payload, &config]).outcome().await;
+    let unknown = Command::start(PROGRAM, &["hook", "test", "deploy", &payload, &config]).outcome().await;
 
     assert_eq!(tried.code, Some(0), "{}", tried.stderr);
-    assert!(tried.stdout.starts_with("incident.opened 2026-08-01T12:00:00Z "), "{}", tried.stdout);
-    assert_eq!(unknown.stderr, "error: the settings have no webhook alert; they have: alerts\n");
+    assert!(tried.stdout.starts_with("deploy.succeeded 2026-08-01T12:00:00Z "), "{}", tried.stdout);
+    assert_eq!(not_understood.code, Some(1));
+    assert!(not_understood.stdout.starts_with("not understood: "), "{}", not_understood.stdout);
+    assert_eq!(unknown.stderr, "error: the settings have no webhook deploy; they have: deployer\n");
 }

@@ -12,6 +12,7 @@ struct Owner {
 
 const OWNERS: &[Owner] = &[
     Owner { packages: &["async-nats", "nats"], owner: "journal" },
+    Owner { packages: &["gix", "git2"], owner: "gitops" },
     Owner { packages: &["object_store", "aws-sdk-s3", "rust-s3", "opendal"], owner: "archive" },
     Owner {
         packages: &["sqlx", "sqlx-postgres", "tokio-postgres", "postgres", "diesel"],

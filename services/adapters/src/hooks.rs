@@ -40,7 +40,6 @@ mod time;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use self::context::Context;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
@@ -97,19 +96,6 @@ pub fn translate(
         events.iter().try_for_each(check_event)?;
     }
     Ok(translation)
-}
-
-/// Returns the id of a delivery, the same for a redelivery: that of the sender, else the digest of the body.
-#[must_use]
-pub fn delivery_id(settings: &HookSettings, request: &Request<'_>) -> String {
-    let headers: &[&str] = match settings.kind() {
-        HookKind::GitHub => &[github::DELIVERY],
-        HookKind::GitLab => &gitlab::DELIVERY,
-        _ => &["webhook-id"],
-    };
-    let id = headers.iter().find_map(|header| request.header(header)).filter(|id| !id.is_empty());
-    let digest = || format!("sha256:{}", hex::encode(Sha256::digest(request.body())));
-    id.map_or_else(digest, text::id)
 }
 
 /// Returns lines that say what a delivery means, for people.

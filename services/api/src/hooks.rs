@@ -13,7 +13,8 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ledger_adapters::hooks::{HookSettings, verify};
-use ledger_api_types::DeliveryBody;
+use ledger_adapters::translation::NotUnderstood;
+use ledger_api_types::{DeliveryBody, EventResult};
 use ledger_codec::cloudevents::{Reason, check_secrets};
 use ledger_domain::TenantName;
 use serde::Deserialize;
@@ -65,8 +66,8 @@ pub(crate) struct HookPath {
     responses(
         (status = 200, description = "All its events are recorded, now or earlier, or it is ignored",
             body = DeliveryBody),
-        (status = 202, description = "It could not be understood, and is quarantined", body = DeliveryBody),
-        (status = 207, description = "Some events are not recorded; see each result", body = DeliveryBody),
+        (status = 202, description = "It could not be understood, or some of its events are not recorded; it is quarantined",
+            body = DeliveryBody),
         (status = "4XX", description = "Not accepted",
             body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not recorded, or unknown; deliver it again",
@@ -101,23 +102,41 @@ pub(crate) async fn deliver_webhook(
     let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
     let (status, delivery) = match take_in(&ledger, &message).await {
-        Ok(Intake::Events(events)) => {
-            let all = events.iter().all(|event| event.status.is_recorded());
-            let status = if all { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-            (status, DeliveryBody { events, ..delivery("recorded") })
-        }
+        Ok(Intake::Events(events)) => match events.iter().find(|event| !event.status.is_recorded()) {
+            None => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
+            // The sender of a webhook does not correct it: keep it for the operator.
+            Some(refused) => {
+                let error = NotUnderstood::new("", refusal(refused));
+                (StatusCode::ACCEPTED, kept(&ledger, &message, error, events).await?)
+            }
+        },
         Ok(Intake::Ignored(reason)) => {
             (StatusCode::OK, DeliveryBody { detail: Some(reason), ..delivery("ignored") })
         }
         Err(IntakeError::Problem(problem)) => return Err(problem),
         Err(IntakeError::NotUnderstood(error)) => {
-            let id = quarantine(&ledger, &message, &error).await?;
-            let (detail, pointer) = (Some(error.detail), Some(error.pointer));
-            let body = DeliveryBody { detail, pointer, quarantine_id: Some(id), ..delivery("quarantined") };
-            (StatusCode::ACCEPTED, body)
+            (StatusCode::ACCEPTED, kept(&ledger, &message, error, Vec::new()).await?)
         }
     };
     Ok((status, Json(delivery)).into_response())
+}
+
+/// Quarantines a message, and returns the answer to its delivery.
+async fn kept(
+    ledger: &TenantLedger,
+    message: &Message,
+    error: NotUnderstood,
+    events: Vec<EventResult>,
+) -> Result<DeliveryBody, Problem> {
+    let id = quarantine(ledger, message, &error).await?;
+    let (detail, pointer) = (Some(error.detail), Some(error.pointer));
+    Ok(DeliveryBody { events, detail, pointer, quarantine_id: Some(id), ..delivery("quarantined") })
+}
+
+/// Returns the reason why an event is not recorded.
+fn refusal(event: &EventResult) -> String {
+    let detail = event.problem.as_ref().map(|problem| problem.detail.as_str()).unwrap_or_default();
+    format!("the event {} is not recorded: {detail}", event.id.as_deref().unwrap_or_default())
 }
 
 fn delivery(status: &str) -> DeliveryBody {

@@ -41,7 +41,7 @@ impl LaneKey {
 /// What a file says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum FileState {
-    /// The lanes that it is about: a release, or `None` where it is not known.
+    /// The lanes of the file, each with its release, or `None` where it is not known.
     Read(BTreeMap<LaneKey, Option<Pin>>),
     /// It cannot be read, and may be about any lane with these parts.
     Unreadable(PathLane),

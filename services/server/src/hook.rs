@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ledger_adapters::hooks::{HookSettings, Request, describe, translate};
 use ledger_client::clock;
 
@@ -23,7 +23,7 @@ impl Hook {
     /// Runs the command.
     ///
     /// # Errors
-    /// The settings or a file cannot be read.
+    /// The settings or a file cannot be read, or the payload cannot be understood.
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Test(test) => test.run(),
@@ -68,10 +68,11 @@ impl Test {
         let headers = String::from_utf8_lossy(&headers).into_owned();
         let headers = headers.lines().filter_map(|line| line.split_once(':'));
         let request = Request::new(headers.map(|(name, value)| (name.trim(), value.trim())), &body);
-        let lines = describe(&translate(&settings, &request, clock::now()));
-        for line in &lines {
+        let translation = translate(&settings, &request, clock::now());
+        for line in &describe(&translation) {
             writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(line))?;
         }
+        ensure!(translation.is_ok(), "the payload cannot be understood");
         Ok(())
     }
 }

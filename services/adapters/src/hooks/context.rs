@@ -1,16 +1,13 @@
 //! The context of a translation: the settings of the webhook, and the time.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 
 use super::json::Node;
 use super::settings::HookSettings;
 use super::time;
 use crate::translation::{NotUnderstood, Translation};
-
-/// Maximum time by which a message may be ahead of this service's clock. A deploy in the future would stay the live one
-/// of its lane until then.
-const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// The context of a translation.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +75,10 @@ impl Context<'_> {
     /// Parses a time that is not in the future; `None` if the text says that there is none.
     pub(super) fn parse_time(&self, text: &str) -> Result<Option<DateTime<Utc>>, String> {
         match time::parse(text)? {
-            Some(time) if time - self.now > MAX_AHEAD => {
-                Err("is more than a day ahead of this service's clock".to_owned())
-            }
+            Some(time) if time - self.now > CLOCK_TOLERANCE => Err(
+                "is more than five minutes ahead of this service's clock: retry it when that time has come"
+                    .to_owned(),
+            ),
             time => Ok(time),
         }
     }

@@ -224,12 +224,14 @@ impl<'m> FluxEvent<'m> {
 
     /// Returns the revision that the event is about.
     fn revision(&self) -> Option<&'m str> {
-        self.own("revision").or_else(|| self.metadata.as_ref()?.hint("revision"))
+        self.own("revision")
     }
 
-    /// Returns a member of the metadata that the controller of the object has added.
+    /// Returns a member of the metadata that the controller of the object has added. Newer versions of the notification
+    /// controller send its key without the API group.
     fn own(&self, key: &str) -> Option<&'m str> {
-        self.metadata.as_ref()?.hint(&format!("{}/{key}", self.group()))
+        let metadata = self.metadata.as_ref()?;
+        metadata.hint(&format!("{}/{key}", self.group())).or_else(|| metadata.hint(key))
     }
 
     /// Returns a member of the metadata that an Alert or an annotation has added.

@@ -20,9 +20,6 @@ use crate::translation::{NotUnderstood, Translation};
 /// The header with the name of the event.
 pub(super) const EVENT: &str = "X-GitHub-Event";
 
-/// The header with the id of the delivery, which a redelivery keeps.
-pub(super) const DELIVERY: &str = "X-GitHub-Delivery";
-
 /// Translates a delivery.
 pub(super) fn translate(
     context: Context<'_>,

@@ -113,18 +113,17 @@ fn deployment(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotU
     let service = service.map_err(|error| root.fault_in("project", error.to_string()))?;
     let reason =
         if status == "canceled" { Some("The deploy was cancelled.") } else { root.hint("commit_title") };
-    let event =
-        Draft::new(kind, &project.source, &format!("deployment/{id}/{status}/{}", at.timestamp()), at)
-            .with("environment", environment.as_str())
-            .with("service", service.as_str())
-            .with_optional("target", context.default_target().map(|name| name.to_string()))
-            .with("deployment", text::id(&format!("deployment/{id}")))
-            .with("release", deployed(context, root)?.value())
-            .with_actor(actor(root))
-            .with_reason(reason)
-            .with_link("pipeline", root.hint("deployable_url"))
-            .with_link("commit", root.hint("commit_url"))
-            .with_link("environment", root.hint("environment_external_url"));
+    let event = Draft::new(kind, &project.source, &format!("deployment/{id}/{status}"), at)
+        .with("environment", environment.as_str())
+        .with("service", service.as_str())
+        .with_optional("target", context.default_target().map(|name| name.to_string()))
+        .with("deployment", text::id(&format!("deployment/{id}")))
+        .with("release", deployed(context, root)?.value())
+        .with_actor(actor(root))
+        .with_reason(reason)
+        .with_link("pipeline", root.hint("deployable_url"))
+        .with_link("commit", root.hint("commit_url"))
+        .with_link("environment", root.hint("environment_external_url"));
     Ok(Translation::Events(vec![event.build()]))
 }
 

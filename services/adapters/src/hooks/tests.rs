@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::fixture::{now, settings};
-use super::{HookSettings, Request, Secret, Unauthentic, delivery_id, describe, translate, verify};
+use super::{HookSettings, Request, Secret, Unauthentic, describe, translate, verify};
 use crate::translation::{NotUnderstood, Translation};
 
 const KINDS: [&str; 6] = ["github", "gitlab", "argocd", "flux", "alertmanager", "generic"];
@@ -64,23 +64,6 @@ fn a_body_that_is_no_json_object_is_not_understood() {
     let form = Request::new([("Content-Type", "application/x-www-form-urlencoded")], b"payload=%7B%7D");
     let error = translate(&settings(config("github")), &form, now()).expect_err("a form");
     assert!(error.detail.contains("application/json"), "{error}");
-}
-
-#[test]
-fn a_delivery_is_identified_by_its_sender_or_by_its_body() {
-    for (kind, header) in [
-        ("github", "X-GitHub-Delivery"),
-        ("gitlab", "Idempotency-Key"),
-        ("gitlab", "X-Gitlab-Event-UUID"),
-        ("generic", "webhook-id"),
-    ] {
-        let request = Request::new([(header, "d-1")], b"{}");
-        assert_eq!(delivery_id(&settings(config(kind)), &request), "d-1");
-    }
-    let id = |body: &'static [u8]| delivery_id(&settings(config("flux")), &Request::new([], body));
-    assert_eq!(id(b"{}"), id(b"{}"));
-    assert_ne!(id(b"{}"), id(b"{ }"));
-    assert!(id(b"{}").starts_with("sha256:"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub fn read(file: &str, mut translate: impl FnMut(&Value) -> Result<Translation,
         collector.add(row, translate(&body));
     }
     for deployment in deployments.values().filter(|deployment| deployment.statuses == 0) {
-        let detail = "the deployment has no status in the file, so that it is not known what became of it";
+        let detail = "the deployment has no status in the file, so its outcome is not known";
         collector.ignore(deployment.row, detail);
     }
     collector.finish()

@@ -163,7 +163,7 @@ pub(crate) struct Tenancy {
     activity: Arc<Activity>,
     /// Use of the limits by the sender, if it has any.
     meter: Option<Arc<Meter>>,
-    /// True for a webhook: it may report, whatever its grants, and nothing else.
+    /// True for a webhook: it may report, without a grant, and nothing else.
     is_hook: bool,
 }
 

@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use chrono::FixedOffset;
 use ledger_adapters::cdevents;
-use ledger_adapters::hooks::{self, HookConfig, HookKind, HookSettings, Request};
+use ledger_adapters::hooks::{HookConfig, HookKind, HookSettings};
 use ledger_adapters::import::csv::{Mapping, Member, TimeFormat};
 use ledger_adapters::import::{Imported, cdviz, csv, decode, github, gitlab};
 use ledger_adapters::names::Names;
-use ledger_adapters::translation::{NotUnderstood, Translation};
 use ledger_domain::Source;
 use ledger_domain::event::CLOCK_TOLERANCE;
-use serde_json::Value;
 
 use super::names::{NameFlags, pair};
 use super::translated::{Translated, TranslatedArgs};
@@ -48,29 +46,20 @@ impl ExportedArgs {
 
     async fn record(&self, imported: Imported) -> anyhow::Result<()> {
         let problem = |note: &ledger_adapters::import::RowNote| format!("row {}: {}", note.row, note.detail);
-        self.translated
-            .record(Translated {
-                unit: "row",
-                problems: imported.problems.iter().map(problem).collect(),
-                ignored: imported.ignored.len(),
-                events: imported.events.into_iter().map(|imported| (imported.row, imported.event)).collect(),
-            })
-            .await
+        let history = Translated {
+            unit: "row",
+            notes: Vec::new(),
+            problems: imported.problems.iter().map(problem).collect(),
+            ignored: imported.ignored.len(),
+            events: imported.events.into_iter().map(|imported| (imported.row, imported.event)).collect(),
+        };
+        self.translated.record(history, false).await
     }
 }
 
-/// Returns the translation of the body of a webhook of a tool, with its default settings.
-fn by_hook(
-    kind: HookKind,
-    names: Names,
-    header: (&'static str, &'static str),
-) -> anyhow::Result<impl FnMut(&Value) -> Result<Translation, NotUnderstood>> {
-    let settings = HookSettings::offline(HookConfig { names, ..HookConfig::of_kind(kind) })?;
-    Ok(move |body: &Value| {
-        let body = body.to_string();
-        let request = Request::new([header, ("Content-Type", "application/json")], body.as_bytes());
-        hooks::translate(&settings, &request, clock::now())
-    })
+/// Returns the settings of a webhook of a tool with these names, and the defaults of everything else.
+fn webhook(kind: HookKind, names: Names) -> anyhow::Result<HookSettings> {
+    Ok(HookSettings::offline(HookConfig { names, ..HookConfig::of_kind(kind) })?)
 }
 
 /// The command `import github`.
@@ -82,9 +71,8 @@ pub struct ImportGitHub {
 
 impl ImportGitHub {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let names = self.exported.names.clone().names();
-        let translate = by_hook(HookKind::GitHub, names, ("X-GitHub-Event", "deployment_status"))?;
-        let imported = github::read(&self.exported.text()?, translate);
+        let settings = webhook(HookKind::GitHub, self.exported.names.clone().names())?;
+        let imported = github::read_as_webhook(&self.exported.text()?, &settings, clock::now());
         self.exported.record(imported).await
     }
 }
@@ -101,9 +89,9 @@ pub struct ImportGitLab {
 
 impl ImportGitLab {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let names = self.exported.names.clone().names();
-        let translate = by_hook(HookKind::GitLab, names, ("X-Gitlab-Event", "Deployment Hook"))?;
-        let imported = gitlab::read(&self.exported.text()?, self.project_url.as_deref(), translate);
+        let settings = webhook(HookKind::GitLab, self.exported.names.clone().names())?;
+        let project_url = self.project_url.as_deref();
+        let imported = gitlab::read_as_webhook(&self.exported.text()?, project_url, &settings, clock::now());
         self.exported.record(imported).await
     }
 }

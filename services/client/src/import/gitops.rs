@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use ledger_domain::Source;
 use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_gitops::{
-    CommitPart, CommitReport, Extraction, FieldPath, Format, History, Options, PathPattern, Repository, Rule,
-    ValueForm,
+    CommitPart, CommitReport, Consequence, Extraction, FieldPath, Format, History, Options, PathPattern,
+    Repository, Rule, ValueForm,
 };
 use tokio::time::sleep;
 
@@ -48,8 +48,9 @@ pub struct ImportGitOps {
     /// The interval at which --follow looks for commits
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     interval: u64,
-    /// The part of an event that the commit becomes
-    #[arg(long, value_enum, default_value_t = CommitIs::Infrastructure)]
+    /// The part of an event that the commit becomes. As infrastructure, each commit deploys another release: no deploy
+    /// returns to an earlier one
+    #[arg(long, value_enum, default_value_t = CommitIs::Deployment)]
     commit_is: CommitIs,
     /// The CloudEvents source of the events [default: the address of the remote origin]
     #[arg(long, value_name = "URI", value_parser = Source::parse)]
@@ -99,9 +100,9 @@ enum FileFormat {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CommitIs {
-    /// The infrastructure of the release: each commit deploys another release
+    /// The infrastructure of the release
     Infrastructure,
-    /// The deployment: a deploy of an earlier version returns to that release
+    /// The name of the deployment
     Deployment,
 }
 
@@ -149,11 +150,9 @@ impl ImportGitOps {
         loop {
             let reports: Result<Vec<CommitReport>, _> = history.by_ref().collect();
             let translated = translated(reports?, &source, commit_part);
-            // While it follows, a round without a change is no error.
-            let has_changes = !translated.events.is_empty() || !translated.problems.is_empty();
-            if has_changes || !self.follow {
-                self.translated.record(translated).await?;
-            }
+            let has_changes = !translated.events.is_empty();
+            // While it follows, a file that cannot be read must not end it: its lane keeps what it ran.
+            self.translated.record(translated, self.follow).await?;
             if let (true, Some(commit)) =
                 (has_changes && !self.translated.is_dry_run(), history.last_commit())
             {
@@ -170,11 +169,16 @@ impl ImportGitOps {
 }
 
 fn translated(reports: Vec<CommitReport>, source: &Source, commit_part: CommitPart) -> Translated {
-    let mut translated = Translated { unit: "commit", events: Vec::new(), problems: Vec::new(), ignored: 0 };
+    let mut translated = Translated { unit: "commit", ..Translated::default() };
     for (number, report) in (1..).zip(reports) {
         let events = report.changes.iter().map(|change| (number, change.event(source, commit_part)));
         translated.events.extend(events);
-        translated.problems.extend(report.problems.iter().map(ToString::to_string));
+        for problem in &report.problems {
+            match problem.consequence {
+                Consequence::Recorded => translated.notes.push(problem.to_string()),
+                Consequence::LaneKept | Consequence::Skipped => translated.problems.push(problem.to_string()),
+            }
+        }
     }
     translated
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use bytes::Bytes;
 use ledger_adapters::translation::NativeEvent;
 use ledger_codec::cloudevents::Envelope;
@@ -34,11 +34,14 @@ pub(super) struct TranslatedArgs {
 }
 
 /// A translated history.
+#[derive(Default)]
 pub(super) struct Translated {
     /// What its numbers count: `row`, `commit`.
     pub(super) unit: &'static str,
     /// The events in the order in which they are recorded, each with its number.
     pub(super) events: Vec<(u64, NativeEvent)>,
+    /// Remarks about events that are recorded all the same.
+    pub(super) notes: Vec<String>,
     /// Reasons why parts of the history cannot be translated.
     pub(super) problems: Vec<String>,
     /// Number of parts that mean nothing to the ledger.
@@ -54,8 +57,9 @@ impl TranslatedArgs {
     ///
     /// # Errors
     /// A part cannot be translated, an event is rejected, or the service accepts none for too long.
-    pub(super) async fn record(&self, history: Translated) -> anyhow::Result<()> {
-        let Translated { unit, events, mut problems, ignored } = history;
+    pub(super) async fn record(&self, history: Translated, skips_invalid: bool) -> anyhow::Result<()> {
+        let skips_invalid = skips_invalid || self.skip_invalid;
+        let Translated { unit, events, notes, mut problems, ignored } = history;
         let mut valid: Vec<(u64, Bytes)> = Vec::with_capacity(events.len());
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
         for (number, event) in events {
@@ -72,7 +76,8 @@ impl TranslatedArgs {
             }
         }
         let progress = Progress::of_events();
-        let shown = if self.skip_invalid || self.dry_run { problems.len() } else { MAX_SHOWN };
+        notes.iter().for_each(|note| progress.line(note));
+        let shown = if skips_invalid || self.dry_run { problems.len() } else { MAX_SHOWN };
         problems.iter().take(shown).for_each(|problem| progress.line(problem));
         if problems.len() > shown {
             progress.line(&format!("and {} more", problems.len() - shown));
@@ -81,10 +86,17 @@ impl TranslatedArgs {
             progress.finish();
             return Ok(print_text(&plan(&kinds, problems.len(), ignored))?);
         }
-        if !problems.is_empty() && (!self.skip_invalid || valid.is_empty()) {
-            bail!("nothing is recorded: {} problems; --skip-invalid records the rest", problems.len());
+        if !problems.is_empty() && !skips_invalid {
+            bail!(
+                "nothing is recorded: {}; --skip-invalid records the rest",
+                counted(problems.len(), "problem")
+            );
         }
-        ensure!(!valid.is_empty(), "nothing is recorded: the history has no event for the ledger");
+        if valid.is_empty() {
+            progress.line("nothing to record");
+            progress.finish();
+            return Ok(());
+        }
         let client = self.connection.clone().client()?;
         let retry_for = self.delivery.retry_for();
         let delivery = Delivery { client: &client, unit, retry_for, progress };
@@ -94,10 +106,15 @@ impl TranslatedArgs {
     }
 }
 
+/// Returns a number with its noun.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Describes what an import would record.
 fn plan(kinds: &BTreeMap<String, usize>, problems: usize, ignored: usize) -> String {
     let total: usize = kinds.values().sum();
-    let mut text = format!("{total} events would be recorded");
+    let mut text = format!("{} would be recorded", counted(total, "event"));
     for (kind, count) in kinds {
         let _ = write!(text, "\n{count:>8}  {kind}");
     }

@@ -94,7 +94,7 @@ impl Builder {
 
     /// Puts a complete node into the innermost open collection.
     fn place(&mut self, complete: Complete) -> Result<(), String> {
-        // Dropping a node recurses as deep as it is.
+        // Dropping a node recurses to its depth.
         if complete.depth > NESTING_LIMIT {
             return Err(format!(
                 "the file has more than {NESTING_LIMIT} levels, counted through its aliases"

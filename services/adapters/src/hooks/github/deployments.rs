@@ -11,6 +11,9 @@ use crate::hooks::settings::PayloadMember;
 use crate::hooks::text;
 use crate::translation::{NotUnderstood, Translation};
 
+/// Part of the address of a workflow run before its id.
+const RUNS: &str = "/actions/runs/";
+
 /// A deployment that has been created is an activity: it has not started, and may wait for a review.
 pub(super) fn created(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnderstood> {
     let repository = Repository::read(context, root)?;
@@ -73,7 +76,7 @@ pub(super) fn status(context: Context<'_>, root: &Node<'_>) -> Result<Translatio
             .with_line("subject", Some(&format!("{task} {deployment_id} of {}", repository.full_name)))
             .with_line("outcome", Some(state))
             .with_reason(Some("The task is none of tasks, and no deploy of a release."))
-            .with_correlation(correlation(root));
+            .with_correlation(run_of(&status));
         return Ok(Translation::Events(vec![event.build()]));
     }
     let environment = context.environment(named_by, "environment")?;
@@ -89,7 +92,7 @@ pub(super) fn status(context: Context<'_>, root: &Node<'_>) -> Result<Translatio
         .with_reason(status.hint("description"))
         .with_link("pipeline", href)
         .with_link("environment", status.hint("environment_url"))
-        .with_correlation(correlation(root));
+        .with_correlation(run_of(&status));
     Ok(Translation::Events(vec![event.build()]))
 }
 
@@ -191,6 +194,15 @@ fn payload(deployment: &Node<'_>) -> Option<Value> {
 /// Returns the address of the workflow run that deploys.
 fn correlation<'m>(root: &Node<'m>) -> Option<&'m str> {
     root.get("workflow_run")?.hint("html_url")
+}
+
+/// Returns the address of the workflow run to whose log a status links. An exported status has the link too, and is then
+/// the same event.
+fn run_of<'m>(status: &Node<'m>) -> Option<&'m str> {
+    let link = status.hint("log_url").or_else(|| status.hint("target_url"))?;
+    let run = link.find(RUNS)? + RUNS.len();
+    let digits = link[run..].bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then(|| &link[..run + digits])
 }
 
 /// Returns a foreign word, quoted and shortened.
