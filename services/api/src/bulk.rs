@@ -44,6 +44,7 @@ async fn separate(
 ) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
     let mut items = Vec::with_capacity(events.len());
+    let mut failed = None;
     for event in events {
         items.push(match event {
             Ok(envelope) => {
@@ -59,8 +60,15 @@ async fn separate(
             Err(Unusable::Invalid(invalid)) => GroupItem::Rejected(invalid_result(invalid)),
             Err(Unusable::NotUnderstood(foreign)) => {
                 let (message, error) = *foreign;
-                let result = quarantined_result(ledger, &message, &error).await;
-                GroupItem::Rejected(result.unwrap_or_else(refused_result))
+                let result = match &failed {
+                    None => quarantined_result(ledger, &message, &error).await,
+                    // Each attempt may take the time of a request to NATS.
+                    Some(problem) => Err(Problem::clone(problem)),
+                };
+                GroupItem::Rejected(result.unwrap_or_else(|problem| {
+                    failed = Some(problem.clone());
+                    refused_result(problem)
+                }))
             }
         });
     }

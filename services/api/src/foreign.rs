@@ -1,15 +1,18 @@
 //! Messages of other tools: translated to events, which are recorded together with the message, or quarantined.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ledger_adapters::cdevents;
 use ledger_adapters::hooks::{self, Request};
 use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
 use ledger_api_types::{EventResult, EventStatus};
-use ledger_codec::cloudevents::{Envelope, InvalidEvent, Origin, Reason, check_secrets};
+use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Origin, Reason, check_secrets};
+use ledger_codec::secrets;
 use ledger_domain::{Principal, ShortText};
 use ledger_ingest::{RecordError, RecordOutcome};
 
@@ -17,6 +20,9 @@ use crate::App;
 use crate::event_result::{add_annotations, denied_result, id_and_source, is_recorded, outcome_result};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
+
+/// Maximum number of events of a message.
+const MAX_EVENTS: usize = 1_000;
 
 /// Media type of a CDEvent without a CloudEvent around it.
 pub(crate) const CDEVENTS_MEDIA_TYPE: &str = "application/cdevents+json";
@@ -66,8 +72,13 @@ impl Message {
     pub(crate) fn translate(&self, app: &App, ledger: &TenantLedger) -> Result<Translation, NotUnderstood> {
         match &self.source {
             MessageSource::Hook(name) => match app.hooks.get(name) {
-                Some(hook) => hooks::translate(&hook.settings, &self.request(), ledger.now()),
-                None => Err(NotUnderstood::new("", format!("the service has no webhook {name} any more"))),
+                Some(hook) if hook.tenant == ledger.tenancy().tenant => {
+                    hooks::translate(&hook.settings, &self.request(), ledger.now())
+                }
+                _ => Err(NotUnderstood::new(
+                    "",
+                    format!("the service has no webhook {name} for this tenant any more"),
+                )),
             },
             MessageSource::CdEvents => self.translate_cdevent(&app.cdevents),
         }
@@ -89,18 +100,39 @@ impl Message {
     }
 
     /// Returns the events of the message in their stored form, with the message.
+    ///
+    /// The first event keeps the bytes of the message, if all events concern the same part of the ledger: who may read one
+    /// of them may then read what the message says of the others. The other events have its digest.
     fn envelopes(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
+        if events.len() > MAX_EVENTS {
+            let detail = format!("the message means {} events; the maximum is {MAX_EVENTS}", events.len());
+            return Err(NotUnderstood::new("", detail));
+        }
         let not_valid = |error: &dyn fmt::Display| {
             NotUnderstood::new("", format!("the event that the message means is not valid: {error}"))
         };
-        let format = ShortText::parse(&self.source.to_string()).map_err(|error| not_valid(&error))?;
-        let origin = Origin { format, bytes: self.body.clone() };
-        let envelope = |event: &NativeEvent| {
-            let json = serde_json::to_vec(&event.0).map_err(|error| not_valid(&error))?;
-            let envelope = Envelope::parse(&json).and_then(|envelope| envelope.translated_from(&origin));
-            envelope.map_err(|error| not_valid(&error))
+        let format = match self.headers.get("x-github-event") {
+            Some(event) => format!("{}/{event}", self.source),
+            None => self.source.to_string(),
         };
-        events.iter().map(envelope).collect()
+        let format = ShortText::parse(&format).map_err(|error| not_valid(&error))?;
+        let parse = |event: &NativeEvent| {
+            let json = serde_json::to_vec(&event.0).map_err(|error| not_valid(&error))?;
+            Envelope::parse(&json).map_err(|error| not_valid(&error))
+        };
+        let parsed = events.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let part = |envelope: &Envelope| {
+            let payload = &envelope.event().payload;
+            (payload.environment().cloned(), payload.service().cloned())
+        };
+        let is_one_part = parsed.windows(2).all(|pair| part(&pair[0]) == part(&pair[1]));
+        let full = Origin::new(format, &self.body);
+        let digest = full.without_bytes();
+        let with_origin = |(index, envelope): (usize, Envelope)| {
+            let origin = if index == 0 && is_one_part { &full } else { &digest };
+            envelope.translated_from(origin).map_err(|error| not_valid(&error))
+        };
+        parsed.into_iter().enumerate().map(with_origin).collect()
     }
 }
 
@@ -142,7 +174,10 @@ pub(crate) fn parse_binary(
     attributes: &[(String, String)],
     data: &Bytes,
 ) -> Result<Envelope, Unusable> {
-    if attributes.iter().any(|(name, value)| name == "type" && cdevents::is_cdevent(value)) {
+    let names: BTreeSet<&String> = attributes.iter().map(|(name, _)| name).collect();
+    let is_cdevent = attributes.iter().any(|(name, value)| name == "type" && cdevents::is_cdevent(value));
+    // A repeated attribute is rejected below.
+    if is_cdevent && names.len() == attributes.len() {
         let header = |(name, value): &(String, String)| match name.as_str() {
             "datacontenttype" => ("content-type".to_owned(), value.clone()),
             _ => (format!("ce-{name}"), value.clone()),
@@ -158,9 +193,27 @@ pub(crate) fn parse_bare(app: &App, json: &Bytes) -> Result<Envelope, Unusable> 
     cdevent(app, BTreeMap::from([("content-type".to_owned(), CDEVENTS_MEDIA_TYPE.to_owned())]), json)
 }
 
+/// Returns the secret in the Base64 data of a CloudEvent, if there is one.
+fn in_base64(body: &[u8]) -> Option<secrets::SecretKind> {
+    #[derive(serde::Deserialize)]
+    struct Encoded {
+        data_base64: String,
+    }
+    let Encoded { data_base64 } = serde_json::from_slice(body).ok()?;
+    secrets::find(&String::from_utf8_lossy(&STANDARD.decode(data_base64).ok()?))
+}
+
 fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result<Envelope, Unusable> {
+    if body.len() > MAX_EVENT_BYTES * 4 {
+        return Err(InvalidEvent::from(Reason::TooLarge(body.len())).into());
+    }
     // A message with a secret is rejected, and not quarantined.
     check_secrets(body).map_err(InvalidEvent::from)?;
+    let in_headers = headers.values().find_map(|value| secrets::find(value));
+    if in_headers.or_else(|| in_base64(body)).is_some() {
+        let detail = "the message contains a secret in an attribute or in data_base64".to_owned();
+        return Err(InvalidEvent::from(Reason::Value { pointer: String::new(), detail }).into());
+    }
     let message = Message { source: MessageSource::CdEvents, headers, body: body.clone() };
     let one = |translation| match translation {
         Translation::Events(events) => {

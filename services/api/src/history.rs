@@ -189,6 +189,7 @@ pub(crate) async fn get_event(
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
     let cache_headers = [
+        (header::VARY, HeaderValue::from_static("accept")),
         (header::ETAG, tag),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
     ];
@@ -245,8 +246,11 @@ const LEDGER_NEXT: HeaderName = HeaderName::from_static("ledger-next");
 /// Returns true if the client asks for CDEvents.
 fn accepts_cdevents(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = accepted.flat_map(|value| value.split(','));
-    types.any(|range| range.split(';').next().unwrap_or_default().trim() == CDEVENTS_MEDIA_TYPE)
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(CDEVENTS_MEDIA_TYPE));
+        is_it && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 /// Returns an event as a CDEvent.

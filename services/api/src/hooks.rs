@@ -4,6 +4,7 @@
 //! in the name of the webhook, which has no other rights.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ use ledger_adapters::hooks::{HookSettings, verify};
 use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{DeliveryBody, EventResult};
 use ledger_codec::cloudevents::{Reason, check_secrets};
-use ledger_domain::TenantName;
+use ledger_domain::{Principal, TenantName};
 use serde::Deserialize;
+use tracing::warn;
 use utoipa::IntoParams;
 
 use crate::access::Tenancy;
@@ -30,6 +32,10 @@ use crate::quarantine::quarantine;
 use crate::tenant::TenantLedger;
 use crate::too_many::too_many;
 use crate::{App, parameters};
+
+/// Headers that authenticate deliveries, each those of some tool.
+const AUTHENTICATING: [&str; 5] =
+    ["authorization", "webhook-signature", "x-gitlab-token", "x-hub-signature-256", "x-signature"];
 
 /// Maximum size of a delivery, in bytes.
 const DELIVERY_LIMIT: usize = 1 << 20;
@@ -84,22 +90,31 @@ pub(crate) async fn deliver_webhook(
     body: Body,
 ) -> Result<Response, Problem> {
     let address = peer.map(|Extension(peer)| peer.counted());
-    if let Some(excess) = address.and_then(|address| app.rates.check_failures(address).err()) {
-        return Ok(too_many(&excess));
+    let (name, headers_by_name) = (name, texts(&headers));
+    if !AUTHENTICATING.iter().any(|header| headers_by_name.contains_key(*header)) {
+        return refused(&app, address, &name, "it has no header that authenticates it");
     }
-    let body = read(&app.bounds.bodies, &headers, body, DELIVERY_LIMIT).await?;
+    let body = read(&app.bounds.deliveries, &headers, body, DELIVERY_LIMIT).await?;
     let message = Message {
         source: MessageSource::Hook(name.clone()),
-        headers: texts(&headers),
+        headers: headers_by_name,
         body: body.bytes.clone(),
     };
-    let (hook, principal) = authentic(&app, &name, &message, address)?;
+    let (hook, principal) = match authentic(&app, &name, &message) {
+        Ok(authentic) => authentic,
+        Err(reason) => return refused(&app, address, &name, &reason),
+    };
+    let meter = app.rates.meter(&principal);
+    let _in_progress = match app.rates.admit(&meter, true) {
+        Ok(in_progress) => in_progress,
+        Err(excess) => return Ok(too_many(&excess)),
+    };
     check_secrets(&message.body).map_err(|reason| match reason {
         Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
         other => Problem::from(&other),
     })?;
     let message = Message { headers: translated_headers(&message.headers), ..message };
-    let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, activity);
+    let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
     let (status, delivery) = match take_in(&ledger, &message).await {
         Ok(Intake::Events(events)) => match events.iter().find(|event| !event.status.is_recorded()) {
@@ -149,43 +164,53 @@ fn delivery(status: &str) -> DeliveryBody {
     }
 }
 
-/// Returns the webhook of an authentic delivery, and its principal. A webhook that does not exist is answered as a
-/// delivery that is not authentic, so that names cannot be found by trial.
-fn authentic<'a>(
-    app: &'a App,
-    name: &str,
-    message: &Message,
-    address: Option<IpAddr>,
-) -> Result<(&'a Hook, Arc<ledger_domain::Principal>), Problem> {
-    let unauthenticated = |detail: String| {
-        if let Some(address) = address {
-            app.rates.add_failure(address);
+/// Returns the answer to a delivery that is not authentic: the same for a webhook that does not exist, so that names
+/// cannot be found by trial. Only such deliveries count for the limit of their address: others may come from the same.
+fn refused(app: &App, address: Option<IpAddr>, name: &str, reason: &str) -> Result<Response, Problem> {
+    warn!(hook = name, reason, "a delivery of a webhook is not authentic");
+    if let Some(address) = address {
+        if let Err(excess) = app.rates.check_failures(address) {
+            return Ok(too_many(&excess));
         }
-        Problem::new(Kind::Unauthenticated, detail)
+        app.rates.add_failure(address);
+    }
+    let detail = "no webhook has this name, or the delivery is not authentic";
+    Err(Problem::new(Kind::Unauthenticated, detail))
+}
+
+/// Returns the webhook of an authentic delivery, and its principal; or the reason why the delivery is not authentic, for
+/// the log.
+fn authentic<'a>(app: &'a App, name: &str, message: &Message) -> Result<(&'a Hook, Arc<Principal>), String> {
+    let known = app.hooks.get(name);
+    // A delivery for an unknown webhook takes as long as one for another.
+    let Some(hook) = known.or_else(|| app.hooks.values().next()) else {
+        return Err("no webhook is configured".into());
     };
-    let unknown = || "no webhook has this name, or the delivery is not authentic".to_owned();
-    let hook = app.hooks.get(name).ok_or_else(|| unauthenticated(unknown()))?;
-    let now = app.ledgers.get(&hook.tenant).map(|ledger| (ledger.clock)());
-    let now = now.ok_or_else(|| Problem::new(Kind::Internal, "the webhook has no ledger"))?;
-    verify(&hook.settings, &message.request(), now).map_err(|error| {
-        tracing::warn!(hook = name, %error, "a delivery of a webhook is not authentic");
-        unauthenticated(unknown())
-    })?;
-    let principal = hook_principal(name).ok_or_else(|| unauthenticated(unknown()))?;
+    let now =
+        app.ledgers.get(&hook.tenant).map(|ledger| (ledger.clock)()).ok_or("the webhook has no ledger")?;
+    let verified = verify(&hook.settings, &message.request(), now);
+    if known.is_none() {
+        return Err("no webhook has this name".into());
+    }
+    verified.map_err(|error| error.to_string())?;
+    let principal = hook_principal(name).ok_or("the name of the webhook is not valid")?;
     Ok((hook, principal))
 }
 
-/// Returns the headers that are text, by name. The values of a repeated header are joined, so that the verification can
-/// see that they differ.
+/// Returns the headers that are text, by name. Different values of a repeated header are joined, which no verification
+/// accepts.
 fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers {
         let Ok(value) = value.to_str() else { continue };
-        let joined = texts.entry(name.as_str().to_owned()).or_default();
-        if !joined.is_empty() {
-            joined.push_str(", ");
+        match texts.entry(name.as_str().to_owned()) {
+            Entry::Vacant(entry) => drop(entry.insert(value.to_owned())),
+            Entry::Occupied(entry) if entry.get() == value => {}
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().push_str(", ");
+                entry.get_mut().push_str(value);
+            }
         }
-        joined.push_str(value);
     }
     texts
 }

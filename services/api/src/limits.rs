@@ -43,6 +43,8 @@ pub struct Limits {
 pub struct Bounds {
     /// Request bodies in memory.
     pub(crate) bodies: Arc<ByteBudget>,
+    /// Bodies of webhooks in memory, most of which are read before they are authenticated.
+    pub(crate) deliveries: Arc<ByteBudget>,
     /// Answers that clients have not taken yet.
     pub(crate) answers: Arc<ByteBudget>,
     /// Clients that follow rollbacks.
@@ -55,6 +57,7 @@ impl Bounds {
     pub fn new(limits: &Limits) -> Self {
         Self {
             bodies: ByteBudget::new("bodies", limits.body_bytes),
+            deliveries: ByteBudget::new("deliveries", (limits.body_bytes / 4).max(1 << 21)),
             answers: ByteBudget::new("answers", limits.answer_bytes),
             rollback_feeds: RollbackFeeds::new(limits.followers),
         }

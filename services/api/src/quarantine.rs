@@ -36,6 +36,8 @@ use crate::tenant::TenantLedger;
 
 /// Maximum number of messages in a page.
 const PAGE_LIMIT: usize = 100;
+/// Maximum number of messages that are read for a page.
+const SCAN_LIMIT: usize = 1_000;
 /// Maximum size of a message when it is read back, in bytes.
 const MESSAGE_LIMIT: usize = 4 << 20;
 
@@ -81,10 +83,16 @@ impl From<QuarantineError> for Problem {
         let kind = match error {
             QuarantineError::Unavailable(_) => Kind::JournalUnavailable,
             QuarantineError::Full(_) => Kind::JournalFull,
+            QuarantineError::TooLarge(_) => Kind::TooLarge,
             QuarantineError::Changed => Kind::QuarantineChanged,
         };
-        warn!(%error, "the quarantine failed");
-        Self::new(kind, format!("{error}; send the message again later"))
+        match error {
+            QuarantineError::Changed | QuarantineError::TooLarge(_) => Self::new(kind, error),
+            QuarantineError::Unavailable(_) | QuarantineError::Full(_) => {
+                warn!(%error, "the quarantine failed");
+                Self::new(kind, format!("{error}; try it again later"))
+            }
+        }
     }
 }
 
@@ -94,15 +102,28 @@ pub(crate) async fn quarantine(
     message: &Message,
     error: &NotUnderstood,
 ) -> Result<String, Problem> {
+    let tenancy = ledger.tenancy();
+    if tenancy.tenant.is_admin() {
+        let detail = "the tenant of tokens and grants takes no messages of other tools";
+        return Err(Problem::new(Kind::OtherTenant, detail));
+    }
+    tenancy.check_reports()?;
     let source = message.source.to_string();
-    let digest = Sha256::new().chain_update(&source).chain_update([0]).chain_update(&message.body).finalize();
+    let principal = tenancy.principal();
+    let sender = principal.map(|principal| format!("{}\0{}", principal.issuer, principal.subject));
+    let mut digest = Sha256::new().chain_update(&source).chain_update([0]);
+    digest = digest.chain_update(sender.unwrap_or_default()).chain_update([0]);
+    for (name, value) in &message.headers {
+        digest = digest.chain_update(name).chain_update([0]).chain_update(value).chain_update([0]);
+    }
+    let digest = digest.chain_update(&message.body).finalize();
     let id: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let stored = StoredMessage {
         source: source.clone(),
         state: State::Waiting,
         pointer: error.pointer.clone(),
         detail: error.detail.clone(),
-        principal: ledger.tenancy().principal().map(principal_body),
+        principal: principal.map(principal_body),
         headers: message.headers.clone(),
         size: message.body.len() as u64,
         message: Some(STANDARD.encode(gzip::compress(&message.body))),
@@ -180,14 +201,22 @@ pub(crate) async fn list_quarantine(
     let after = parse_optional("after", query.after.as_deref(), parse_position)?;
     let mut cursor = after.map_or(0, ledger_domain::Position::get);
     let mut messages = Vec::new();
-    while messages.len() < PAGE_LIMIT {
+    // Ended messages are passed over: a page reads a bounded number of them.
+    for _ in 0..SCAN_LIMIT {
+        if messages.len() == PAGE_LIMIT {
+            break;
+        }
         let Some(item) = ledger.quarantine.next(cursor).await? else {
             return Ok(Json(QuarantineBody { messages, next: None }));
         };
         cursor = item.version;
-        let stored = parsed(&item)?;
-        if stored.state == State::Waiting || query.all == Some(true) {
-            messages.push(body(&item, stored));
+        match parsed(&item) {
+            Ok(stored) if stored.state == State::Waiting || query.all == Some(true) => {
+                messages.push(body(&item, stored));
+            }
+            Ok(_) => {}
+            // A newer program may have written it.
+            Err(_) => warn!(id = item.key, "a quarantined message cannot be read"),
         }
     }
     Ok(Json(QuarantineBody { messages, next: Some(cursor) }))
@@ -358,12 +387,12 @@ pub(crate) async fn discard_quarantined(
     let envelope = discarding(&ledger, &item, &stored, reason).ok_or_else(|| {
         Problem::new(Kind::Internal, "cannot write the event that records who discarded the message")
     })?;
-    let outcomes = ledger.ingest.record(vec![envelope]).await;
-    let position = match outcomes.first() {
-        Some(RecordOutcome::Recorded(position) | RecordOutcome::Duplicate(position)) => position.get(),
-        Some(RecordOutcome::Refused(error)) => return Err(Problem::from(error)),
-        // Another request has discarded this version of the message, with another reason.
-        Some(RecordOutcome::Conflict(_)) | None => return Err(QuarantineError::Changed.into()),
+    let position = match ledger.ingest.record_own(envelope).await {
+        // A conflict: an earlier request has recorded that this version is discarded, and did not come to its end.
+        RecordOutcome::Recorded(position)
+        | RecordOutcome::Duplicate(position)
+        | RecordOutcome::Conflict(position) => position.get(),
+        RecordOutcome::Refused(error) => return Err(Problem::from(&error)),
     };
     let ended = StoredMessage { state: State::Discarded, positions: vec![position], ..stored };
     end(&ledger, &item, ended.clone()).await?;

@@ -45,7 +45,8 @@ pub use request::{Request, RequestRollback, RollbackContext, not_reached};
 
 /// Sources of the ledger's own events. Clients may not use them: a client could otherwise take the identity
 /// of a future event of the ledger.
-const RESERVED_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
+const RESERVED_SOURCES: [&str; 3] =
+    ["urn:release-ledger:api", "urn:release-ledger:quarantine", "urn:release-ledger:rollback-controller"];
 
 /// Bytes of events that may be queued or in flight. A submission that exceeds the budget waits.
 const BYTE_BUDGET: usize = 32 << 20;
@@ -222,6 +223,15 @@ impl Ingest {
     /// Records events and returns their outcomes, one for each, in order.
     pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<RecordOutcome> {
         self.submit(envelopes, &OrderedSubmission::default()).await.outcomes().await
+    }
+
+    /// Records a report of the service itself, whose source no client may use.
+    pub async fn record_own(&self, report: Envelope) -> RecordOutcome {
+        if let Some(reason) = self.projections.divergence() {
+            return RecordOutcome::Refused(RecordError::Diverged(reason));
+        }
+        let outcomes = self.record_part(Part::Reports(vec![report]), &OrderedSubmission::default()).await;
+        outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
     }
 
     /// Queues reports, which are appended in the order of submission. Waits while the byte budget is exhausted, and for

@@ -15,6 +15,13 @@ use crate::jetstream::JetStreamQuarantine;
 /// Time for which the record of a message's end is kept.
 pub const END_RETENTION: Duration = Duration::from_secs(60 * 60);
 
+/// Maximum number of messages. The end of a message can be recorded in a full quarantine, so that it can be emptied.
+const MAX_MESSAGES: u64 = 100_000;
+/// Maximum size of a quarantine in bytes.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Maximum size of the content of a message in bytes. A NATS server accepts messages of 1 MiB by default.
+const MAX_CONTENT_BYTES: usize = 1_000_000;
+
 /// A message in a quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineItem {
@@ -46,6 +53,9 @@ pub enum QuarantineError {
     /// The quarantine is full. Nothing was stored.
     #[error("the quarantine is full: {0}")]
     Full(String),
+    /// The message is too large. Nothing was stored.
+    #[error("the message is too large for the quarantine: {0} bytes")]
+    TooLarge(usize),
     /// The item has changed since it was read. Nothing was stored.
     #[error("the message has changed since it was read")]
     Changed,
@@ -72,6 +82,13 @@ impl Quarantine {
     /// # Errors
     /// See [`QuarantineError`].
     pub async fn put(&self, key: &str, content: Bytes) -> Result<u64, QuarantineError> {
+        if content.len() > MAX_CONTENT_BYTES {
+            return Err(QuarantineError::TooLarge(content.len()));
+        }
+        let usage = self.usage().await?;
+        if usage.messages >= MAX_MESSAGES || usage.bytes >= MAX_BYTES {
+            return Err(QuarantineError::Full(format!("{} messages, {} bytes", usage.messages, usage.bytes)));
+        }
         match self {
             Self::JetStream(quarantine) => quarantine.put(key, content, None, None).await,
             Self::Memory(quarantine) => quarantine.put(key, content, None),

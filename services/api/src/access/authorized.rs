@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use ledger_access::{Question, Scope};
 use ledger_domain::access::{Verb, VerbSet};
-use ledger_domain::{EnvironmentName, Principal, ServiceName, TenantName};
+use ledger_domain::{EnvironmentName, Family, Payload, Principal, ServiceName, TenantName};
 use serde::Deserialize;
 
 use super::{Authentication, Authenticator, Sent, forbidden};
@@ -165,6 +165,8 @@ pub(crate) struct Tenancy {
     meter: Option<Arc<Meter>>,
     /// True for a webhook: it may report, without a grant, and nothing else.
     is_hook: bool,
+    /// True for a message that is retried: it gives no commands, since its sender decided long ago.
+    is_retry: bool,
 }
 
 impl Tenancy {
@@ -180,7 +182,7 @@ impl Tenancy {
         let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
         activity.set_tenant(&tenant);
         let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
-        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter, is_hook: false })
+        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter, is_hook: false, is_retry: false })
     }
 
     /// Returns the tenancy of an authentic delivery of a webhook.
@@ -188,17 +190,19 @@ impl Tenancy {
         app: &Arc<App>,
         tenant: &TenantName,
         sender: Arc<Principal>,
+        meter: Arc<Meter>,
         activity: Arc<Activity>,
     ) -> Self {
         activity.set_tenant(tenant);
         let (app, tenant) = (Arc::clone(app), tenant.clone());
-        Self { app, tenant, sender: Some(sender), activity, meter: None, is_hook: true }
+        let meter = Some(meter);
+        Self { app, tenant, sender: Some(sender), activity, meter, is_hook: true, is_retry: false }
     }
 
     /// Returns the tenancy of the sender of an earlier message in the same tenant, for a request of another principal. A
     /// message without a sender is taken in in the name of that principal.
     pub(crate) fn on_behalf_of(&self, sender: Option<Arc<Principal>>, is_hook: bool) -> Self {
-        Self { sender: sender.or_else(|| self.sender.clone()), is_hook, ..self.clone() }
+        Self { sender: sender.or_else(|| self.sender.clone()), is_hook, is_retry: true, ..self.clone() }
     }
 
     /// Returns what the request has done so far.
@@ -278,19 +282,32 @@ impl Tenancy {
         self.ask(&Question::everything(verb, &self.tenant))
     }
 
+    /// Checks that the sender may report something in the tenant.
+    pub(crate) fn check_reports(&self) -> Result<(), Problem> {
+        let may = |verb: &Verb| {
+            let (environment, service) = (Scope::Nothing, Scope::Nothing);
+            self.ask(&Question { verb: *verb, tenant: &self.tenant, environment, service }).is_ok()
+        };
+        match Verb::ALL.iter().filter(|verb| VerbSet::Emit.contains(**verb)).any(may) {
+            true => Ok(()),
+            false => self.check_all(Verb::EmitActivity),
+        }
+    }
+
     /// Checks that the sender may read an event, or send it.
-    pub(crate) fn check_event(
-        &self,
-        verb: Option<Verb>,
-        payload: &ledger_domain::Payload,
-    ) -> Result<(), Problem> {
-        if self.is_hook && payload.is_command() {
-            return Err(Problem::new(
-                Kind::Forbidden,
-                "a webhook reports what happened, and gives no commands",
-            ));
+    pub(crate) fn check_event(&self, verb: Option<Verb>, payload: &Payload) -> Result<(), Problem> {
+        if (self.is_hook || self.is_retry) && payload.is_command() {
+            let detail =
+                "a webhook, or a message that is retried, reports what happened and gives no commands";
+            return Err(Problem::new(Kind::Forbidden, detail));
         }
         let question = Question::event(&self.tenant, payload);
-        self.ask(&Question { verb: verb.unwrap_or(question.verb), ..question })
+        match verb {
+            // An activity in no environment may tell about all of them.
+            Some(verb) if payload.kind().family() == Family::Activity && payload.environment().is_none() => {
+                self.check_all(verb)
+            }
+            _ => self.ask(&Question { verb: verb.unwrap_or(question.verb), ..question }),
+        }
     }
 }

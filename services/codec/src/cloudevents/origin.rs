@@ -23,16 +23,33 @@ const MAX_ORIGINAL_BYTES: usize = 4 * 1024 * 1024;
 /// A message of another tool from which events were translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Format of the message: `cdevents`, `hook:github/deployment_status`.
-    pub format: ShortText,
-    /// Bytes of the message, as received.
-    pub bytes: Bytes,
+    format: ShortText,
+    sha256: String,
+    /// The bytes in the form of the attribute; `None` if they are not kept.
+    encoded: Option<String>,
+}
+
+impl Origin {
+    /// Creates the origin of a message: the way by which it arrived (`cdevents`, `hook:github-main/deployment_status`) and
+    /// its bytes, as received.
+    #[must_use]
+    pub fn new(format: ShortText, bytes: &[u8]) -> Self {
+        let sha256 = hex(&Sha256::digest(bytes));
+        let encoded = (bytes.len() <= MAX_ORIGINAL_BYTES).then(|| STANDARD.encode(gzip::compress(bytes)));
+        Self { format, sha256, encoded }
+    }
+
+    /// Returns the origin without the bytes of the message: its digest only.
+    #[must_use]
+    pub fn without_bytes(&self) -> Self {
+        Self { encoded: None, ..self.clone() }
+    }
 }
 
 /// The origin of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredOrigin {
-    /// Format of the message.
+    /// Way by which the message arrived.
     pub format: String,
     /// SHA-256 of the message's bytes, in hexadecimal.
     pub sha256: String,
@@ -42,18 +59,14 @@ pub struct StoredOrigin {
 
 /// Adds an origin to the members of an event whose canonical form has `length` bytes and may have `limit`.
 pub(super) fn add<'j>(object: Object<'j>, origin: &Origin, length: usize, limit: usize) -> Object<'j> {
-    let digest = hex(&Sha256::digest(&origin.bytes));
     let text = |text: String| Json::String(text.into());
     let mut members = object.into_members();
     members.push((FORMAT.into(), text(origin.format.as_str().to_owned())));
-    members.push((DIGEST.into(), text(digest)));
+    members.push((DIGEST.into(), text(origin.sha256.clone())));
     // The names, the digest and the punctuation take less than 256 bytes; the format is escaped.
     let used = length + 256 + origin.format.as_str().len() * 2;
-    if origin.bytes.len() <= MAX_ORIGINAL_BYTES {
-        let encoded = compress(&origin.bytes);
-        if used + encoded.len() <= limit {
-            members.push((BYTES.into(), text(encoded)));
-        }
+    if let Some(encoded) = origin.encoded.as_ref().filter(|encoded| used + encoded.len() <= limit) {
+        members.push((BYTES.into(), text(encoded.clone())));
     }
     Object::from_members(members).unwrap_or_default()
 }
@@ -69,10 +82,6 @@ pub(super) fn of(object: &Object<'_>) -> Option<StoredOrigin> {
         sha256: text(DIGEST)?.to_owned(),
         bytes: text(BYTES).and_then(decompress),
     })
-}
-
-fn compress(bytes: &[u8]) -> String {
-    STANDARD.encode(gzip::compress(bytes))
 }
 
 fn decompress(text: &str) -> Option<Bytes> {

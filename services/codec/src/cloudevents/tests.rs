@@ -462,8 +462,8 @@ fn deploy() -> Envelope {
     Envelope::parse(DEPLOY.as_bytes()).expect("an event")
 }
 
-fn origin(bytes: impl Into<Bytes>) -> Origin {
-    Origin { format: ledger_domain::ShortText::parse("hook:github").expect("a text"), bytes: bytes.into() }
+fn origin(bytes: impl AsRef<[u8]>) -> Origin {
+    Origin::new(ledger_domain::ShortText::parse("hook:github").expect("a text"), bytes.as_ref())
 }
 
 #[test]
@@ -489,6 +489,8 @@ fn a_message_that_does_not_fit_is_represented_by_its_digest() {
     let translated = deploy().translated_from(&origin(message)).expect("it fits");
     let kept = translated.origin().expect("an origin");
     assert_eq!((kept.bytes, kept.sha256.len()), (None, 64));
+    let digest_only = deploy().translated_from(&origin("x").without_bytes()).expect("it fits");
+    assert_eq!(digest_only.origin().map(|kept| (kept.bytes, kept.sha256.len())), Some((None, 64)));
 }
 
 #[test]

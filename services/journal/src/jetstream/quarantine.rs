@@ -2,21 +2,21 @@
 //! subject.
 //!
 //! A message is replaced and never deleted, so that the service needs no permission to delete messages, which NATS
-//! cannot limit to some streams. The stream is created with the first message, and refuses messages when it is full: the
-//! sender has to send them again.
+//! cannot limit to some streams. The stream is created with the first message, and again if an operator deletes it. Its own
+//! limits are twice those of [`crate::Quarantine`]: in a full stream of three replicas, a server accepts no message, also
+//! not the one that replaces another.
 
 use std::time::Duration;
 
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+    Config, DiscardPolicy, RawMessageError, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
 };
-use async_nats::{Client, HeaderMap, Request};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use ledger_domain::TenantName;
-use tokio::sync::OnceCell;
 
 use super::Settings;
 use super::append::{ApiError, PubAck, STORE_FAILED};
@@ -28,12 +28,12 @@ use crate::subject::token;
 /// Time after which a message expires.
 const MAX_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Maximum size of the stream in bytes.
-const MAX_BYTES: i64 = 256 * 1024 * 1024;
+const MAX_BYTES: i64 = 512 * 1024 * 1024;
 /// Maximum number of messages.
-const MAX_MESSAGES: i64 = 100_000;
+const MAX_MESSAGES: i64 = 200_000;
 
-/// Error code: the last message of the subject is not the expected one.
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// Error codes: the last message of the subject is not the expected one, or another message for it is in progress.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// A tenant's quarantine on JetStream.
 #[derive(Debug)]
@@ -44,7 +44,6 @@ pub struct JetStreamQuarantine {
     name: String,
     subject: String,
     replicas: usize,
-    stream: OnceCell<Stream>,
 }
 
 impl JetStreamQuarantine {
@@ -58,7 +57,6 @@ impl JetStreamQuarantine {
             name,
             subject,
             replicas: settings.stream.replicas,
-            stream: OnceCell::new(),
         }
     }
 
@@ -83,28 +81,9 @@ impl JetStreamQuarantine {
         }
     }
 
-    /// Returns the stream; `None` if it does not exist.
-    async fn existing(&self) -> Result<Option<&Stream>, QuarantineError> {
-        let found = self
-            .stream
-            .get_or_try_init(|| async {
-                match self.context.get_stream(&self.name).await {
-                    Ok(stream) => Ok(stream),
-                    Err(error) if is_not_found(&error.kind()) => Err(None),
-                    Err(error) => Err(Some(unavailable(error))),
-                }
-            })
-            .await;
-        match found {
-            Ok(stream) => Ok(Some(stream)),
-            Err(None) => Ok(None),
-            Err(Some(error)) => Err(error),
-        }
-    }
-
-    async fn create(&self) -> Result<(), QuarantineError> {
-        let created = self.stream.get_or_try_init(|| self.context.create_stream(self.config())).await;
-        created.map(drop).map_err(unavailable)
+    /// Returns a handle to the stream, which may not exist.
+    async fn stream(&self) -> Result<Stream<()>, QuarantineError> {
+        self.context.get_stream_no_info(&self.name).await.map_err(unavailable)
     }
 
     /// Stores content, until it expires after `ttl` if one is given.
@@ -115,9 +94,6 @@ impl JetStreamQuarantine {
         expected: Option<u64>,
         ttl: Option<Duration>,
     ) -> Result<u64, QuarantineError> {
-        if self.existing().await?.is_none() {
-            self.create().await?;
-        }
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Stream", self.name.as_str());
         if let Some(expected) = expected {
@@ -127,8 +103,18 @@ impl JetStreamQuarantine {
             headers.insert("Nats-TTL", format!("{}s", ttl.as_secs()));
         }
         let subject = format!("{}.{key}", self.subject);
-        let request = Request::new().headers(headers).payload(content).timeout(Some(self.request_timeout));
-        let reply = self.client.send_request(subject, request).await.map_err(unavailable)?;
+        let request = || {
+            let request = Request::new().headers(headers.clone()).payload(content.clone());
+            self.client.send_request(subject.clone(), request.timeout(Some(self.request_timeout)))
+        };
+        let reply = match request().await {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                self.context.create_stream(self.config()).await.map_err(unavailable)?;
+                request().await
+            }
+            reply => reply,
+        };
+        let reply = reply.map_err(unavailable)?;
         let ack: PubAck = serde_json::from_slice(&reply.payload).map_err(unavailable)?;
         match ack.error {
             None => Ok(ack.seq),
@@ -137,28 +123,38 @@ impl JetStreamQuarantine {
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<QuarantineItem>, QuarantineError> {
-        let Some(stream) = self.existing().await? else { return Ok(None) };
         let subject = format!("{}.{key}", self.subject);
-        match stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => Ok(Some(item(message))),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        found(self.stream().await?.raw_message_builder().last_by_subject(subject).send().await)
     }
 
     pub(crate) async fn next(&self, after: u64) -> Result<Option<QuarantineItem>, QuarantineError> {
-        let Some(stream) = self.existing().await? else { return Ok(None) };
-        match stream.get_first_raw_message_by_subject(format!("{}.*", self.subject), after + 1).await {
-            Ok(message) => Ok(Some(item(message))),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        let (stream, subject) = (self.stream().await?, format!("{}.*", self.subject));
+        found(stream.raw_message_builder().sequence(after + 1).next_by_subject(subject).send().await)
     }
 
     pub(crate) async fn usage(&self) -> Result<QuarantineUsage, QuarantineError> {
-        let Some(stream) = self.existing().await? else { return Ok(QuarantineUsage::default()) };
-        let state = stream.get_info().await.map_err(unavailable)?.state;
-        Ok(QuarantineUsage { messages: state.messages, bytes: state.bytes })
+        match self.context.get_stream(&self.name).await {
+            Ok(stream) => {
+                let state = &stream.cached_info().state;
+                Ok(QuarantineUsage { messages: state.messages, bytes: state.bytes })
+            }
+            Err(error) if is_not_found(&error.kind()) => Ok(QuarantineUsage::default()),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// Returns the item of a message; `None` if there is no such message, or no stream.
+fn found(message: Result<StreamMessage, RawMessageError>) -> Result<Option<QuarantineItem>, QuarantineError> {
+    match message {
+        Ok(message) => Ok(Some(item(message))),
+        Err(error) => match error.kind() {
+            RawMessageErrorKind::NoMessageFound => Ok(None),
+            RawMessageErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            _ => Err(unavailable(error)),
+        },
     }
 }
 
@@ -175,7 +171,7 @@ fn item(message: StreamMessage) -> QuarantineItem {
 fn put_error(error: &ApiError) -> QuarantineError {
     let text = format!("{} ({})", error.description, error.err_code);
     match error.err_code {
-        WRONG_LAST_SEQUENCE => QuarantineError::Changed,
+        code if WRONG_LAST_SEQUENCE.contains(&code) => QuarantineError::Changed,
         STORE_FAILED => QuarantineError::Full(text),
         _ => QuarantineError::Unavailable(text),
     }
