@@ -113,6 +113,20 @@ fn the_end_of_each_reconciliation_is_a_deploy_only_by_setting() {
     assert!(ignored(&each, &[], &healthy).contains("reconciliation"));
 }
 
+/// Newer versions of the notification controller strip the API group from the keys of the metadata.
+#[test]
+fn the_metadata_of_a_controller_is_read_with_and_without_its_group() {
+    let mut body = reconciled();
+    let metadata = body["metadata"].as_object_mut().expect("an object");
+    let stripped = metadata.iter().map(|(key, value)| {
+        let key = key.rsplit('/').next().unwrap_or(key);
+        (key.to_owned(), value.clone())
+    });
+    *metadata = stripped.collect();
+    let each = json!({"kind": "flux", "flux": {"kustomization_success": "reconciliation"}});
+    assert_eq!(events(&each, &[], &body), events(&each, &[], &reconciled()));
+}
+
 #[test]
 fn the_deletion_of_a_kustomization_is_no_deploy() {
     let each = json!({"kind": "flux", "flux": {"kustomization_success": "reconciliation"}});
