@@ -5,9 +5,9 @@
 //! anything, and has one effect (`effects`); an event without an effect is an `activity.reported`. The native event has
 //! the identity and the time of the CDEvent's context: it is the same in every mode and for every redelivery.
 //!
-//! Out: [`write()`] for every event of the ledger, in a type of the specification or a custom one. What was written can
-//! be read back: a report is then the same event again, a command is an activity. Where settings give one of its names
-//! another name, what is read is only what the specification's members say.
+//! Out: [`write()`] for every event of the ledger, in a type of the specification or a custom one. A written event can
+//! be read back: a report as the same event, a command as an activity. If the settings map one of its names to another
+//! name, only the members of the specification are read.
 //!
 //! # Keys of `customData`
 //!
@@ -21,8 +21,8 @@
 //! | `severity` | incidents | the severity |
 //! | `actor`, `reason` | all | a name or `{"type": …, "name": …}`; free text |
 //!
-//! `null` is the same as leaving a key out. A blank text is not, for the keys of the first two lines, for `version`,
-//! and for those of approvals: it is the form of a variable that is not set, and the event is not understood.
+//! A key that is `null` is absent. A blank `service`, `target`, `slot`, `version`, `environment` or `rollbackId` is the
+//! form of a variable that is not set: the event is not understood.
 
 mod activity;
 mod approval;

@@ -1,11 +1,11 @@
-//! Webhooks of other tools: who sent a delivery, and what it means to the ledger.
+//! Webhooks of other tools: the authentication of deliveries, and their translation to events.
 //!
 //! [`verify`] authenticates a delivery by its headers and the bytes of its body; [`translate`] reads an authentic one.
 //! Both are pure: the secrets are part of the [`HookSettings`], and the time is an argument.
 //!
 //! # Rules of every kind
 //!
-//! - A deploy is reported as succeeded only by a message that says so. What only might be one is an activity, without an
+//! - Only a message that states a success is reported as `deploy.succeeded`; any other is an activity, without an
 //!   effect.
 //! - A run, job or alert fails a check only if the settings name it, and what it checks. The run of a pull request never
 //!   fails a check.
@@ -49,7 +49,7 @@ pub use self::request::Request;
 pub use self::secret::{Secret, SecretError};
 pub use self::settings::{Authentication, HookConfig, HookKind, HookSettings, InvalidSettings};
 
-/// Verifies that a delivery comes from a sender that knows a secret of the webhook.
+/// Verifies that a delivery comes from a sender that has a secret of the webhook.
 ///
 /// # Errors
 /// The delivery is not authentic, for the reason in the error. No error contains a secret.
@@ -98,7 +98,7 @@ pub fn translate(
     Ok(translation)
 }
 
-/// Returns lines that say what a delivery means, for people.
+/// Returns lines that describe the translation of a delivery, for people.
 #[must_use]
 pub fn describe(translation: &Result<Translation, NotUnderstood>) -> Vec<String> {
     match translation {

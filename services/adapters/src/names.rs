@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 use serde::Deserialize;
 
-/// How foreign names become names of the ledger: first by the maps, then unchanged if they are valid names, then the
-/// defaults where a message has no name.
+/// Rules by which foreign names become names of the ledger: first by the maps, then unchanged if they are valid names, then
+/// the defaults where a message has no name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Names {

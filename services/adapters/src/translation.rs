@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub struct NativeEvent(pub Map<String, Value>);
 
-/// What a message means to the ledger.
+/// The meaning of a message for the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Translation {
     /// The events to record, in order; at least one.

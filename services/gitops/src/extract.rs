@@ -33,7 +33,7 @@ impl Stated {
 /// Returns the releases that the documents of a file state. A lane that is not among them runs nothing by this file.
 ///
 /// # Errors
-/// It cannot be said what the file states; its lanes keep what they ran.
+/// The releases of the file are not clear; its lanes keep what they ran.
 pub(crate) fn extract(
     extraction: &Extraction,
     lane: &PathLane,

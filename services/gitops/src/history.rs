@@ -40,7 +40,7 @@ pub struct Options {
     pub commit_part: CommitPart,
 }
 
-/// What a commit changed. Most commits change nothing.
+/// The changes of a commit. Most commits change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitReport {
     /// The commit, in full.
@@ -367,7 +367,7 @@ fn read(
     findings: &mut Findings<'_>,
 ) -> Result<BTreeMap<LaneKey, Option<Pin>>, String> {
     let format = rule.format.or_else(|| Format::of_path(path));
-    let format = format.ok_or("the format of the file cannot be told from its name: name it in the rule")?;
+    let format = format.ok_or("the format of the file is unknown: name it in the rule")?;
     let documents = parse(format, content)?;
     let mut lanes: BTreeMap<LaneKey, Option<Pin>> = BTreeMap::new();
     let mut contradicted = Vec::new();

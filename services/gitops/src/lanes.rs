@@ -1,6 +1,6 @@
 //! The releases of lanes after a commit, as the files state them.
 //!
-//! Invariants: a lane changes only if a readable file says so. While a file cannot be read, no lane that it could be
+//! Invariants: only a readable file changes a lane. While a file cannot be read, no lane that it could be
 //! about is removed. Where files contradict each other, the lane keeps what it ran.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -38,7 +38,7 @@ impl LaneKey {
     }
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum FileState {
     /// The lanes of the file, each with its release, or `None` where it is not known.
@@ -187,7 +187,7 @@ impl Lanes {
     }
 }
 
-/// What the files say about a lane.
+/// The release of a lane by all its files.
 enum Judgement {
     Runs(Running),
     Nothing,

@@ -1,4 +1,4 @@
-//! Patterns of paths that say which files state releases, and which lane a file is about.
+//! Patterns of paths: they select the files that state releases, and name the lane of each.
 //!
 //! `charts/{service}/{environment}.yaml`: `{service}`, `{environment}` and `{target}` capture a part of one segment,
 //! `*` matches a part of one segment, a segment `**` any number of segments. `{environment:staging|production}`

@@ -4,7 +4,7 @@ use ledger_domain::{Artifact, ShortText};
 
 use crate::document::Node;
 
-/// How the text of a field states a release.
+/// The form in which the text of a field states a release.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ValueForm {
     /// The text is the version.
@@ -21,7 +21,7 @@ pub struct Pin {
     pub version: ShortText,
     /// The artifact, if the file states a digest.
     pub artifact: Option<Artifact>,
-    /// What else belongs to the release, such as the version of a chart. Another detail is another release.
+    /// Another part of the release, such as the version of a chart. Another detail is another release.
     pub detail: Option<ShortText>,
 }
 
@@ -43,10 +43,10 @@ pub(crate) fn text_of(node: &Node) -> Result<Text, String> {
     };
     let text = text.trim();
     if text.is_empty() {
-        return Err("the value is empty, and says nothing about what runs".to_owned());
+        return Err("the value is empty, so the release is unknown".to_owned());
     }
     if ["{{", "${", "$("].iter().any(|start| text.contains(start)) {
-        return Err(format!("the value {text:?} is a template, and says nothing about what runs"));
+        return Err(format!("the value {text:?} is a template, so the release is unknown"));
     }
     if text.starts_with("ENC[") {
         return Err("the value is encrypted".to_owned());
@@ -122,7 +122,7 @@ pub(crate) fn moving(revision: &str) -> Option<String> {
     let is_range = revision.contains(['*', '^', '~', '>', '<', ' ', '|'])
         || revision.split('.').any(|part| matches!(part, "x" | "X"));
     (is_branch || is_range)
-        .then(|| format!("{revision:?} moves: what ran cannot be told from the repository"))
+        .then(|| format!("{revision:?} moves: the repository does not state which release ran"))
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_says_nothing_about_what_runs_is_an_error() {
+    fn a_value_without_a_release_is_an_error() {
         let scalar = |text: &str| Node::Scalar { text: text.to_owned(), is_bare: false };
         for text in ["", "  ", "{{ .Values.tag }}", "${VERSION}", "ENC[AES256_GCM,data:x]"] {
             assert!(text_of(&scalar(text)).is_err(), "{text}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a problem means for the events.
+/// The consequence of a problem for the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
     /// The lanes that the file is about keep what they ran.
@@ -20,7 +20,7 @@ pub struct Problem {
     pub commit: String,
     /// The file; `None` if the problem is with the commit itself.
     pub path: Option<String>,
-    /// What it means for the events.
+    /// The consequence for the events.
     pub consequence: Consequence,
     /// The problem, and what to do.
     pub detail: String,

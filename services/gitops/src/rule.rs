@@ -49,7 +49,7 @@ pub enum Extraction {
 }
 
 impl Extraction {
-    /// Returns the part of an event's identity that tells values in a file apart.
+    /// Returns the part of an event's identity that distinguishes the values in a file.
     pub(crate) fn field(&self) -> &str {
         match self {
             Self::Field { field, .. } => field.as_str(),

@@ -12,7 +12,7 @@ const PREFIX: &str = "dev.cdevents.";
 pub(super) struct EventType {
     /// The type of the subject, in the specification's spelling: `pipelineRun`.
     pub(super) subject: &'static str,
-    /// What happened to it: `finished`.
+    /// The change of the subject: `finished`.
     pub(super) predicate: &'static str,
     /// The version of the type in each specification, in their order; empty where the type does not exist.
     versions: [&'static str; 4],

@@ -99,8 +99,8 @@ fn is_json(media_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Checks that each attribute of the envelope says what the context says. Otherwise two readers, of which one reads the
-/// envelope and the other the context, take the event for two different ones.
+/// Checks that each attribute of the envelope is equal to that of the context. Otherwise two readers, of which one reads
+/// the envelope and the other the context, take the event for two different ones.
 fn check_agreement(event: &Map<String, Value>, message: &Message) -> Result<(), NotUnderstood> {
     let differs = |name: &str, other: &str| invalid(name, format!("must be equal to {other} of the CDEvent"));
     if attribute(event, "id")? != Some(message.id.as_str()) {

@@ -55,7 +55,7 @@ impl CustomData {
         }
     }
 
-    /// Returns the text of a key that says what an event is about: a service, a slot, a target, a version.
+    /// Returns the text of a key that names the subject of an event: a service, a slot, a target, a version.
     ///
     /// # Errors
     /// As for [`Self::text`]; or the text is blank. That is the form of a variable that is not set: taken as absent, a
@@ -69,7 +69,7 @@ impl CustomData {
         }
     }
 
-    /// Returns the text of a key that says what an event is about, parsed.
+    /// Returns the text of a key that names the subject of an event, parsed.
     ///
     /// # Errors
     /// As for [`Self::scope`]; or the text cannot be parsed.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::names::Names;
 
-/// How the CDEvents of a source are read.
+/// Settings by which the CDEvents of a source are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {

@@ -20,7 +20,7 @@ pub(super) fn started(message: &Message, settings: &Settings) -> Result<Option<N
 }
 
 /// Translates the end of a run. Returns `None` if it is no check, or if its outcome is neither success nor failure: a
-/// run that was cancelled or broke says nothing about what it examined.
+/// run that was cancelled or broke has no result.
 pub(super) fn finished(message: &Message, settings: &Settings) -> Result<Option<Native>, NotUnderstood> {
     match message.text(&["outcome"]) {
         Some("success" | "pass") => validation("validation.passed", message, settings),

@@ -13,25 +13,25 @@ use super::settings::CheckMapping;
 use super::text;
 use crate::translation::{NativeEvent, NotUnderstood};
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It passed.
     Passed,
     /// It failed.
     Failed,
-    /// It was cancelled, skipped or timed out: it says nothing about what it checked.
+    /// It was cancelled, skipped or timed out: there is no result.
     Inconclusive,
 }
 
-/// Why a run was started.
+/// The reason for which a run was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trigger<'r> {
     /// For this reason, in the sender's own word.
     Named(&'r str),
     /// For a pull request, or by a fork.
     Change,
-    /// The sender does not say.
+    /// The message does not state it.
     Unknown,
 }
 
@@ -44,11 +44,11 @@ pub(super) struct Run<'r> {
     pub activity: String,
     /// Name by which it is mapped.
     pub name: &'r str,
-    /// How it ended.
+    /// The result.
     pub verdict: Verdict,
-    /// How it ended, in the sender's own word.
+    /// The result, in the sender's own word.
     pub outcome: &'r str,
-    /// Why it was started.
+    /// The reason for which it was started.
     pub trigger: Trigger<'r>,
     /// Triggers that count without a setting.
     pub default_triggers: &'static [&'static str],
@@ -66,13 +66,13 @@ pub(super) struct Run<'r> {
     pub source: String,
     /// Id of this run and this attempt.
     pub id: String,
-    /// What the activity is about, for people.
+    /// Subject of the activity, for people.
     pub subject: String,
     /// Start, if it is known.
     pub started_at: Option<DateTime<Utc>>,
     /// End.
     pub ended_at: DateTime<Utc>,
-    /// Who started it: the type and the name.
+    /// The actor that started it: the type and the name.
     pub actor: Option<(&'r str, &'r str)>,
     /// Its page.
     pub href: Option<&'r str>,

@@ -1,4 +1,4 @@
-//! What the tests of all kinds share: settings, deliveries, and the events that they mean.
+//! Helpers for the tests of all kinds: settings, deliveries, and the events that they mean.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

@@ -17,11 +17,11 @@ use crate::translation::{NativeEvent, NotUnderstood, Translation};
 /// Start of the message of a Kustomization whose health check has passed. Its reason is `Progressing`, as that of others.
 const HEALTHY: &str = "Health check passed";
 
-/// Key of the metadata that tells the end of a reconciliation from other events with its reason, such as the deletion of
-/// the Kustomization.
+/// Key of the metadata that distinguishes the end of a reconciliation from other events with its reason, such as the
+/// deletion of the Kustomization.
 const COMMIT_STATUS: &str = "commit_status";
 
-/// What an event says about its object.
+/// The meaning of an event for its object.
 enum Meaning {
     Started,
     Succeeded,

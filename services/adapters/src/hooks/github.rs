@@ -1,8 +1,8 @@
 //! Webhooks of GitHub.
 //!
 //! A `deployment_status` is a deploy: `in_progress` its start, `success`, `failure` and `error` its end. `queued`,
-//! `pending` and `waiting` come before the start, and `inactive` follows from a later deploy, which the ledger knows
-//! itself. A review of a deployment is an activity. Runs, suites and check runs are activities, or validations where the
+//! `pending` and `waiting` come before the start, and `inactive` follows from a later deploy, which has an event of its
+//! own. A review of a deployment is an activity. Runs, suites and check runs are activities, or validations where the
 //! settings map them.
 
 mod deployments;
@@ -30,7 +30,7 @@ pub(super) fn translate(
     let event = request.header(EVENT).ok_or_else(|| root.fault(format!("the header {EVENT} is missing")))?;
     let action = root.optional_text("action")?;
     match event {
-        "ping" => Ok(Translation::Ignored("ping: GitHub has reached this webhook".to_owned())),
+        "ping" => Ok(Translation::Ignored("ping: a test delivery of GitHub".to_owned())),
         "deployment_status" => deployments::status(context, &root),
         "deployment" => deployments::created(context, &root),
         "deployment_review" => reviews::translate(context, &root),
@@ -86,7 +86,7 @@ fn actor<'m>(user: Option<&Node<'m>>) -> Option<(&'static str, &'m str)> {
     Some((if user.hint("type") == Some("User") { "person" } else { "workload" }, login))
 }
 
-/// A published release is an activity: it says that a version exists, and not that it runs anywhere.
+/// A published release is an activity: it states that a version exists, and not that it runs.
 fn release(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnderstood> {
     let action = root.text("action")?;
     if action != "published" {

@@ -139,7 +139,7 @@ fn deployed(context: Context<'_>, root: &Node<'_>) -> Result<ReleaseParts, NotUn
     Ok(ReleaseParts { version, commit: commit.map(str::to_owned), ..ReleaseParts::default() })
 }
 
-/// A release that was created is an activity: it says that a version exists, and not that it runs anywhere.
+/// A release that was created is an activity: it states that a version exists, and not that it runs.
 fn release(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnderstood> {
     let action = root.text("action")?;
     if action != "create" {

@@ -1,4 +1,4 @@
-//! The release of a deploy, from what a message says about it.
+//! The release of a deploy, from the members of a message.
 
 use ledger_domain::{Artifact, ConfigDigest, ShortText};
 use serde_json::{Map, Value};
@@ -54,7 +54,7 @@ pub(super) fn version_of(rule: VersionFrom, reference: Option<&str>, commit: &st
     }
 }
 
-/// Returns the tag that a ref names, as far as its form tells: a branch such as `v2` or `2.x` is none.
+/// Returns the tag that a ref names, judging by its form: a branch such as `v2` or `2.x` is none.
 fn tag(reference: &str) -> Option<&str> {
     if let Some(name) = reference.strip_prefix("refs/tags/") {
         return Some(name);

@@ -65,7 +65,7 @@ impl HookKind {
     }
 }
 
-/// How a delivery proves that its sender knows the secret.
+/// The form in which a delivery proves that its sender has the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Authentication {
@@ -123,8 +123,8 @@ pub enum PayloadMember {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckMapping {
-    /// What performs the check: `workflow_run`, `check_suite` or `check_run` at GitHub; `pipeline` or `job` at GitLab;
-    /// `health` in Argo CD; `test` in Flux; `alert` in Alertmanager.
+    /// Kind of run that performs the check: `workflow_run`, `check_suite` or `check_run` at GitHub; `pipeline` or `job` at
+    /// GitLab; `health` in Argo CD; `test` in Flux; `alert` in Alertmanager.
     pub event: String,
     /// Name of the workflow, app, check run, pipeline, job, application or alert; `*` stands for any characters.
     pub name: String,
@@ -140,9 +140,9 @@ pub struct CheckMapping {
     #[serde(default)]
     pub whole_environment: bool,
     /// Branches and tags whose runs count; `*` stands for any characters. If it is left out: the default branch. Required
-    /// for check runs, check suites and jobs, which do not say what triggered them.
+    /// for check runs, check suites and jobs, which do not state their trigger.
     pub branches: Option<Vec<String>>,
-    /// What may have triggered a run that counts: `event` of GitHub's runs, `source` of GitLab's pipelines. If it is left
+    /// Triggers of runs that count: `event` of GitHub's runs, `source` of GitLab's pipelines. If it is left
     /// out: what runs on a schedule, by hand or by the API. Runs for pull requests and merge requests never count. Add
     /// `deployment_status` only to a workflow that runs after deploys to this environment, and to no other.
     pub triggers: Option<Vec<String>>,
@@ -195,7 +195,7 @@ pub struct FluxSettings {
     pub kustomization_success: KustomizationSuccess,
 }
 
-/// Settings of Alertmanager: the labels that say what an alert is about.
+/// Settings of Alertmanager: the labels that state the subject of an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertSettings {
@@ -230,7 +230,7 @@ impl Default for AlertSettings {
 pub struct HookConfig {
     /// The tool that sends the webhook.
     pub kind: HookKind,
-    /// How a delivery is authenticated; the tool's own way if it is left out.
+    /// Authentication of a delivery; the tool's own if it is left out.
     #[serde(default)]
     pub authentication: Option<Authentication>,
     /// Source of the events, in place of the address in the message.
@@ -465,7 +465,7 @@ fn check_mapping(kind: HookKind, check: &CheckMapping) -> Result<(), String> {
     match &check.environment {
         Some(name) => drop(EnvironmentName::parse(name).map_err(|error| format!("environment: {error}"))?),
         None if matches!(kind, HookKind::GitHub | HookKind::GitLab) => {
-            return Err("environment is required: a run does not say what it checked".to_owned());
+            return Err("environment is required: a run does not state it".to_owned());
         }
         None => {}
     }

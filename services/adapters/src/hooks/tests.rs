@@ -1,4 +1,4 @@
-//! What holds for deliveries of every kind.
+//! Rules for deliveries of every kind.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ fn a_body_that_is_no_json_object_is_not_understood() {
 fn a_translation_is_described_in_lines() {
     let ping = Request::new([("X-GitHub-Event", "ping")], b"{}");
     let lines = describe(&translate(&settings(config("github")), &ping, now()));
-    assert_eq!(lines, ["ignored: ping: GitHub has reached this webhook"]);
+    assert_eq!(lines, ["ignored: ping: a test delivery of GitHub"]);
     let fault = describe(&Err(NotUnderstood::new("/a", "is required")));
     assert_eq!(fault, ["not understood: /a: is required"]);
 }

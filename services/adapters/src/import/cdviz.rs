@@ -1,6 +1,6 @@
 //! Rows of a cdviz lake: the columns `id`, `timestamp` and `payload` with a CDEvent, as CSV or one JSON object a line.
 //!
-//! The CDEvent alone says what happened; the other columns belong to the lake.
+//! Only the CDEvent is translated; the other columns belong to the lake.
 
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Tables of releases in CSV, with a header row.
 //!
-//! A [`Mapping`] says which column, or which constant, is which part of an event. The outcome of a row is never
+//! A [`Mapping`] assigns a column, or a constant, to each part of an event. The outcome of a row is never
 //! assumed: it is mapped, or a constant.
 
 mod mapping;

@@ -1,9 +1,9 @@
 //! Deployments of GitHub: pages of `GET /repos/{owner}/{repo}/deployments` and of `…/deployments/{id}/statuses`.
 //!
-//! A deployment says what was to be deployed and a status what became of it, so both are needed. Statuses stand in the
-//! file themselves, in any order, or embedded in their deployment as the member `statuses`. Each status becomes the
-//! body of a `deployment_status` webhook, as GitHub would have sent it, and is translated by the reader of webhooks:
-//! what a webhook recorded already has the same identity.
+//! A deployment states the release and a status its outcome, so both are needed. Statuses stand in the file themselves,
+//! in any order, or embedded in their deployment as the member `statuses`. Each status becomes the body of a
+//! `deployment_status` webhook, as GitHub would have sent it, and is translated by the reader of webhooks: an event that
+//! a webhook recorded has the same identity.
 
 use std::collections::HashMap;
 

@@ -1,13 +1,13 @@
-//! Activities: what happened on the way of a release and has no effect on lanes, checks or rollbacks.
+//! Activities: occurrences on the way of a release without an effect on lanes, checks or rollbacks.
 
 use crate::{Artifact, EnvironmentName, ServiceName, ShortText, TargetName};
 
 /// Something that happened on the way of a release: a pipeline run, a merge, a ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
-    /// What happened: `change.merged`, `pipelinerun.finished`.
+    /// The occurrence: `change.merged`, `pipelinerun.finished`.
     pub activity: ShortText,
-    /// What it happened to: the pipeline run, the change, the ticket.
+    /// The subject: the pipeline run, the change, the ticket.
     pub subject: Option<ShortText>,
     /// The environment that it concerns.
     pub environment: Option<EnvironmentName>,
@@ -19,6 +19,6 @@ pub struct Activity {
     pub artifact: Option<Artifact>,
     /// The commit that it concerns.
     pub commit: Option<ShortText>,
-    /// How it ended: `success`, `failure`, `error`, `cancelled`.
+    /// The result: `success`, `failure`, `error`, `cancelled`.
     pub outcome: Option<ShortText>,
 }

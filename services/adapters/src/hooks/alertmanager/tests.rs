@@ -1,4 +1,4 @@
-//! What notifications of Alertmanager mean.
+//! Translations of notifications of Alertmanager.
 
 use serde_json::{Value, json};
 

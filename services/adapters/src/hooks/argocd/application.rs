@@ -48,7 +48,7 @@ pub(super) struct Lane {
     pub target: Option<TargetName>,
 }
 
-/// What the image of a service states.
+/// The parts of a release that the image of a service states.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Image {
     /// Its tag.

@@ -1,4 +1,4 @@
-//! What notifications of Argo CD mean.
+//! Translations of notifications of Argo CD.
 
 use serde_json::{Value, json};
 

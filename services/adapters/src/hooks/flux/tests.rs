@@ -1,4 +1,4 @@
-//! What events of Flux mean.
+//! Translations of events of Flux.
 
 use serde_json::{Value, json};
 

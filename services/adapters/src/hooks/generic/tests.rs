@@ -1,4 +1,4 @@
-//! What deliveries mean by a mapping.
+//! Translations of deliveries by a mapping.
 
 use serde_json::{Value, json};
 

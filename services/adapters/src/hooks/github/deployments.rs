@@ -54,7 +54,7 @@ pub(super) fn status(context: Context<'_>, root: &Node<'_>) -> Result<Translatio
             )));
         }
         "inactive" => {
-            let why = "deployment_status inactive: the ledger knows from later deploys what was replaced";
+            let why = "deployment_status inactive: a later deploy replaces it";
             return Ok(Translation::Ignored(why.to_owned()));
         }
         _ => return Err(status.fault_in("state", format!("{} is an unknown state", shown(state)))),
@@ -109,7 +109,7 @@ fn ignored(
     Ok(context.ignored(environment))
 }
 
-/// What a deployment deploys, and to which lane of its environment.
+/// The release that a deployment deploys, and its lane in the environment.
 struct Lane {
     service: String,
     target: Option<String>,

@@ -54,7 +54,7 @@ pub(super) fn workflow_run(context: Context<'_>, root: &Node<'_>) -> Result<Tran
     ended.events(context).map(Translation::Events)
 }
 
-/// A check run that is completed. Its pull requests, and the branch of its suite, say what it ran for.
+/// A check run that is completed. Its pull requests and the branch of its suite state its subject.
 pub(super) fn check_run(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnderstood> {
     let repository = Repository::read(context, root)?;
     let run = root.object("check_run")?;

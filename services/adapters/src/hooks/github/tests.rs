@@ -1,4 +1,4 @@
-//! What deliveries of GitHub mean.
+//! Translations of deliveries of GitHub.
 
 use serde_json::{Value, json};
 

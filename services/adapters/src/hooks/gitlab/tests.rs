@@ -1,4 +1,4 @@
-//! What deliveries of GitLab mean.
+//! Translations of deliveries of GitLab.
 
 use serde_json::{Value, json};
 

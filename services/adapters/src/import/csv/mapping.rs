@@ -102,7 +102,7 @@ impl FromStr for Member {
     }
 }
 
-/// What happened in a row.
+/// The outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     Started,

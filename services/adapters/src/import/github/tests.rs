@@ -91,7 +91,7 @@ fn a_page_that_is_exported_twice_counts_once() {
 fn a_deployment_without_a_status_deployed_nothing() {
     let imported = read(&json!([deployment(42)]).to_string(), translate);
     assert!(imported.events.is_empty());
-    assert!(imported.ignored[0].detail.contains("not known what became of it"));
+    assert!(imported.ignored[0].detail.contains("its outcome is not known"));
 }
 
 #[test]
