@@ -88,7 +88,7 @@ async fn a_delivery_is_recorded_once_in_the_name_of_its_webhook() {
     assert_eq!(entry["principal"]["issuer"], "hook", "{entry}");
     assert_eq!(entry["principal"]["subject"], "github-main");
     assert_eq!(entry["actor"]["type"], "workload");
-    assert_eq!(entry["event"]["ledgerformat"], "hook:github-main");
+    assert_eq!(entry["event"]["ledgerformat"], "hook:github-main/deployment_status");
     let original = guarded.admin.get(&format!("/v1/events/{}/original", event["position"])).await;
     assert_eq!((original.status, original.text.as_str()), (200, body.as_str()));
 }
@@ -195,7 +195,7 @@ async fn what_cannot_be_understood_waits_in_quarantine_until_it_is_discarded() {
     assert_eq!(listed["messages"].as_array().map(Vec::len), Some(1), "{listed}");
     assert_eq!(listed["messages"][0]["source"], "hook:github-main");
     let detail = listed["messages"][0]["detail"].as_str().expect("a text");
-    assert!(detail.contains("map it in environments"), "{listed}");
+    assert!(detail.contains("map it in names.environments"), "{listed}");
     let shown = admin.get(&format!("/v1/quarantine/{id}")).await.ok();
     assert_eq!(shown["size"], body.len(), "{shown}");
     let retried = admin.post(&format!("/v1/quarantine/{id}/retry"), "application/json", "{}").await;

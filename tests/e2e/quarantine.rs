@@ -56,7 +56,7 @@ async fn a_message_waits_for_other_settings_and_is_recorded_once() {
 
     let listed = quarantine(&service, &["list"]).await;
     assert!(
-        listed.stdout.contains(&id) && listed.stdout.contains("map it in environments"),
+        listed.stdout.contains(&id) && listed.stdout.contains("map it in names.environments"),
         "{}",
         listed.stdout
     );

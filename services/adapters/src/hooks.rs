@@ -103,7 +103,6 @@ pub fn translate(
 pub fn describe(translation: &Result<Translation, NotUnderstood>) -> Vec<String> {
     match translation {
         Ok(Translation::Ignored(reason)) => vec![format!("ignored: {reason}")],
-        Err(error) if error.pointer.is_empty() => vec![format!("not understood: {}", error.detail)],
         Err(error) => vec![format!("not understood: {error}")],
         Ok(Translation::Events(events)) => events.iter().map(|event| summary(&event.0)).collect(),
     }

@@ -28,10 +28,12 @@ pub struct Names {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnmappedName {
     /// The message has no name, and there is no default.
-    #[error("the message names no {0}: set default_{0} for this source")]
+    #[error("the message names no {0}: set names.default_{0} (in an import --default-{0})")]
     Missing(&'static str),
     /// The name is not one that the ledger accepts.
-    #[error("{name:?} is not a valid name of a {part} ({reason}): map it in {part}s for this source")]
+    #[error(
+        "{name:?} is not a valid {part} ({reason}): map it in names.{part}s (in an import by --map-{part})"
+    )]
     Invalid {
         /// `environment`, `service` or `target`.
         part: &'static str,
@@ -130,8 +132,11 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_used_says_what_to_map() {
         let error = names().environment(Some("prod / US")).expect_err("not a name");
-        assert!(error.to_string().contains("map it in environments"), "{error}");
+        assert!(error.to_string().contains("map it in names.environments"), "{error}");
         let error = names().service(None).expect_err("no name");
-        assert_eq!(error.to_string(), "the message names no service: set default_service for this source");
+        assert_eq!(
+            error.to_string(),
+            "the message names no service: set names.default_service (in an import --default-service)"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The result of translating a foreign message.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 /// An event in the ledger's native format: a CloudEvent in structured JSON, whose `data` follows `schemas/events`.
@@ -16,13 +18,23 @@ pub enum Translation {
 }
 
 /// The reason for which an authentic message cannot be understood. The message is quarantined.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{pointer}: {detail}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotUnderstood {
     /// JSON pointer (RFC 6901) to the fault in the message; empty for the message itself.
     pub pointer: String,
     /// The fault, and what to do.
     pub detail: String,
+}
+
+impl std::error::Error for NotUnderstood {}
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.detail),
+            pointer => write!(f, "{pointer}: {}", self.detail),
+        }
+    }
 }
 
 impl NotUnderstood {

@@ -231,7 +231,11 @@ pub(crate) async fn get_original(
         )));
     };
     let Some(bytes) = origin.bytes else {
-        let detail = format!("the message was too long to be kept; its SHA-256 is {}", origin.sha256);
+        let detail = format!(
+            "this entry does not keep the message: it is too long, or another event of the message keeps it, or its \
+             events concern several environments or services; its SHA-256 is {}",
+            origin.sha256
+        );
         return Err(without(detail));
     };
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];

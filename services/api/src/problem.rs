@@ -198,7 +198,8 @@ impl Problem {
 
     /// Returns the problem of a message of another tool that cannot be understood, with the place of the fault in it.
     pub(crate) fn not_understood(pointer: &str, detail: impl Display) -> Self {
-        let mut problem = Self::new(Kind::NotUnderstood, format!("{pointer}: {detail}"));
+        let place = if pointer.is_empty() { String::new() } else { format!("{pointer}: ") };
+        let mut problem = Self::new(Kind::NotUnderstood, format!("{place}{detail}"));
         problem.0.errors.push(FieldError {
             pointer: Some(pointer.to_owned()),
             parameter: None,

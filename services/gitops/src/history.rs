@@ -63,8 +63,6 @@ pub struct History {
     last: Option<Link>,
     last_time: Option<DateTime<Utc>>,
     lanes: Lanes,
-    /// The last change of each lane that runs something.
-    latest_changes: BTreeMap<LaneKey, Change>,
     /// The problems of each file that have been reported and still hold, so that a commit that touches the file does not
     /// repeat them.
     reported: HashMap<String, Vec<String>>,
@@ -110,7 +108,6 @@ impl History {
             last: None,
             last_time: None,
             lanes: Lanes::default(),
-            latest_changes: BTreeMap::new(),
             reported: HashMap::new(),
             failed: false,
         };
@@ -124,19 +121,6 @@ impl History {
     #[must_use]
     pub fn last_commit(&self) -> Option<String> {
         self.last.map(|link| link.id.to_string())
-    }
-
-    /// Returns the number of commits that are not applied yet.
-    #[must_use]
-    pub fn remaining(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Returns the change by which each lane got what it runs after the last commit that was applied. Recorded before
-    /// the changes of a walk that begins later, they complete the ledger's state.
-    #[must_use]
-    pub fn running(&self) -> Vec<Change> {
-        self.latest_changes.values().cloned().collect()
     }
 
     /// Looks for commits that the head got since, and returns the number of commits that are not applied yet.
@@ -288,11 +272,6 @@ impl History {
                 findings.warnings.iter().filter(|(lane, _)| *lane == change.lane).cloned().collect();
             for (_, detail) in warnings {
                 findings.add(Some(&change.path), Consequence::Recorded, detail);
-            }
-            if is_accepted && change.after.is_some() {
-                self.latest_changes.insert(change.lane.clone(), change.clone());
-            } else {
-                self.latest_changes.remove(&change.lane);
             }
             if is_accepted {
                 checked.push(change);

@@ -35,4 +35,3 @@ pub use pin::{Pin, ValueForm};
 pub use problem::{Consequence, Problem};
 pub use repository::Repository;
 pub use rule::{Extraction, Rule};
-pub use source::source_of_url;

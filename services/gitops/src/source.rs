@@ -3,8 +3,7 @@
 /// Returns the CloudEvents source for the URL of a remote repository: `https://HOST[:PORT]/PATH`, without credentials
 /// and `.git`, and the same for a clone over HTTPS, SSH or the git protocol. Returns `None` for a local path, which
 /// does not name the same repository elsewhere.
-#[must_use]
-pub fn source_of_url(url: &str) -> Option<String> {
+pub(crate) fn source_of_url(url: &str) -> Option<String> {
     let (authority, path) = match url.split_once("://") {
         Some((scheme, rest)) => {
             let default_port = match &*scheme.to_ascii_lowercase() {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use crate::jetstream::JetStreamQuarantine;
 
 /// Time for which the record of a message's end is kept.
-pub const END_RETENTION: Duration = Duration::from_secs(60 * 60);
+pub(crate) const END_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Maximum number of messages. The end of a message can be recorded in a full quarantine, so that it can be emptied.
 const MAX_MESSAGES: u64 = 100_000;

@@ -26,7 +26,7 @@ struct Deployment {
 }
 
 /// Translates exported deployments. `translate` translates the body of a `deployment_status` webhook.
-pub fn read(file: &str, mut translate: impl FnMut(&Value) -> Result<Translation, NotUnderstood>) -> Imported {
+fn read(file: &str, mut translate: impl FnMut(&Value) -> Result<Translation, NotUnderstood>) -> Imported {
     let mut collector = Collector::default();
     let mut deployments: HashMap<(String, String), Deployment> = HashMap::new();
     let mut statuses = Vec::new();

@@ -15,7 +15,7 @@ use crate::translation::{NotUnderstood, Translation};
 ///
 /// `project_url` is the address of the project for people, such as `https://gitlab.example/group/web`. Rows of
 /// deployments that no job made do not state it; if it is `None`, such a row is a problem.
-pub fn read(
+fn read(
     file: &str,
     project_url: Option<&str>,
     mut translate: impl FnMut(&Value) -> Result<Translation, NotUnderstood>,

@@ -58,7 +58,6 @@ impl Collector {
                 }
             }
             Ok(Translation::Ignored(reason)) => self.ignore(row, reason),
-            Err(fault) if fault.pointer.is_empty() => self.problem(row, fault.detail),
             Err(fault) => self.problem(row, fault.to_string()),
         }
     }

@@ -63,10 +63,9 @@ pub struct ImportGitOps {
 
 /// The place of the release in a file.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
 struct ExtractionArgs {
     /// The field that states the version: image.tag, spec.containers[name=web].image
-    #[arg(long, value_name = "FIELD", conflicts_with = "preset")]
+    #[arg(long, value_name = "FIELD", required_unless_present = "preset", conflicts_with = "preset")]
     field: Option<FieldPath>,
     /// The field states an image with its tag or digest, and not a version alone
     #[arg(long, requires = "field")]

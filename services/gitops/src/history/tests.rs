@@ -323,13 +323,9 @@ fn a_walk_that_begins_later_yields_the_same_events() {
         for revision in [commit.clone(), commit[..10].to_owned(), format!("HEAD~{}", 11 - position)] {
             let options = Options { after: Some(revision), ..repository.options() };
             let mut history = repository.history(options).expect("a history");
-            let running = history.running();
             assert_eq!(history.last_commit().as_ref(), Some(commit));
-            assert_eq!(history.remaining(), 11 - position);
             let rest: Vec<_> = history.by_ref().map(|report| report.expect("a commit")).collect();
             assert_eq!(rest, all[position + 1..]);
-            let latest = all[..=position].iter().flat_map(|report| &report.changes).last();
-            assert_eq!(running.first(), latest);
         }
     }
 }

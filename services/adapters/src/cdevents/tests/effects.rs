@@ -115,7 +115,7 @@ fn a_deploy_that_could_be_taken_for_another_is_not_understood() {
     let unmapped = event("service.deployed", "0.3.0", "search-api", &unmapped, &json!({}));
     let error = read_value(&unmapped, &settings()).expect_err("no such name");
     assert_eq!(error.pointer, "/subject/content/environment/id");
-    assert!(error.detail.contains("map it in environments"), "{error}");
+    assert!(error.detail.contains("map it in names.environments"), "{error}");
     let blank = json!({ "environment": { "id": " " }, "artifactId": "v948" });
     let names = Names { default_environment: Some("production".to_owned()), ..Names::default() };
     let blank = event("service.deployed", "0.3.0", "search-api", &blank, &json!({}));

@@ -89,7 +89,7 @@ fn a_value_that_cannot_be_used_is_a_fault() {
         ("/finished", json!(99_999_999_999_i64), "ahead of this service's clock"),
         ("/version", Value::Null, "the event that it means is invalid"),
         ("/version", json!(1.10), "the event that it means is invalid"),
-        ("/app", json!("a/b"), "map it in services"),
+        ("/app", json!("a/b"), "map it in names.services"),
         ("/app", json!(7), "service must be a text"),
     ] {
         let fault = fault(&config(), &[], &with(delivery(), &[(pointer, value)]));

@@ -134,7 +134,7 @@ fn a_transient_or_ignored_environment_is_not_recorded() {
 fn foreign_names_are_mapped() {
     let body = with(deployment_status("success"), &[("/deployment_status/environment", json!("Prod (EU)"))]);
     let fault = fault(&config(), &headers("deployment_status"), &body);
-    assert!(fault.contains("map it in environments"), "{fault}");
+    assert!(fault.contains("map it in names.environments"), "{fault}");
     let config = json!({"kind": "github", "names": {
         "environments": {"Prod (EU)": "production"}, "services": {"acme/search-api": "search"}, "default_target": "eu"
     }});
@@ -291,7 +291,7 @@ fn a_run_of_a_push_or_of_another_branch_counts_only_by_setting() {
 fn a_check_of_a_repository_without_a_valid_name_is_not_understood() {
     let body = with(workflow_run("failure", "schedule"), &[("/repository/name", json!("a b"))]);
     let fault = fault(&with_check(&json!({})), &headers("workflow_run"), &body);
-    assert!(fault.starts_with("/repository/name: ") && fault.contains("map it in services"), "{fault}");
+    assert!(fault.starts_with("/repository/name: ") && fault.contains("map it in names.services"), "{fault}");
 }
 
 #[test]
