@@ -190,7 +190,7 @@ fn attributes() -> Vec<Bad> {
         structured("an unknown version of a type", with("succeeded.v1", "succeeded.v2"), UNKNOWN),
         structured(
             "a type of another vendor",
-            with("io.releaseledger.deploy", "dev.cdevents.deploy"),
+            with("io.releaseledger.deploy", "com.example.service.deployed"),
             UNKNOWN,
         ),
         structured("a time in words", time("yesterday"), INVALID),

@@ -22,9 +22,7 @@ pub use continuity::{
     Continuity, ContinuityError, Divergence, KnownHistory, UNCONFIRMED_TIMEOUT, UnconfirmedTimer,
 };
 pub use memory::MemoryJournal;
-pub use quarantine::{
-    END_RETENTION, MemoryQuarantine, Quarantine, QuarantineError, QuarantineItem, QuarantineUsage,
-};
+pub use quarantine::{MemoryQuarantine, Quarantine, QuarantineError, QuarantineItem, QuarantineUsage};
 pub use subject::Subject;
 
 /// Shared handle to a journal.
