@@ -29,7 +29,8 @@ fn the_openapi_document_matches_the_handlers() {
 /// Returns true if the value of a path parameter is accepted in a new event or request.
 fn is_accepted(parameter: &str, value: &str) -> bool {
     match parameter {
-        "tenant" => TenantName::parse(value).is_ok(),
+        "tenant" | "hook" => TenantName::parse(value).is_ok(),
+        "message_id" => value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "environment" => EnvironmentName::parse(value).is_ok(),
         "rollback_id" => ShortText::parse_identifier(value).is_ok(),
         "point" => PointSelector::parse(value).is_ok(),

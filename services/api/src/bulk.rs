@@ -16,11 +16,11 @@ use crate::body::{is_too_slow, unreadable};
 use crate::budget::ByteBudget;
 use crate::bulk_results::{BulkResults, Form};
 use crate::event_result::{
-    denied_result, id_and_source, invalid_result, is_recorded, outcome_result, quarantined_result,
-    refused_result,
+    denied_result, id_and_source, invalid_result, is_recorded, outcome_result, refused_result,
 };
 use crate::foreign::{Unusable, parse_structured};
 use crate::problem::{Kind, Problem};
+use crate::quarantine::quarantined_result;
 use crate::tenant::TenantLedger;
 
 /// Number of events that are submitted together.

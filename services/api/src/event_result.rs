@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent};
 use ledger_domain::access::Verb;
@@ -14,9 +13,7 @@ use ledger_ingest::{RecordError, RecordOutcome};
 use ledger_projections::{AsOf, EventFilter, QueryError, Waited};
 use tracing::debug;
 
-use crate::foreign::Message;
 use crate::problem::{Kind, Problem};
-use crate::quarantine::quarantine;
 use crate::tenant::TenantLedger;
 
 /// Maximum number of events in a response with annotations.
@@ -142,25 +139,6 @@ pub(crate) fn denied_result((id, source): (String, String), problem: Problem) ->
         count: None,
         annotations: AnnotationsBody::default(),
     }
-}
-
-/// Quarantines a CDEvent that cannot be understood, and returns its result.
-pub(crate) async fn quarantined_result(
-    ledger: &TenantLedger,
-    message: &Message,
-    error: &NotUnderstood,
-) -> Result<EventResult, Problem> {
-    let id = quarantine(ledger, message, error).await?;
-    Ok(EventResult {
-        id: None,
-        source: None,
-        status: EventStatus::Quarantined,
-        position: None,
-        problem: Some(Problem::not_understood(&error.pointer, &error.detail).into_body()),
-        quarantine_id: Some(id),
-        count: None,
-        annotations: AnnotationsBody::default(),
-    })
 }
 
 /// Returns the result of an event that cannot be recorded now.

@@ -17,10 +17,11 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
-use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result, quarantined_result};
+use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
 use crate::foreign::{CDEVENTS_MEDIA_TYPE, Unusable, parse_bare, parse_binary, parse_structured};
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
+use crate::quarantine::quarantined_result;
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
 

@@ -14,7 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ledger_adapters::translation::NotUnderstood;
-use ledger_api_types::{DeliveryBody, DiscardRequest, PrincipalBody, QuarantineBody, QuarantinedBody};
+use ledger_api_types::{
+    AnnotationsBody, DeliveryBody, DiscardRequest, EventResult, EventStatus, PrincipalBody, QuarantineBody,
+    QuarantinedBody,
+};
 use ledger_codec::cloudevents::Envelope;
 use ledger_codec::gzip;
 use ledger_domain::event::{Activity, Actor, Event, Payload};
@@ -134,6 +137,25 @@ pub(crate) async fn quarantine(
     counter!("ledger_quarantined_total", "tenant" => tenant, "source" => source.clone()).increment(1);
     warn!(%id, source, %error, "a message could not be understood and is quarantined");
     Ok(id)
+}
+
+/// Quarantines a CDEvent that cannot be understood, and returns its result.
+pub(crate) async fn quarantined_result(
+    ledger: &TenantLedger,
+    message: &Message,
+    error: &NotUnderstood,
+) -> Result<EventResult, Problem> {
+    let id = quarantine(ledger, message, error).await?;
+    Ok(EventResult {
+        id: None,
+        source: None,
+        status: EventStatus::Quarantined,
+        position: None,
+        problem: Some(Problem::not_understood(&error.pointer, &error.detail).into_body()),
+        quarantine_id: Some(id),
+        count: None,
+        annotations: AnnotationsBody::default(),
+    })
 }
 
 fn content(stored: &StoredMessage) -> Result<Bytes, Problem> {

@@ -16,7 +16,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use ledger_adapters::cdevents;
-use ledger_api::{AllowedHosts, Hook};
+use ledger_api::AllowedHosts;
 use ledger_domain::TenantName;
 use ledger_projections::{SchemaVersion, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -485,14 +485,6 @@ impl Config {
 }
 
 impl Config {
-    /// Returns the webhooks that the service accepts, with their secrets.
-    ///
-    /// # Errors
-    /// A webhook cannot be used, or the file of a secret cannot be read.
-    pub fn hooks(&self) -> Result<BTreeMap<String, Hook>, HookError> {
-        hooks::open(&self.hooks, &self.tenants)
-    }
-
     /// Returns the tenants whose ledgers the service opens: those that it serves, and that of tokens and grants if clients
     /// need credentials.
     #[must_use]

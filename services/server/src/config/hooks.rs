@@ -10,6 +10,8 @@ use ledger_domain::{NameError, TenantName};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::Config;
+
 /// A webhook: where its events go, the files of its secrets, and the settings of its tool.
 #[derive(Debug, Clone)]
 pub struct HookSetting {
@@ -84,17 +86,16 @@ fn secret(path: &Path) -> Result<Secret, Reason> {
     Secret::parse(&content).map_err(|source| Reason::Secret { path: path.into(), source })
 }
 
-/// Opens the webhooks of the settings.
-///
-/// # Errors
-/// Names the webhook that cannot be used, and why.
-pub(crate) fn open(
-    settings: &BTreeMap<String, HookSetting>,
-    tenants: &[TenantName],
-) -> Result<BTreeMap<String, Hook>, HookError> {
-    let hook = |(name, setting): (&String, &HookSetting)| match setting.hook(name, tenants) {
-        Ok(hook) => Ok((name.clone(), hook)),
-        Err(reason) => Err(HookError { hook: name.clone(), reason }),
-    };
-    settings.iter().map(hook).collect()
+impl Config {
+    /// Returns the webhooks that the service accepts, with their secrets.
+    ///
+    /// # Errors
+    /// Names the webhook that cannot be used, and why.
+    pub fn hooks(&self) -> Result<BTreeMap<String, Hook>, HookError> {
+        let hook = |(name, setting): (&String, &HookSetting)| match setting.hook(name, &self.tenants) {
+            Ok(hook) => Ok((name.clone(), hook)),
+            Err(reason) => Err(HookError { hook: name.clone(), reason }),
+        };
+        self.hooks.iter().map(hook).collect()
+    }
 }
