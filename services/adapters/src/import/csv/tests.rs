@@ -98,7 +98,7 @@ fn all_rows_that_cannot_be_translated_are_reported_with_their_lines() {
         imported.problems.iter().map(|note| format!("{} {}", note.row, note.detail)).collect();
     for (problem, expected) in problems.iter().zip([
         "2 column \"app\": the message names no service",
-        "3 column \"env\": \"prod EU\" is not a valid name",
+        "3 column \"env\": \"prod EU\" is not a valid environment",
         "4 column \"version\": is empty",
         "6 column \"when\": must be an RFC 3339 time",
         "7 column \"when\": 2099-01-01 00:00:00 UTC is in the future",
