@@ -1,6 +1,6 @@
 //! Exported histories of other tools as events of the ledger.
 //!
-//! [`decode`] unpacks a file; [`github`], [`gitlab`], [`csv`] and [`cdviz`] translate it. Rows that cannot be
+//! [`decode()`] unpacks a file; [`github`], [`gitlab`], [`csv`] and [`cdviz`] translate it. Rows that cannot be
 //! translated are collected with their numbers and reasons, so that all of them can be reported before anything is
 //! recorded. An event's identity is derived from what the row states, never from its number: a file that is exported
 //! again with more rows yields the same events, and equal rows are one event.

@@ -53,8 +53,8 @@ impl Repository {
         Ok(Self { inner })
     }
 
-    /// Returns the source of events of the remote `origin`: see [`source_of_url`]. `None` if there is no such remote,
-    /// or if it is a local path.
+    /// Returns the source of events of the remote `origin`: its address as https, without credentials and `.git`. `None` if
+    /// there is no such remote, or if it is a local path.
     #[must_use]
     pub fn source(&self) -> Option<String> {
         let url = self.inner.config_snapshot().string("remote.origin.url")?;

@@ -95,7 +95,7 @@ impl Quarantine {
         }
     }
 
-    /// Replaces a message by the record of its end, which expires after [`END_RETENTION`], if the message has still
+    /// Replaces a message by the record of its end, which expires after an hour, if the message has still
     /// this version.
     ///
     /// # Errors
