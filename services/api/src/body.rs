@@ -33,15 +33,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for ValidJson<T> {
         }
         let (head, body) = request.into_parts();
         let body = read(&app.bounds.bodies, &head.headers, body, BODY_LIMIT).await?;
-        check_secrets(&body.bytes).map_err(|reason| match reason {
-            Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
-            other => Problem::from(&other),
-        })?;
+        reject_secrets(&body.bytes)?;
         serde_json::from_slice(&body.bytes).map(Self).map_err(|error| {
             let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
             Problem::new(kind, error)
         })
     }
+}
+
+/// Rejects a body that contains a secret, with its place.
+pub(crate) fn reject_secrets(body: &[u8]) -> Result<(), Problem> {
+    check_secrets(body).map_err(|reason| match reason {
+        Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
+        other => Problem::from(&other),
+    })
 }
 
 /// Returns the media type of a body in lower case and without parameters; empty if it has none.

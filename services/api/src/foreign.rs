@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ledger_adapters::cdevents;
 use ledger_adapters::hooks::{self, Request};
 use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
-use ledger_api_types::{EventResult, EventStatus};
+use ledger_api_types::{DeliveryBody, EventResult, EventStatus};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Origin, Reason, check_secrets};
 use ledger_codec::secrets;
 use ledger_domain::{Principal, ShortText};
@@ -226,13 +226,24 @@ fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result
     translated.map_err(|error| Unusable::NotUnderstood(Box::new((message, error))))
 }
 
-/// What became of a message.
+/// Outcome of a message.
 #[derive(Debug)]
 pub(crate) enum Intake {
     /// Its events, each recorded or not.
     Events(Vec<EventResult>),
     /// The ledger records nothing for it, for this reason.
     Ignored(String),
+}
+
+/// Returns the answer to a message with this status and nothing else.
+pub(crate) fn delivery(status: &str) -> DeliveryBody {
+    DeliveryBody {
+        status: status.to_owned(),
+        events: Vec::new(),
+        detail: None,
+        pointer: None,
+        quarantine_id: None,
+    }
 }
 
 /// Reason why a message was not taken in.

@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use ledger_adapters::hooks::{HookSettings, verify};
 use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{DeliveryBody, EventResult};
-use ledger_codec::cloudevents::{Reason, check_secrets};
 use ledger_domain::{Principal, TenantName};
 use serde::Deserialize;
 use tracing::warn;
@@ -24,8 +23,8 @@ use utoipa::IntoParams;
 
 use crate::access::Tenancy;
 use crate::activity::Activity;
-use crate::body::read;
-use crate::foreign::{Intake, IntakeError, Message, MessageSource, hook_principal, take_in};
+use crate::body::{read, reject_secrets};
+use crate::foreign::{Intake, IntakeError, Message, MessageSource, delivery, hook_principal, take_in};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
@@ -109,10 +108,7 @@ pub(crate) async fn deliver_webhook(
         Ok(in_progress) => in_progress,
         Err(excess) => return Ok(too_many(&excess)),
     };
-    check_secrets(&message.body).map_err(|reason| match reason {
-        Reason::Value { pointer, detail } => Problem::member(&pointer, detail),
-        other => Problem::from(&other),
-    })?;
+    reject_secrets(&message.body)?;
     let message = Message { headers: translated_headers(&message.headers), ..message };
     let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
@@ -152,16 +148,6 @@ async fn kept(
 fn refusal(event: &EventResult) -> String {
     let detail = event.problem.as_ref().map(|problem| problem.detail.as_str()).unwrap_or_default();
     format!("the event {} is not recorded: {detail}", event.id.as_deref().unwrap_or_default())
-}
-
-fn delivery(status: &str) -> DeliveryBody {
-    DeliveryBody {
-        status: status.to_owned(),
-        events: Vec::new(),
-        detail: None,
-        pointer: None,
-        quarantine_id: None,
-    }
 }
 
 /// Returns the answer to a delivery that is not authentic: the same for a webhook that does not exist, so that names

@@ -120,7 +120,7 @@ pub struct App {
     pub authentication: Authentication,
     /// Webhooks that the service accepts, by name.
     pub hooks: BTreeMap<String, Hook>,
-    /// How CDEvents are read.
+    /// Settings for reading CDEvents.
     pub cdevents: cdevents::Settings,
     /// Hosts by which clients may reach the service.
     pub allowed_hosts: AllowedHosts,

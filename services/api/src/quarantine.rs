@@ -32,7 +32,7 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, HandleQuarantine, principal_body};
 use crate::body::ValidJson;
-use crate::foreign::{Intake, IntakeError, Message, MessageSource, take_in};
+use crate::foreign::{Intake, IntakeError, Message, MessageSource, delivery, take_in};
 use crate::parameters::{NoParameters, StrictQuery, parse_optional, parse_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -352,20 +352,8 @@ pub(crate) async fn retry_quarantined(
     let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_hook);
     let sender_ledger = TenantLedger::new(Arc::clone(ledger.app()), tenancy);
     let delivery = match take_in(&sender_ledger, &message).await {
-        Ok(Intake::Events(events)) => DeliveryBody {
-            status: "recorded".into(),
-            events,
-            detail: None,
-            pointer: None,
-            quarantine_id: None,
-        },
-        Ok(Intake::Ignored(reason)) => DeliveryBody {
-            status: "ignored".into(),
-            events: Vec::new(),
-            detail: Some(reason),
-            pointer: None,
-            quarantine_id: None,
-        },
+        Ok(Intake::Events(events)) => DeliveryBody { events, ..delivery("recorded") },
+        Ok(Intake::Ignored(reason)) => DeliveryBody { detail: Some(reason), ..delivery("ignored") },
         Err(IntakeError::Problem(problem)) => return Err(problem),
         Err(IntakeError::NotUnderstood(error)) => {
             return Err(Problem::not_understood(&error.pointer, error.detail));

@@ -1,5 +1,7 @@
 //! `release-ledger quarantine`: messages of other tools that could not be understood.
 
+use std::io;
+
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -60,21 +62,8 @@ pub struct List {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let mut messages = Vec::new();
-        let mut after = None;
-        loop {
-            let url = with_param(client.url(&["quarantine"]), "after", after);
-            let body = client.get(with_param(url, "all", self.all.then_some(true))).await?;
-            if self.json {
-                print_json(&body)?;
-            }
-            let page: QuarantineBody = read(&body)?;
-            messages.extend(page.messages);
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+        let messages =
+            all_messages(&client, self.all, |body| if self.json { print_json(body) } else { Ok(()) }).await?;
         if !self.json {
             print_text(&render(&messages))?;
         }
@@ -169,7 +158,12 @@ pub struct Retry {
 impl Retry {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let ids = if self.all { waiting(&client).await? } else { self.ids };
+        let ids = if self.all {
+            let waiting = all_messages(&client, false, |_| Ok(())).await?;
+            waiting.into_iter().map(|message| message.id).collect()
+        } else {
+            self.ids
+        };
         let mut failed = 0;
         for id in &ids {
             let answer = client.post(client.url(&["quarantine", id, "retry"]), &json!({}), None).await;
@@ -187,17 +181,24 @@ impl Retry {
     }
 }
 
-/// Returns the ids of all messages that wait.
-async fn waiting(client: &Client) -> anyhow::Result<Vec<String>> {
-    let mut ids = Vec::new();
+/// Returns the messages that wait, with `all` also those that ended within the last hour. Passes each page to `see` as it
+/// arrives.
+async fn all_messages(
+    client: &Client,
+    all: bool,
+    mut see: impl FnMut(&[u8]) -> io::Result<()>,
+) -> anyhow::Result<Vec<QuarantinedBody>> {
+    let mut messages = Vec::new();
     let mut after = None;
     loop {
         let url = with_param(client.url(&["quarantine"]), "after", after);
-        let page: QuarantineBody = read(&client.get(url).await?)?;
-        ids.extend(page.messages.into_iter().map(|message| message.id));
+        let body = client.get(with_param(url, "all", all.then_some(true))).await?;
+        see(&body)?;
+        let page: QuarantineBody = read(&body)?;
+        messages.extend(page.messages);
         after = page.next;
         if after.is_none() {
-            return Ok(ids);
+            return Ok(messages);
         }
     }
 }

@@ -157,7 +157,7 @@ impl Generator {
     }
 }
 
-/// What a generated file states.
+/// Statement of a generated file.
 enum Stated {
     Version(String),
     Nothing,

@@ -28,6 +28,18 @@ impl Stated {
     fn of_path(pin: Result<Pin, String>) -> Self {
         Self { service: None, pin, warnings: Vec::new() }
     }
+
+    /// Creates a statement about the service that a Kubernetes resource is named for. `read` reads its release, and adds
+    /// warnings.
+    fn of_resource(
+        resource: &Node,
+        read: impl FnOnce(&Node, &mut Vec<String>) -> Result<Pin, String>,
+    ) -> Self {
+        let service = resource.text_at(&["metadata", "name"]).map(str::to_owned);
+        let mut warnings = Vec::new();
+        let pin = read(resource, &mut warnings);
+        Self { service, pin, warnings }
+    }
 }
 
 /// Returns the releases that the documents of a file state. A lane that is not among them runs nothing by this file.

@@ -54,7 +54,7 @@ pub struct Config {
     /// Webhooks that the service accepts, by name.
     #[serde(default)]
     pub hooks: BTreeMap<String, HookSetting>,
-    /// How CDEvents are read.
+    /// Settings for reading CDEvents.
     #[serde(default)]
     pub cdevents: cdevents::Settings,
     /// Settings of the stream.

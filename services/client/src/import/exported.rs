@@ -121,7 +121,7 @@ pub struct ImportCsv {
     /// The value of a member that has no column, or whose field is empty; may be given several times
     #[arg(long = "set", value_name = "MEMBER=VALUE", value_parser = mapped)]
     constants: Vec<(Member, String)>,
-    /// What a word of the table means: started, succeeded, failed, removed or ignored; may be given several times
+    /// The meaning of a word of the table: started, succeeded, failed, removed or ignored; may be given several times
     #[arg(long = "outcome", value_name = "WORD=OUTCOME", value_parser = pair)]
     outcomes: Vec<(String, String)>,
     /// The form of times: rfc3339, unix, unix-ms, or a pattern of strftime such as '%d.%m.%Y %H:%M'

@@ -70,7 +70,7 @@ struct ExtractionArgs {
     /// The field states an image with its tag or digest, and not a version alone
     #[arg(long, requires = "field")]
     field_is_image: bool,
-    /// Where a tool has the release
+    /// The tool whose files state the release
     #[arg(long, value_enum)]
     preset: Option<Preset>,
     /// The name of the image, if a Kustomization has several

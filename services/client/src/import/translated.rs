@@ -36,7 +36,7 @@ pub(super) struct TranslatedArgs {
 /// A translated history.
 #[derive(Default)]
 pub(super) struct Translated {
-    /// What its numbers count: `row`, `commit`.
+    /// Unit of its numbers: `row`, `commit`.
     pub(super) unit: &'static str,
     /// The events in the order in which they are recorded, each with its number.
     pub(super) events: Vec<(u64, NativeEvent)>,

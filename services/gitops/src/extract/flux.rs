@@ -10,10 +10,7 @@ pub(super) fn extract(document: &Node) -> Option<Stated> {
     if document.text_at(&["kind"]) != Some("HelmRelease") {
         return None;
     }
-    let service = document.text_at(&["metadata", "name"]).map(str::to_owned);
-    let mut warnings = Vec::new();
-    let pin = read(document, &mut warnings);
-    Some(Stated { service, pin, warnings })
+    Some(Stated::of_resource(document, read))
 }
 
 fn read(document: &Node, warnings: &mut Vec<String>) -> Result<Pin, String> {
