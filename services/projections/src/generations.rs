@@ -4,6 +4,7 @@ pub(crate) mod continuity;
 pub(crate) mod copy;
 pub(crate) mod digest;
 pub(crate) mod indexes;
+pub(crate) mod lease;
 pub(crate) mod preferences;
 pub(crate) mod rebuild;
 pub(crate) mod rebuilder;

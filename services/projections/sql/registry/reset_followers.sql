@@ -1,1 +1,1 @@
-UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1
+DELETE FROM release_ledger.followers WHERE tenant = $1

@@ -283,7 +283,7 @@ pub(crate) async fn switch(
     Ok(())
 }
 
-/// Resets all followers of a tenant's projections to the start: their positions belong to another history.
+/// Forgets the positions of all followers of a tenant's projections: they belong to another history.
 pub(crate) async fn reset_followers(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
     sqlx::query(sql!("registry/reset_followers")).bind(tenant.as_str()).execute(connection).await?;
     Ok(())
@@ -296,6 +296,19 @@ pub struct FollowerCheckpoint {
     pub position: Position,
     /// The generation that was active when it was read.
     number: i32,
+}
+
+impl FollowerCheckpoint {
+    /// Returns the number of the generation that was active when it was read.
+    pub(crate) const fn generation(&self) -> i32 {
+        self.number
+    }
+
+    /// Returns the checkpoint after an advance to a position.
+    #[must_use]
+    pub const fn at(self, position: Position) -> Self {
+        Self { position, ..self }
+    }
 }
 
 impl Projections {
