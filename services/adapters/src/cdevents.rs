@@ -43,7 +43,6 @@ mod schema;
 mod service;
 mod settings;
 mod testing;
-mod uri;
 mod write;
 
 use serde_json::Value;

@@ -34,7 +34,6 @@ mod release;
 mod request;
 mod secret;
 pub mod settings;
-mod text;
 mod time;
 
 use chrono::{DateTime, Utc};

@@ -9,4 +9,6 @@ pub mod cdevents;
 pub mod hooks;
 pub mod import;
 pub mod names;
+mod text;
 pub mod translation;
+mod uri;

@@ -4,8 +4,9 @@ use ledger_domain::{Artifact, TargetName};
 
 use super::custom_data::NamedActor;
 use super::message::Message;
-use super::native::{Data, Native, line};
+use super::native::{Data, Native};
 use super::settings::Settings;
+use crate::text::line;
 
 /// The members of the content that hold an address, with the relation of a link to it.
 const ADDRESSES: &[(&str, &[&str])] = &[

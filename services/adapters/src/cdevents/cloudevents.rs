@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::json::{self, member, type_phrase};
 use super::message::Message;
-use super::uri;
 use crate::translation::NotUnderstood;
+use crate::uri;
 
 /// The place of the CDEvent in a structured message.
 const DATA_AT: &str = "/data";

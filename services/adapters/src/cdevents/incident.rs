@@ -3,9 +3,10 @@
 use ledger_domain::{LaneRef, ShortText};
 
 use super::message::Message;
-use super::native::{Data, Native, line};
+use super::native::{Data, Native};
 use super::place::{ENVIRONMENT_AT, SUBJECT_AT, lane_data, stated_environment, stated_service, target};
 use super::settings::Settings;
+use crate::text::line;
 use crate::translation::NotUnderstood;
 
 /// Translates the detection or the report of an incident.

@@ -9,8 +9,8 @@ use super::custom_data::CustomData;
 use super::json::member;
 use super::links::{self, Link};
 use super::schema::{self, Member, Rule, Spec, optional, required};
-use super::uri;
 use crate::translation::NotUnderstood;
+use crate::uri;
 
 /// The prefix of the types that a tool defines for itself.
 const CUSTOM_PREFIX: &str = "dev.cdeventsx.";

@@ -1,15 +1,16 @@
 //! The native event that a message is translated to.
 
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{LongText, ShortText, is_format};
+use ledger_domain::ShortText;
 use serde_json::{Map, Value, json};
 
 use super::custom_data::NamedActor;
 use super::json::rejected;
 use super::links::{self, LinkKind};
 use super::message::Message;
-use super::uri;
+use crate::text::{line, prose};
 use crate::translation::{NativeEvent, NotUnderstood};
+use crate::uri;
 
 /// The kind, the subject and the data of a native event.
 #[derive(Debug, Clone)]
@@ -73,31 +74,6 @@ fn link(rel: &str, href: &str) -> Option<Value> {
     is_usable.then(|| json!({ "rel": rel, "href": href }))
 }
 
-/// Returns informative text as one line: control and format characters become spaces, and what is too long is cut.
-/// Returns `None` if nothing is left.
-pub(super) fn line(text: &str) -> Option<String> {
-    let spaced: String = text.chars().map(|c| if c.is_control() || is_format(c) { ' ' } else { c }).collect();
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    Some(cut(&words.join(" "), ShortText::LIMIT).to_owned()).filter(|line| !line.is_empty())
-}
-
-/// Returns free text as a reason: other control characters than line breaks and tabs become spaces, and what is too
-/// long is cut. Returns `None` if nothing is left.
-pub(super) fn prose(text: &str) -> Option<String> {
-    let is_kept = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    let text: String = text.replace("\r\n", "\n").chars().map(|c| if is_kept(c) { c } else { ' ' }).collect();
-    Some(cut(text.trim(), LongText::LIMIT).to_owned()).filter(|text| !text.is_empty())
-}
-
-/// Returns the start of a text with at most `limit` bytes, without white space at its end.
-fn cut(text: &str, limit: usize) -> &str {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().trim_end()
-}
-
 impl Native {
     /// Returns the native event of a message, with the identity and the time of the message.
     pub(super) fn event(self, message: &Message) -> NativeEvent {
@@ -138,25 +114,4 @@ pub(super) fn parse(event: &NativeEvent) -> Result<Envelope, NotUnderstood> {
         let place = if pointer.is_empty() { String::new() } else { format!(" at {pointer}") };
         NotUnderstood::new("", format!("means an event that the ledger rejects{place}: {detail}"))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn informative_text_becomes_one_line_of_bounded_length() {
-        assert_eq!(line(" a\nb\u{200b}c\u{7} ").as_deref(), Some("a b c"));
-        assert_eq!(line("\u{200b}\n"), None);
-        let long = line(&"é ".repeat(600)).expect("text");
-        assert!(ShortText::parse(&long).is_ok(), "{} bytes", long.len());
-    }
-
-    #[test]
-    fn free_text_keeps_its_lines_and_is_cut_to_the_limit() {
-        assert_eq!(prose("a\r\n\tb\u{7}\n").as_deref(), Some("a\n\tb"));
-        assert_eq!(prose(" \n"), None);
-        let long = prose(&"ä".repeat(5000)).expect("text");
-        assert!(LongText::parse(&long).is_ok(), "{} bytes", long.len());
-    }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::json::{member, type_phrase};
-use super::uri;
 use crate::translation::NotUnderstood;
+use crate::uri;
 
 /// A version of the CDEvents specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalog;
 use super::schema::Spec;
-use super::uri;
+use crate::uri;
 
 /// The specification of what is written.
 pub(super) const SPEC: Spec = Spec::V0_5;

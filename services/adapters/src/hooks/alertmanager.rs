@@ -16,7 +16,7 @@ use super::context::Context;
 use super::draft::Draft;
 use super::json::Node;
 use super::settings::{CheckMapping, HookSettings};
-use super::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
 /// An alert of a notification.

@@ -13,7 +13,7 @@ use self::application::{Application, Lane};
 use super::context::Context;
 use super::draft::Draft;
 use super::json::Node;
-use super::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
 /// Finalizers with which Argo CD deletes what an application has deployed.

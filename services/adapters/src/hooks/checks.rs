@@ -10,7 +10,7 @@ use super::context::Context;
 use super::draft::Draft;
 use super::release::ReleaseParts;
 use super::settings::CheckMapping;
-use super::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood};
 
 /// The result of a run.

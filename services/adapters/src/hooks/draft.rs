@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{text, time};
+use super::time;
+use crate::text;
 use crate::translation::NativeEvent;
 
 /// A native event under construction. Members without a value are left out.

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::json::Node;
 use super::release::{ReleaseParts, check_version};
 use super::settings::KustomizationSuccess;
-use super::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
 /// Start of the message of a Kustomization whose health check has passed. Its reason is `Progressing`, as that of others.

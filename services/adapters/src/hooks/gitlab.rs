@@ -12,7 +12,7 @@ use super::draft::Draft;
 use super::json::Node;
 use super::release::{ReleaseParts, check_version, version_of};
 use super::request::Request;
-use super::text;
+use crate::text;
 use crate::translation::{NotUnderstood, Translation};
 
 /// Headers with the id of the delivery, which a retry keeps; the first that is present counts.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::authenticity::signing_key;
 use super::mapping::Mapping;
 use super::secret::Secret;
-use super::text;
 use crate::names::Names;
+use crate::text;
 
 /// The tool that sends a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

@@ -8,7 +8,7 @@ use crate::hooks::draft::Draft;
 use crate::hooks::json::Node;
 use crate::hooks::release::{ReleaseParts, check_version};
 use crate::hooks::settings::RevisionMeans;
-use crate::hooks::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood};
 
 /// Prefix of the labels and annotations that state names of the ledger.

@@ -8,7 +8,7 @@ use crate::hooks::draft::Draft;
 use crate::hooks::json::Node;
 use crate::hooks::release::{self, ReleaseParts, check_version, version_of};
 use crate::hooks::settings::PayloadMember;
-use crate::hooks::text;
+use crate::text;
 use crate::translation::{NotUnderstood, Translation};
 
 /// Part of the address of a workflow run before its id.

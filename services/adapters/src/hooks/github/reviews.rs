@@ -9,7 +9,7 @@ use super::{Repository, actor};
 use crate::hooks::context::Context;
 use crate::hooks::draft::Draft;
 use crate::hooks::json::Node;
-use crate::hooks::text;
+use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
 /// A review that was given or requested.
