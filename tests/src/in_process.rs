@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clap::{Args as _, FromArgMatches as _};
 use ledger_devstack::{Postgres, postgres};
+use ledger_domain::TenantName;
 use ledger_journal::{MemoryJournal, Quarantine, SharedJournal};
+use ledger_projections::{Projections, SchemaVersion, Settings};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use release_ledger::app::App;
 use release_ledger::clock;
@@ -27,7 +29,7 @@ use crate::template::copy_cluster;
 pub struct InProcess {
     url: String,
     _shutdown: DropGuard,
-    _postgres: Postgres,
+    postgres: Postgres,
     // The last field: the folder must outlive the server.
     _folder: TempDir,
 }
@@ -51,7 +53,7 @@ impl InProcess {
         let url = format!("http://{}", app.address());
         let shutdown = CancellationToken::new();
         tokio::spawn(app.serve(shutdown.clone()));
-        let service = Self { url, _shutdown: shutdown.drop_guard(), _postgres: postgres, _folder: folder };
+        let service = Self { url, _shutdown: shutdown.drop_guard(), postgres, _folder: folder };
         let client = service.client();
         let ready = async {
             while !client.is_ready().await {
@@ -71,6 +73,19 @@ impl InProcess {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(&self.url)
+    }
+
+    /// Returns the projections of the default tenant, over connections of their own.
+    pub async fn projections(&self) -> Projections {
+        let settings = Settings {
+            url: self.postgres.url().clone(),
+            connections: 4,
+            acquire_timeout: WAIT_LIMIT,
+            schema_version: SchemaVersion::CURRENT,
+        };
+        let projections = Projections::new(&settings, TenantName::default()).expect("projections");
+        projections.activate_live().await.expect("a live generation");
+        projections
     }
 
     /// Returns a client that sends a token.

@@ -214,9 +214,25 @@ impl<S: Sink> Follower<S> {
                 counter!("ledger_follower_entries_total", "follower" => self.settings.name.clone());
             delivered.increment(entries.len() as u64);
         }
-        match self.projections.advance_leased(&self.settings.name, lease, from, to).await? {
-            true => Ok(Some(to)),
-            false => Err(Interruption::Lost),
+        self.store(lease, from, to).await?;
+        Ok(Some(to))
+    }
+
+    /// Stores the position of a delivery. If another generation of the same history is live now, waits until this process
+    /// reads it.
+    async fn store(&self, lease: &Lease, from: FollowerCheckpoint, to: Position) -> Result<(), Interruption> {
+        let mut checkpoint = from;
+        while lease.remaining() > Duration::ZERO {
+            if self.projections.advance_leased(&self.settings.name, lease, checkpoint, to).await? {
+                return Ok(());
+            }
+            checkpoint = self.projections.follower_checkpoint(&self.settings.name).await?;
+            // The position of a follower is forgotten if the history becomes another one.
+            if checkpoint.position != from.position || self.projections.divergence().is_some() {
+                break;
+            }
+            sleep(POLL_INTERVAL).await;
         }
+        Err(Interruption::Lost)
     }
 }
