@@ -6,6 +6,7 @@ mod bounds;
 mod foreign;
 mod horizon;
 mod http;
+mod live;
 mod manifests;
 mod queries;
 mod requests;
