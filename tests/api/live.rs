@@ -107,9 +107,7 @@ async fn a_stream_continues_from_any_position_of_the_past_and_then_lives() {
             assert_eq!(stream.positions(600).await, (after + 1..=600).collect::<Vec<_>>(), "after {after}");
         }
         let last = client.record_all(&deploys("staging", &format!("after-{after}"), 1..2)).await[0];
-        let entry = stream.next_entry().await.expect("an entry");
-        assert_eq!(entry.id, Some(if after < 600 { 601.max(entry.id.unwrap_or_default()) } else { 601 }));
-        assert!(entry.id <= Some(last), "{entry:?} {last}");
+        assert_eq!(stream.positions(last).await, (601..=last).collect::<Vec<_>>(), "after {after}");
     }
 }
 
@@ -179,7 +177,7 @@ async fn a_stream_with_an_invalid_start_or_condition_is_rejected() {
 async fn five_hundred_followers_receive_every_entry_of_a_burst_once() {
     let (_service, client) = start().await;
     client.record_all(&deploys("production", "web", 1..11)).await;
-    let (start, last) = (10, 10 + 6 * 50);
+    let (start, last) = (10, 10 + 6 * 25);
     let mut followers = Vec::new();
     for _ in 0..500 {
         followers.push(EventStream::open(&client, "/v1/events/stream").await);
@@ -189,7 +187,7 @@ async fn five_hundred_followers_receive_every_entry_of_a_burst_once() {
         followers.into_iter().map(|mut stream| async move { stream.positions(last).await }),
     ));
     for burst in 0..6 {
-        client.record_all(&deploys("production", &format!("burst-{burst}"), 1..51)).await;
+        client.record_all(&deploys("production", &format!("burst-{burst}"), 1..26)).await;
     }
 
     let expected: Vec<u64> = (start + 1..=last).collect();
@@ -201,8 +199,9 @@ async fn five_hundred_followers_receive_every_entry_of_a_burst_once() {
 /// More than the socket's buffers and the log of the feed have: the client reads the tables in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_reads_slowly_delays_no_other_and_misses_nothing() {
-    let (_service, client) = start().await;
-    let (count, batch) = (1_200, 100);
+    let service = InProcess::start(&["--only=http,projector", "--http-write-timeout-seconds=120"]).await;
+    let client = service.client();
+    let (count, batch) = (800, 100);
     let mut slow = EventStream::open(&client, "/v1/events/stream?after=0").await;
     let mut fast = EventStream::open(&client, "/v1/events/stream?after=0").await;
     let fast = tokio::spawn(async move { fast.positions(count).await });
@@ -235,7 +234,6 @@ async fn followers_with_different_conditions_share_one_feed() {
         let mut stream = EventStream::open(&client, &format!("/v1/events/stream?{query}")).await;
         followers.push(tokio::spawn(async move {
             let mut ids = Vec::new();
-            // The last deploy is for all, except for the last two followers.
             while ids.len() < 2
                 && let Some(entry) = stream.next_entry().await
             {
