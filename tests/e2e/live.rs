@@ -70,12 +70,12 @@ async fn followers_that_read_nothing_take_a_bounded_amount_of_memory_and_delay_n
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let mut silent = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..50 {
         let mut connection = service.connect().await;
         connection.send("GET /v1/events/stream?after=0 HTTP/1.1\r\nhost: a\r\n\r\n").await;
         silent.push(connection);
     }
-    client.wait_for_metric("ledger_http_followers", 200.0).await;
+    client.wait_for_metric("ledger_http_followers", 50.0).await;
     let mut stream = EventStream::open(&client, "/v1/events/stream?after=0").await;
     let count = 600;
     let reader = tokio::spawn(async move { stream.positions(count).await });
@@ -195,8 +195,8 @@ async fn history_follow_prints_the_latest_entries_and_ends_quietly_with_its_read
 async fn history_follow_rejects_what_it_cannot_do() {
     for (arguments, code, words) in [
         (&["--wait-for=1"][..], 2, "--wait-for"),
-        (&["--after=1", "--limit=2"], 1, "--limit"),
-        (&["--url=http://127.0.0.1:1"], 1, "no release ledger answers"),
+        (&["--after=1", "--limit=2"][..], 1, "--limit"),
+        (&["--url=http://127.0.0.1:1"][..], 1, "no release ledger answers"),
     ] {
         let arguments = [&["history", "--follow"], arguments].concat();
         let outcome = Command::start(PROGRAM, &arguments).outcome().await;
