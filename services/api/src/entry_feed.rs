@@ -259,7 +259,8 @@ async fn run(projections: Projections, log: Arc<FeedLog>) {
     loop {
         // The log has the sender, so that waiting cannot fail.
         let fastest = wanted.wait_for(|wanted| *wanted >= end).await.map_or(end, |wanted| *wanted);
-        // The fastest follower has read the tables beyond the end of the log. Reading all of that again serves no other.
+        // The fastest follower has read the tables beyond the end of the log. Reading all of that again would serve no
+        // other follower.
         let skip = fastest.min(projected);
         if skip.get() > end.get().saturating_add(MAX_SKIP) {
             end = skip;
@@ -270,7 +271,8 @@ async fn run(projections: Projections, log: Arc<FeedLog>) {
             Ok(page) => page,
             Err(error) => {
                 if !has_failed {
-                    warn!(%error, tenant = %projections.tenant(), "event streams cannot read the projections; retrying");
+                    let tenant = projections.tenant();
+                    warn!(%error, %tenant, "event streams cannot read the projections; retrying");
                 }
                 has_failed = true;
                 sleep(POLL_INTERVAL).await;

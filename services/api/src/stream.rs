@@ -57,10 +57,10 @@ pub(crate) struct StreamQuery {
 ///
 /// Sends every entry that meets all given conditions, as the ledger records it: the event name is the event type
 /// (`deploy.succeeded`), the id is the position, the data is the entry. A connection receives each entry once, by
-/// position. A client that reconnects with `Last-Event-ID` misses no entry. The event `position` has no entry: all entries up
-/// to its id, which is also its data (`{"position": 4711}`), have been sent. It is the first event of a stream, and follows
-/// at least every 15 seconds if the position has changed. If the service ends the stream, the last event is `end`, with the
-/// reason as `detail` and without an id.
+/// position. A client that reconnects with `Last-Event-ID` misses no entry. The event `position` has no entry: all
+/// entries up to its id, which is also its data (`{"position": 4711}`), have been sent. It is the first event of a
+/// stream, and follows at least every 15 seconds if the position has changed. If the service ends the stream, the last
+/// event is `end`, with the reason as `detail` and without an id.
 #[utoipa::path(
     get,
     path = "/events/stream",

@@ -23,7 +23,7 @@ const DEFAULT_FOLLOW_LIMIT: u32 = 10;
 /// All given conditions must hold. A page has up to 1000 entries; if there may be more, the last line says
 /// how to continue.
 ///
-/// With --follow, each further entry is printed as it is recorded, one line each, until Ctrl-C (exit 130). A lost
+/// With --follow, each further entry is printed when it is recorded, one line each, until Ctrl-C (exit 130). A lost
 /// connection is opened again after the last entry, so that none is missing or printed twice; stderr says so. The
 /// command ends with 0 if the reader of its output ends, as in `| head`, and with 1 if the ledger cannot be
 /// reached at the start, or rejects the request.
@@ -48,7 +48,7 @@ pub struct History {
     /// [default: 10], unless --after is given
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
-    /// Print the latest entries, then each further one as it is recorded; with --json, one entry a line
+    /// Print the latest entries, then each further one when it is recorded; with --json, one entry a line
     #[arg(long, conflicts_with = "wait_for")]
     follow: bool,
     #[command(flatten)]

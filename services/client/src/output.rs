@@ -86,8 +86,8 @@ pub(super) fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Returns true if stdout is a pipe, as of `head`, whose reader is gone. A command without an end must look: while it has
-/// nothing to write, no write fails.
+/// Returns true if stdout is a pipe, as of `head`, whose reader is gone. A command without an end must look: while it
+/// has nothing to write, no write fails.
 pub(super) fn is_stdout_closed() -> bool {
     let stdout = io::stdout();
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];

@@ -133,8 +133,8 @@ impl Reconnection {
         }
     }
 
-    /// Sets the time of the next attempt. Returns true if the loss is to be reported: the first one since the stream was
-    /// open for some time.
+    /// Sets the time of the next attempt. Returns true if the loss is to be reported: the first one since the stream
+    /// was open for some time.
     fn lose(&mut self, now: Instant) -> bool {
         let lasted = self.opened_at.take().map(|opened| now.saturating_duration_since(opened));
         if lasted.is_some_and(|lasted| lasted >= STABLE_AFTER) {
