@@ -93,7 +93,7 @@ impl<'a> MessageStream<'a> {
                     }
                     // After a first message, the service is known to be the right one: reconnect.
                     Err(error) if error.is_temporary() && self.after.is_some() => {
-                        self.lose(&error.to_string())
+                        self.lose(&error.to_string());
                     }
                     Err(error) => return Err(error),
                 }
