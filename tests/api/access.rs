@@ -297,6 +297,8 @@ async fn a_read_of_one_environment_shows_nothing_of_another() {
         "/v1/environments/staging/diff?from=production@latest",
         "/v1/rollbacks",
         "/v1/rollbacks/stream",
+        "/v1/events/stream",
+        "/v1/events/stream?environment=production",
     ] {
         let response = reader.get(path).await;
         assert_eq!((response.status, response.problem()), (403, "forbidden"), "{path} {}", response.text);
@@ -425,7 +427,8 @@ async fn a_stream_ends_when_its_client_loses_the_right_to_read() {
     let good = Story::on(&guarded.admin).deploy("web", "v1", 1).await;
     Story::on(&guarded.admin).deploy("web", "v2", 2).await;
     let reader = guarded.service.client_with(token.expose());
-    let mut stream = reader.request(Method::GET, "/v1/rollbacks/stream").send().await.expect("a stream");
+    let mut rollbacks = reader.request(Method::GET, "/v1/rollbacks/stream").send().await.expect("a stream");
+    let mut events = reader.request(Method::GET, "/v1/events/stream").send().await.expect("a stream");
     guarded.change("token.revoked", "revoke", json!({"token": token.id().as_str()})).await;
 
     let request = json!({
@@ -434,9 +437,11 @@ async fn a_stream_ends_when_its_client_loses_the_right_to_read() {
     });
     Story::on(&guarded.admin).request(request).await.ok();
 
-    let mut received = String::new();
-    while let Some(chunk) = stream.chunk().await.expect("a chunk") {
-        received.push_str(&String::from_utf8_lossy(&chunk));
+    for stream in [&mut rollbacks, &mut events] {
+        let mut received = String::new();
+        while let Some(chunk) = stream.chunk().await.expect("a chunk") {
+            received.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        assert!(received.contains("event: end") && !received.contains("rollback.requested"), "{received}");
     }
-    assert!(received.contains("event: end") && !received.contains("rollback.requested"), "{received}");
 }

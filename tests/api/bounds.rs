@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use ledger_tests::{Client, InProcess, RawConnection, Story, deploy, rollback_request};
+use ledger_tests::{Client, EventStream, InProcess, RawConnection, Story, deploy, rollback_request};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -208,22 +207,7 @@ async fn followers_have_a_bound() {
 
 /// Reads the positions of a stream until it has sent `last`.
 async fn positions(client: Client, path: String, last: u64) -> Vec<u64> {
-    let mut body = client.request(Method::GET, &path).send().await.expect("a response").bytes_stream();
-    let mut text = String::new();
-    let read = async {
-        loop {
-            // The text can end in the middle of a message.
-            let complete = text.rfind("\n\n").map_or("", |end| &text[..end]);
-            let ids = complete.lines().filter_map(|line| line.strip_prefix("id: "));
-            let positions: Vec<u64> = ids.map(|id| id.parse().expect("a position")).collect();
-            if positions.last().is_some_and(|position| *position >= last) {
-                return positions;
-            }
-            let part = body.next().await.expect("the stream continues").expect("a part");
-            text.push_str(std::str::from_utf8(&part).expect("UTF-8"));
-        }
-    };
-    timeout(WAIT_LIMIT, read).await.expect("the last entry")
+    EventStream::open(&client, &path).await.positions(last).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod followers;
 mod foreign;
 mod horizon;
 mod http;
+mod live;
 mod manifests;
 mod queries;
 mod requests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ledger_tests::{Client, Command, Replica, Response, Servers, Service, deploy, event};
+use ledger_tests::{Client, Command, EventStream, Replica, Response, Servers, Service, deploy, event};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -89,6 +89,32 @@ async fn a_lagging_replica_answers_for_its_own_position_and_does_not_affect_writ
     assert!(waited.ledger_position >= Some(3));
     assert_eq!(waited.body["lanes"][0]["release"]["version"], "v3");
     assert_eq!(shown.body["rollback_id"], "back");
+}
+
+/// Tables that are behind what a client has: as after a crash in which Postgres lost its last transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_of_a_replica_that_is_behind_miss_and_repeat_nothing() {
+    let servers = Servers::start().await;
+    let (replica, service) = start(&servers, &[]).await;
+    let client = service.client();
+    let on_primary = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let path = "/v1/events/stream";
+    let mut early = EventStream::open(&client, &format!("{path}?after=0")).await;
+    assert_eq!(early.positions(2).await, [1, 2]);
+
+    replica.pause().await;
+    for number in 3..=4 {
+        client.record(&web(number)).await.ok();
+    }
+    on_primary.client().wait_for_projections(4).await;
+    let mut ahead = EventStream::try_open(&client, path, Some(3)).await.expect("a stream");
+    let mut at_replica = EventStream::open(&client, path).await;
+    replica.resume().await;
+    client.record(&web(5)).await.ok();
+
+    assert_eq!(early.positions(5).await, [3, 4, 5]);
+    assert_eq!(ahead.positions(5).await, [4, 5], "it has those that the replica lacked");
+    assert_eq!(at_replica.positions(5).await, [3, 4, 5]);
 }
 
 #[tokio::test]

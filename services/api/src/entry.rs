@@ -1,6 +1,7 @@
 //! Representation of an entry.
 
 use bytes::Bytes;
+use ledger_adapters::cdevents;
 use ledger_api_types::EntryBody;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Event, Position};
@@ -8,7 +9,18 @@ use ledger_projections::EventRow;
 use serde_json::value::RawValue;
 
 use crate::access::principal_body;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
+
+/// Returns an event as a CDEvent.
+pub(crate) fn cdevent(row: &EventRow) -> Result<serde_json::Value, Problem> {
+    let envelope = Envelope::stored(row.bytes.clone()).map_err(|error| {
+        Problem::new(
+            Kind::Internal,
+            format!("the event at position {} cannot be read: {error}", row.position),
+        )
+    })?;
+    Ok(cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), row.position))
+}
 
 /// Returns the event of an entry, if it has an authenticated sender.
 fn sender(bytes: &Bytes) -> Option<Event> {

@@ -5,13 +5,10 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
-use ledger_adapters::cdevents;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
-use ledger_domain::{
-    EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, ShortText, Source,
-};
+use ledger_domain::{EventId, Identity, Position, Source};
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
 use serde::Deserialize;
@@ -19,7 +16,8 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
 use crate::conditional::names_tag;
-use crate::entry::entry_body;
+use crate::conditions::Conditions;
+use crate::entry::{cdevent, entry_body};
 use crate::foreign::CDEVENTS_MEDIA_TYPE;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
@@ -36,7 +34,7 @@ pub(crate) struct EventsQuery {
     environment: Option<String>,
     /// Only events of this service.
     service: Option<String>,
-    /// Only events of this type: `deploy.succeeded`, or the full CloudEvents type.
+    /// Only events of these types, separated by commas: `deploy.succeeded`, or the full CloudEvents type.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Only events with this CloudEvents source; requires `id`.
@@ -66,18 +64,13 @@ impl EventsQuery {
             (Some(_), None) => return Err(Problem::parameter("id", "is required with source")),
             (None, Some(_)) => return Err(Problem::parameter("source", "is required with id")),
         };
-        Ok(EventFilter {
-            environment: parse_optional("environment", self.environment.as_deref(), EnvironmentName::parse)?,
-            service: parse_optional("service", self.service.as_deref(), ServiceName::parse)?,
-            kinds: parse_optional("type", self.kind.as_deref(), |text| {
-                EventKind::parse_name(text).or_else(|_| EventKind::parse_type(text))
-            })?
-            .into_iter()
-            .collect(),
-            identity: identity.map(|identity| identity.key()),
-            correlation: parse_optional("correlation", self.correlation.as_deref(), ShortText::stored)?,
-            positions: Vec::new(),
-        })
+        let conditions = Conditions {
+            environment: self.environment.as_deref(),
+            service: self.service.as_deref(),
+            kinds: self.kind.as_deref(),
+            correlation: self.correlation.as_deref(),
+        };
+        Ok(EventFilter { identity: identity.map(|identity| identity.key()), ..conditions.filter()? })
     }
 }
 
@@ -255,17 +248,6 @@ fn accepts_cdevents(headers: &HeaderMap) -> bool {
         let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(CDEVENTS_MEDIA_TYPE));
         is_it && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
-}
-
-/// Returns an event as a CDEvent.
-fn cdevent(row: &EventRow) -> Result<serde_json::Value, Problem> {
-    let envelope = Envelope::stored(row.bytes.clone()).map_err(|error| {
-        Problem::new(
-            Kind::Internal,
-            format!("the event at position {} cannot be read: {error}", row.position),
-        )
-    })?;
-    Ok(cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), row.position))
 }
 
 fn cdevents_page(projected: Position, rows: &[EventRow], next: Option<u64>) -> Result<Response, Problem> {

@@ -15,11 +15,14 @@ mod bulk;
 mod bulk_results;
 mod clocks;
 mod conditional;
+mod conditions;
 mod connection;
 mod connections;
 mod entry;
+mod entry_feed;
 mod environments;
 mod event_result;
+mod feed_entry;
 mod foreign;
 mod gate;
 mod gauges;
@@ -43,7 +46,6 @@ mod quarantine;
 mod rates;
 mod request_body;
 mod request_id;
-mod rollback_feed;
 mod rollbacks;
 mod security_headers;
 mod server;
@@ -137,6 +139,7 @@ type Shared = Arc<App>;
 fn ledger_routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(ingest::post_events, history::list_events))
+        .routes(routes!(stream::follow_events))
         .routes(routes!(history::get_event))
         .routes(routes!(history::get_original))
         .routes(routes!(history::get_position))

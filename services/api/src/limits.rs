@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::App;
 use crate::budget::ByteBudget;
+use crate::entry_feed::EntryFeeds;
 use crate::problem::{Kind, Problem};
-use crate::rollback_feed::RollbackFeeds;
 
 /// Limits of the API, for one process.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of answers that clients have not taken yet, over all connections.
     pub answer_bytes: usize,
-    /// Clients that follow rollbacks at a time.
+    /// Clients that follow entries at a time.
     pub followers: usize,
 }
 
@@ -47,8 +47,8 @@ pub struct Bounds {
     pub(crate) deliveries: Arc<ByteBudget>,
     /// Answers that clients have not taken yet.
     pub(crate) answers: Arc<ByteBudget>,
-    /// Clients that follow rollbacks.
-    pub(crate) rollback_feeds: Arc<RollbackFeeds>,
+    /// Clients that follow entries.
+    pub(crate) entry_feeds: Arc<EntryFeeds>,
 }
 
 impl Bounds {
@@ -59,7 +59,7 @@ impl Bounds {
             bodies: ByteBudget::new("bodies", limits.body_bytes),
             deliveries: ByteBudget::new("deliveries", (limits.body_bytes / 4).max(1 << 21)),
             answers: ByteBudget::new("answers", limits.answer_bytes),
-            rollback_feeds: RollbackFeeds::new(limits.followers),
+            entry_feeds: EntryFeeds::new(limits.followers),
         }
     }
 }

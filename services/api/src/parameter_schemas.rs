@@ -46,12 +46,14 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "at" if operation.starts_with("getState") => text(format!("^({POINT_IN_TIME})$")),
         "at" | "point" => text(format!("^({selector})$")),
         "from" | "to" => text(format!("^({NAME}@)?({POINT_IN_TIME})$")),
+        "format" if operation.starts_with("followEvents") => one_of(&["ledger", "cdevents"]),
         "format" => one_of(&["json", "yaml", "env", "kustomize", "helm-values"]),
         "status" => one_of(&["empty", "candidate", "known_good", "bad"]),
         "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
         "type" => {
             let kinds = Kind::ALL.iter().flat_map(|kind| [kind.name(), kind.event_type()]);
-            one_of(&kinds.collect::<Vec<_>>())
+            let kinds = kinds.map(|name| name.replace('.', "\\.")).collect::<Vec<_>>().join("|");
+            text(format!("^({kinds})(,({kinds}))*$"))
         }
         "message_id" => text("^[0-9a-f]{32}$".to_owned()),
         "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),

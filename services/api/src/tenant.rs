@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Tenancy;
 use crate::budget::Share;
+use crate::entry_feed::EntryFeeds;
 use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
-use crate::rollback_feed::RollbackFeeds;
 use crate::{App, Ledger};
 
 /// The ledger of a request's tenant. Invariant: `app.ledgers` contains the tenant.
@@ -60,9 +60,9 @@ impl TenantLedger {
         in_time(self.app.limits.question_timeout, question).await
     }
 
-    /// Returns the feeds of rollback entries.
-    pub(crate) fn rollback_feeds(&self) -> &Arc<RollbackFeeds> {
-        &self.app.bounds.rollback_feeds
+    /// Returns the feeds of entries.
+    pub(crate) fn entry_feeds(&self) -> &Arc<EntryFeeds> {
+        &self.app.bounds.entry_feeds
     }
 
     /// Returns a share of the budget of answers.

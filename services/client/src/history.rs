@@ -1,18 +1,32 @@
 //! `release-ledger history`: the entries of the ledger.
 
+mod follow;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
 use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
+use reqwest::Url;
 use serde::Deserialize;
 
 use super::connection::Connection;
-use super::query::{QueryArgs, with_param};
+use super::query::{QueryArgs, head, with_param};
 use super::table;
 use super::targets::DEFAULT_TARGET;
+
+/// Number of positions before the end that `--follow` shows first by default.
+const DEFAULT_FOLLOW_LIMIT: u32 = 10;
 
 /// Show the entries of the ledger, the oldest first
 ///
 /// All given conditions must hold. A page has up to 1000 entries; if there may be more, the last line says
 /// how to continue.
+///
+/// With --follow, each further entry is printed when it is recorded, one line each, until Ctrl-C (exit 130). A lost
+/// connection is opened again after the last entry, so that none is missing or printed twice; stderr says so. The
+/// command ends with 0 if the reader of its output ends, as in `| head`, and with 1 if the ledger cannot be
+/// reached at the start, or rejects the request.
 #[derive(Debug, clap::Args)]
 pub struct History {
     /// Only entries of this environment
@@ -21,8 +35,8 @@ pub struct History {
     /// Only entries of this service
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// Only entries of this type, such as `deploy.succeeded`
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only entries of these types, separated by commas, such as `deploy.succeeded,deploy.failed`
+    #[arg(long = "type", value_name = "TYPES")]
     kind: Option<String>,
     /// Only entries with this correlationid, such as those of one run of a pipeline
     #[arg(long, value_name = "ID")]
@@ -30,14 +44,21 @@ pub struct History {
     /// Only entries after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// At most this many: 1 to 1000 [default: 100]
+    /// At most this many: 1 to 1000 [default: 100]. With --follow: first those of the last NUMBER positions
+    /// [default: 10], unless --after is given
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
+    /// Print the latest entries, then each further one when it is recorded; with --json, one entry a line
+    #[arg(long, conflicts_with = "wait_for")]
+    follow: bool,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
+
+const HEADER: [&str; 9] =
+    ["position", "time", "type", "environment", "service", "target", "summary", "by", "note"];
 
 /// An event, limited to the members that a line shows.
 #[derive(Debug, Deserialize)]
@@ -88,13 +109,29 @@ impl History {
     ///
     /// # Errors
     /// The service does not answer, or rejects a condition.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
-        let url = with_param(client.url(&["events"]), "environment", self.environment);
-        let url = with_param(with_param(url, "service", self.service), "type", self.kind);
-        let url = with_param(url, "correlation", self.correlation);
-        let url = with_param(with_param(url, "after", self.after), "limit", self.limit);
-        self.query.fetch_and_print(&client, url, render).await
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = self.connection.clone().client()?;
+        if !self.follow {
+            let url = self.with_conditions(client.url(&["events"]));
+            let url = with_param(with_param(url, "after", self.after), "limit", self.limit);
+            self.query.fetch_and_print(&client, url, render).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.after.is_some() && self.limit.is_some() {
+            bail!("--limit has no meaning with --follow and --after, which shows all entries; leave one out");
+        }
+        // Also if --after is given: a service that cannot be reached at the start is an error.
+        let head = head(&client).await?;
+        let shown = u64::from(self.limit.unwrap_or(DEFAULT_FOLLOW_LIMIT));
+        let after = self.after.unwrap_or_else(|| head.saturating_sub(shown));
+        let url = self.with_conditions(client.url(&["events", "stream"]));
+        follow::follow(&client, url, after, self.query.is_json()).await
+    }
+
+    fn with_conditions(&self, url: Url) -> Url {
+        let url = with_param(url, "environment", self.environment.as_ref());
+        let url = with_param(with_param(url, "service", self.service.as_ref()), "type", self.kind.as_ref());
+        with_param(url, "correlation", self.correlation.as_ref())
     }
 }
 
@@ -106,8 +143,7 @@ fn render(body: &EventsBody<EventBody>) -> String {
     if rows.iter().all(|row| row[5].is_empty() || row[5] == DEFAULT_TARGET) {
         rows.iter_mut().for_each(|row| row[5].clear());
     }
-    let header = ["position", "time", "type", "environment", "service", "target", "summary", "by", "note"];
-    let table = table::render(header, &rows);
+    let table = table::render(HEADER, &rows);
     match body.next {
         Some(next) => format!("{table}\nthere may be more: --after {next}"),
         None => table,

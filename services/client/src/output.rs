@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use ledger_domain::{escape_line, escape_unprintable, is_format};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::address::hide_credentials;
 
@@ -83,6 +84,16 @@ pub(super) fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Returns true if stdout is a pipe, as of `head`, whose reader is gone. A command without an end must look: while it
+/// has nothing to write, no write fails.
+pub(super) fn is_stdout_closed() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let closed = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(closed)
 }
 
 /// Prints one line on stderr with the name of this program, since the line may stand among the output of a command

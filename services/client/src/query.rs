@@ -45,6 +45,11 @@ impl QueryArgs {
         print_body(self.json, &body, render)
     }
 
+    /// Returns true if the output is JSON.
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub(super) const fn wait_for(&self) -> Option<u64> {
         self.wait.wait_for
     }

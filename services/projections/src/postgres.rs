@@ -285,8 +285,6 @@ pub struct Projections {
     pub(crate) last_seen: watch::Sender<Option<Position>>,
     /// Position of this process's projector; the start if there is none.
     pub(crate) local_position: watch::Sender<Position>,
-    /// Position at which this process's projector last wrote a rollback entry; the start if it has written none.
-    pub(crate) projected_rollbacks: watch::Sender<Position>,
     /// Position and time of the last wait that was given up.
     pub(crate) missed_wait: watch::Sender<Option<(Position, Instant)>>,
     /// Reason why the journal is not the one that these projections were built from, once detected.
@@ -315,7 +313,6 @@ impl Projections {
             active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
             last_seen: watch::Sender::new(None),
             local_position: watch::Sender::new(Position::START),
-            projected_rollbacks: watch::Sender::new(Position::START),
             missed_wait: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
             histories: watch::Sender::new(0),
@@ -360,12 +357,6 @@ impl Projections {
     #[must_use]
     pub fn is_following(&self) -> bool {
         matches!(*self.status.borrow(), Some(ProjectorStatus::Following))
-    }
-
-    /// Returns the position at which this process's projector last wrote a rollback entry, and its changes.
-    #[must_use]
-    pub fn projected_rollbacks(&self) -> watch::Receiver<Position> {
-        self.projected_rollbacks.subscribe()
     }
 
     /// Returns the reason why the journal is not the one that these projections were built from, once detected.

@@ -124,7 +124,7 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
         Command::Diff(diff) => diff.run().await,
-        Command::History(history) => history.run().await,
+        Command::History(history) => return history_exit_code(history.run().await),
         Command::Position(position) => position.run().await,
         Command::Points(points) => points.run().await,
         Command::Point(point) => point.run().await,
@@ -180,6 +180,11 @@ fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
 /// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; every other failure exits 1.
 fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::AddressError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Exit 130 means that Ctrl-C ended `--follow`; every failure exits as [`failure_exit_code`] says.
+fn history_exit_code(run: anyhow::Result<ExitCode>) -> ExitCode {
+    run.unwrap_or_else(|error| exit_code(Err(error), failure_exit_code))
 }
 
 /// Passes the status of the wrapped command through; any other failure exits with [`RUN_FAILED`].

@@ -55,6 +55,7 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("requestRollback", InEnvironment("rollback")),
         ("listRollbacks", Everywhere("read")),
         ("getRollback", Tenant),
+        ("followEvents", Everywhere("read")),
         ("followRollbacks", Everywhere("read")),
         ("getManifest", InEnvironment("read")),
         ("getDrift", InEnvironment("read")),
@@ -198,7 +199,8 @@ async fn only_what_is_granted_passes_on_every_route() {
                 let expected = subject.refusal(needs, tenant, environment);
                 // A stream does not end: look at its head only.
                 let exists = tenant != "none";
-                let (status, problem) = if id == "followRollbacks" && expected.is_none() && exists {
+                let is_stream = matches!(id, "followEvents" | "followRollbacks");
+                let (status, problem) = if is_stream && expected.is_none() && exists {
                     let response =
                         client.request(operation.method.clone(), &path).send().await.expect("a response");
                     (response.status().as_u16(), String::new())

@@ -269,12 +269,18 @@ impl Tenancy {
         self.ask(&Question::environment(verb, &self.tenant, environment, service))
     }
 
-    /// Checks that the sender may read an environment; `None`: all of them.
-    pub(crate) fn check_reads(&self, environment: Option<&EnvironmentName>) -> Result<(), Problem> {
-        match environment {
-            Some(environment) => self.check(Verb::Read, environment, None),
-            None => self.check_all(Verb::Read),
-        }
+    /// Checks that the sender may read the history of an environment and a service; `None`: of all of them.
+    pub(crate) fn check_reads(
+        &self,
+        environment: Option<&EnvironmentName>,
+        service: Option<&ServiceName>,
+    ) -> Result<(), Problem> {
+        self.ask(&Question {
+            verb: Verb::Read,
+            tenant: &self.tenant,
+            environment: environment.map_or(Scope::All, |name| Scope::Named(name.as_str())),
+            service: service.map_or(Scope::All, |name| Scope::Named(name.as_str())),
+        })
     }
 
     /// Checks that the sender may do something in all environments.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::connection::{Client, Connection};
 use crate::fetch_rollback::{describe_end, fetch_rollback};
-use crate::output::{print_json_or_text, print_text};
+use crate::output::{is_stdout_closed, print_json_or_text, print_text};
 use crate::plan::{change, lane};
 use crate::query::with_param;
 use crate::stream::{Message, MessageStream};
@@ -63,6 +63,9 @@ impl Watch {
         let mut stream = MessageStream::new(&client, url, self.after);
         loop {
             print_message(&stream.next().await?, self.json)?;
+            if is_stdout_closed() {
+                return Ok(());
+            }
         }
     }
 }

@@ -418,12 +418,6 @@ struct SequentialEvent {
 }
 
 impl Batch {
-    /// Returns true if the batch has an entry of a rollback.
-    pub(crate) fn has_rollbacks(&self) -> bool {
-        let mut payloads = self.sequential.iter().map(|it| &it.envelope.event().payload);
-        payloads.any(|payload| payload.kind().family() == Family::Rollback)
-    }
-
     /// Writes the rows and the position in one transaction, and returns the new checkpoint. Returns `None` without
     /// writing if another projector advanced the position first.
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Checkpoint>, Error> {

@@ -439,7 +439,6 @@ impl Writer {
     async fn write(&mut self, batch: Batch, from: Position) -> Result<Checkpoint, ProjectionError> {
         let started = Instant::now();
         let (records, stats) = (batch.records as u64, batch.stats);
-        let has_rollbacks = batch.has_rollbacks();
         let written = with_step_timeout(async { Ok(batch.write(&mut self.connection).await?) }).await?;
         let checkpoint = written.ok_or(ProjectionError::Fenced(from))?;
         let tenant = self.generation.projections.tenant.to_string();
@@ -451,9 +450,6 @@ impl Writer {
         self.generation.written.send_replace(checkpoint.position);
         self.generation.healthy_at.send_replace(Instant::now());
         self.generation.set_position(checkpoint.position);
-        if has_rollbacks && self.generation.is_active() {
-            self.generation.projections.projected_rollbacks.send_replace(checkpoint.position);
-        }
         Ok(checkpoint)
     }
 }

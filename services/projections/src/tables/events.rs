@@ -129,8 +129,23 @@ impl Projections {
         after: Position,
         limit: u32,
     ) -> Result<(Position, Vec<EventRow>), Error> {
+        self.events_within(filter, after, limit, PAGE_BYTES).await
+    }
+
+    /// Returns a page like [`Self::events`], which ends with the event that reaches `bytes`, at least 1. A page with
+    /// fewer than `limit` events and fewer than `bytes` bytes has all events up to the position of the projections.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn events_within(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<(Position, Vec<EventRow>), Error> {
         let rows: Vec<Row> =
-            page_query(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
+            page_query(filter, after, limit, bytes).build_query_as().fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
@@ -265,7 +280,7 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 
 /// Builds the query for a page of events. The statement has only the conditions that the filter gives, so that Postgres
 /// can use the index for each.
-fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
+fn page_query(filter: &EventFilter, after: Position, limit: u32, bytes: usize) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats,
             e.anomalies, e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
@@ -303,7 +318,7 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
         query.push(" AND position = ANY(").push_bind(positions).push(")");
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
-    query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
+    query.push(") asked) page WHERE bytes_before < ").push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
     query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.position");
     query
 }

@@ -1,0 +1,60 @@
+//! Conditions that select entries of the history, in queries and streams alike.
+
+use ledger_domain::{EnvironmentName, Kind as EventKind, ServiceName, ShortText};
+use ledger_projections::EventFilter;
+
+use crate::parameters::parse_optional;
+use crate::problem::Problem;
+
+/// Conditions of a request, as its query parameters state them. An entry has to meet all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Conditions<'q> {
+    pub(crate) environment: Option<&'q str>,
+    pub(crate) service: Option<&'q str>,
+    /// Types, separated by commas.
+    pub(crate) kinds: Option<&'q str>,
+    pub(crate) correlation: Option<&'q str>,
+}
+
+impl Conditions<'_> {
+    pub(crate) fn filter(&self) -> Result<EventFilter, Problem> {
+        Ok(EventFilter {
+            environment: parse_optional("environment", self.environment, EnvironmentName::parse)?,
+            service: parse_optional("service", self.service, ServiceName::parse)?,
+            kinds: parse_optional("type", self.kinds, parse_kinds)?.unwrap_or_default(),
+            correlation: parse_optional("correlation", self.correlation, ShortText::stored)?,
+            ..EventFilter::default()
+        })
+    }
+}
+
+/// Parses types, separated by commas. Each type is listed once.
+fn parse_kinds(text: &str) -> Result<Vec<EventKind>, String> {
+    let mut kinds = Vec::new();
+    for name in text.split(',') {
+        let kind = EventKind::parse_name(name).or_else(|_| EventKind::parse_type(name));
+        let kind = kind.map_err(|error| error.to_string())?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    Ok(kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_types_are_separated_by_commas() {
+        let kinds = |text| Conditions { kinds: Some(text), ..Conditions::default() }.filter();
+
+        let two =
+            kinds("deploy.failed,io.releaseledger.deploy.succeeded.v1,deploy.failed").expect("a filter");
+
+        assert_eq!(two.kinds, [EventKind::DeployFailed, EventKind::DeploySucceeded]);
+        for wrong in ["", "deploy.failed,", "deploy.failed, deploy.succeeded", "deploy"] {
+            assert_eq!(kinds(wrong).expect_err("a problem").into_body().status, 400, "{wrong}");
+        }
+    }
+}
