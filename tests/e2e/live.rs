@@ -20,7 +20,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// Returns deploys with these numbers, one a line: odd ones to staging, even ones to production.
 fn deploys(numbers: std::ops::Range<u64>) -> Vec<String> {
     let line = |number: u64| {
-        let environment = if number % 2 == 0 { "production" } else { "staging" };
+        let environment = if number.is_multiple_of(2) { "production" } else { "staging" };
         deploy(&format!("d-{number}"), &at(number), environment, "web", &format!("v{number}")).to_string()
     };
     numbers.map(line).collect()
