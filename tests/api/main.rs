@@ -3,6 +3,7 @@
 mod access;
 mod backtest;
 mod bounds;
+mod brokers;
 mod foreign;
 mod horizon;
 mod http;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use ledger_access::oidc::SettingsError;
 use ledger_api::{
-    AccessFollower, Authentication, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError,
+    AccessFollower, Authentication, Bounds, BrokerReceiver, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError,
     refresh_gauges, refresh_quarantine_gauges,
 };
 use ledger_domain::TenantName;
@@ -96,6 +96,7 @@ pub struct App {
     end_streams: CancellationToken,
     stop_controllers: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
+    receiver: BrokerReceiver,
     ingests: Vec<JoinHandle<()>>,
     background_tasks: Vec<JoinHandle<()>>,
     stop_supervisors: CancellationToken,
@@ -266,6 +267,7 @@ impl App {
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
         background_tasks.push(watch_quarantines(&app, &stop_supervisors));
+        let receiver = BrokerReceiver::new(Arc::clone(&app));
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {
@@ -281,6 +283,7 @@ impl App {
             end_streams,
             stop_controllers,
             controllers,
+            receiver,
             ingests: opened.ingests,
             background_tasks,
             stop_supervisors,
@@ -295,9 +298,16 @@ impl App {
         self.address
     }
 
+    /// Returns the receiver of messages of brokers. Ingest does not stop before it is dropped.
+    #[must_use]
+    pub fn receiver(&self) -> BrokerReceiver {
+        self.receiver.clone()
+    }
+
     /// Serves until `shutdown` is cancelled, then shuts down in order.
     pub async fn serve(self, shutdown: CancellationToken) {
         info!(address = %self.address, tls = self.tls.is_some(), "serving");
+        drop(self.receiver);
         let server = ledger_api::serve(self.listener, self.tls, self.router, self.limits, shutdown.clone());
         let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
         let drain_timeout = async {
