@@ -14,6 +14,7 @@ mod gitops;
 mod history;
 mod imports;
 mod killed_imports;
+mod nats;
 mod nats_users;
 mod older_copy;
 mod outages;
