@@ -160,10 +160,8 @@ async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<Inbound
 
 /// Reads a message and checks that its publisher may send its events.
 async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> Read {
-    let meaning = match checked(route, message) {
-        Ok(message) => intake::read(ledger, &message).map(|meaning| (message, meaning)),
-        Err(problem) => Err(problem),
-    };
+    let meaning = checked(route, message)
+        .and_then(|message| intake::read(ledger, &message).map(|meaning| (message, meaning)));
     let (message, events, fault) = match meaning {
         Ok((message, Meaning::Events(events, fault))) => (message, events, fault),
         Ok((_, Meaning::Ignored(reason))) => {

@@ -283,10 +283,8 @@ async fn connect_options(settings: &Settings, addresses: &[ServerAddr]) -> Resul
     // async-nats ignores the credentials in a server address.
     if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
         let (user, password) = (address.username(), address.password());
-        options = options.user_and_password(
-            user.unwrap_or_default().to_owned(),
-            password.unwrap_or_default().to_owned(),
-        );
+        options = options
+            .user_and_password(user.unwrap_or_default().to_owned(), password.unwrap_or_default().to_owned());
     }
     if let Some(path) = &settings.credentials {
         let loaded = options.credentials_file(path).await;
