@@ -58,6 +58,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 /// Messages of others that wait for each subscription. The client drops further ones: their publishers get no response.
 const MESSAGE_CAPACITY: usize = 256;
+/// Maximum time for which a publisher waits until the connection takes its messages.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays in milliseconds before a head is read again that is older than one already seen.
 const HEAD_RETRY_DELAYS_MS: [u64; 5] = [10, 40, 100, 200, 400];
 
@@ -236,7 +238,8 @@ impl Connection {
     /// Returns a publisher of messages that no stream stores.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.client.clone(), self.disconnects.clone(), self.settings.request_timeout)
+        let timeout = self.settings.request_timeout.min(PUBLISH_TIMEOUT);
+        Publisher::new(self.client.clone(), self.disconnects.clone(), timeout)
     }
 
     /// Opens a tenant's journal if its stream exists; `None` if it does not.

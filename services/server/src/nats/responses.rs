@@ -6,6 +6,9 @@ use ledger_journal::jetstream::BrokerMessage;
 use ledger_streams::inbound::{Format, InboundMessage, Receipt, Route};
 use serde_json::{Value, json};
 
+/// Media type of problems.
+const PROBLEM: &str = "application/problem+json";
+
 /// Returns the route of a publisher's messages.
 pub(super) fn route(tenant: &TenantName, publisher: &str) -> Route {
     let (tenant, publisher) = (tenant.clone(), publisher.to_owned());
@@ -38,9 +41,6 @@ pub(super) fn response(receipt: &Receipt) -> (&'static str, String) {
         Receipt::Retry(detail) => problem(ProblemKind::Busy, detail),
     }
 }
-
-/// Media type of problems.
-const PROBLEM: &str = "application/problem+json";
 
 /// Returns the media type and the body of a problem.
 pub(super) fn problem(kind: ProblemKind, detail: &str) -> (&'static str, String) {
