@@ -3,6 +3,7 @@
 mod access;
 mod backtest;
 mod bounds;
+mod brokers;
 mod followers;
 mod foreign;
 mod horizon;

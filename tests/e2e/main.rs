@@ -15,6 +15,7 @@ mod history;
 mod imports;
 mod killed_imports;
 mod live;
+mod nats;
 mod nats_users;
 mod older_copy;
 mod outages;

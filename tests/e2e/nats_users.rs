@@ -26,8 +26,9 @@ async fn client_with_errors(url: &str) -> (Client, mpsc::UnboundedReceiver<Strin
     let address: ServerAddr = url.parse().expect("an address");
     let (user, password) = (address.username().expect("a user"), address.password().expect("a password"));
     let (sender, errors) = mpsc::unbounded_channel();
+    let inbox = if user == "publisher" { "_INBOX_publisher" } else { "_INBOX_LEDGER" };
     let client = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
-        .custom_inbox_prefix("_INBOX_LEDGER")
+        .custom_inbox_prefix(inbox)
         .event_callback(move |event| {
             if let Event::ServerError(error) = event {
                 // The test may have dropped the receiver.
@@ -204,8 +205,11 @@ async fn no_response_of_the_server_to_reader_or_operator_becomes_an_entry() {
 #[tokio::test]
 async fn the_service_has_the_permissions_that_it_needs() {
     let mut servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--journal-request-timeout-ms=1000"]).await;
+    let nats = ["--nats-ingest-tenants=default", "--nats-publish-tenants=default"];
+    let flags = [&["--journal-request-timeout-ms=1000"][..], &nats].concat();
+    let service = Service::start(PROGRAM, &servers, &flags).await;
     let client = service.client();
+    wait_for_work_queue(&servers).await;
     let story = Story::on(&client);
 
     client.record_all(&deploys(300)).await;
@@ -256,6 +260,78 @@ async fn neither_service_nor_reader_can_change_or_delete_stored_entries() {
 
     assert_eq!(state(&operator).await, before);
     service.client().record_and_wait(&deploy("z", "2026-08-01T10:00:00Z", "production", "z", "v1")).await;
+}
+
+/// Waits until the service has created the work queue.
+async fn wait_for_work_queue(servers: &Servers) {
+    let operator = jetstream_as_operator(servers).await;
+    let exists = async {
+        while operator.get_stream("INBOX_default").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(ERROR_LIMIT, exists).await.expect("the work queue exists");
+}
+
+#[tokio::test]
+async fn a_publisher_sends_its_own_messages_and_nothing_else() {
+    let servers = Servers::start().await;
+    let publisher = servers.nats_url_of(User::Publisher);
+    for subject in [
+        "ingest.default.other",
+        "ingest.default.other.web",
+        "ingest.acme.publisher",
+        "inbox.default.other",
+        "inbox.acme.publisher.web",
+        "ledger.default.production.web.deploy.succeeded",
+        "quarantine.default.0123456789abcdef0123456789abcdef",
+        "events.default.production.deploy.succeeded",
+        "$JS.API.STREAM.INFO.INBOX_default",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "$JS.API.CONSUMER.CREATE.INBOX_default.thief.inbox.default.>",
+        "$JS.API.CONSUMER.MSG.NEXT.INBOX_default.ledger",
+        "$JS.ACK.INBOX_default.ledger.1.1.1.1795999369025723706.4",
+        "_R_.abcdef.ghijkl",
+        "_INBOX_LEDGER.abc.def",
+    ] {
+        assert_rejected(&publisher, subject, &json!({})).await;
+    }
+    for subject in
+        ["ingest.>", "inbox.>", "events.>", "ledger.>", "_INBOX_other.>", "_INBOX_LEDGER.>", "_R_.>", ">"]
+    {
+        let (client, mut errors) = client_with_errors(&publisher).await;
+        let _subscription = client.subscribe(subject).await.expect("sent");
+        let error =
+            tokio::time::timeout(ERROR_LIMIT, errors.recv()).await.expect("an error").expect("a client");
+        assert!(error.contains("Permissions Violation for Subscription"), "{subject}: {error}");
+    }
+}
+
+/// A stream acknowledges a message, and the service answers one, to the subject that the publisher names.
+#[tokio::test]
+async fn no_answer_to_a_publisher_becomes_an_entry() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--nats-ingest-tenants=default"]).await;
+    wait_for_work_queue(&servers).await;
+    let (publisher, _errors) = client_with_errors(&servers.nats_url_of(User::Publisher)).await;
+
+    for subject in ["ingest.default.publisher.web", "inbox.default.publisher.web"] {
+        for reply in ["ledger.default.production.web.deploy.succeeded", "$JS.API.STREAM.PURGE.LEDGER_default"]
+        {
+            let sent = publisher.publish_with_reply(subject, reply, "{}".into()).await;
+            sent.expect("sent");
+        }
+    }
+    publisher.flush().await.expect("flushed");
+    let quarantined = async {
+        while service.client().get("/v1/quarantine").await.ok()["messages"] == json!([]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(ERROR_LIMIT, quarantined).await.expect("the messages are handled");
+
+    let next = service.client().record(&deploy("z", "2026-08-01T10:00:00Z", "production", "z", "v1")).await;
+    assert_eq!(next.ok()["position"], 1);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use clap::{Args as _, FromArgMatches as _};
+use ledger_api::BrokerReceiver;
 use ledger_devstack::{Postgres, postgres};
 use ledger_domain::TenantName;
 use ledger_journal::{MemoryJournal, Quarantine, SharedJournal};
@@ -28,6 +29,7 @@ use crate::template::copy_cluster;
 /// metrics is global to a process.
 pub struct InProcess {
     url: String,
+    receiver: BrokerReceiver,
     _shutdown: DropGuard,
     postgres: Postgres,
     // The last field: the folder must outlive the server.
@@ -50,10 +52,11 @@ impl InProcess {
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let app = App::with_journals(&config, metrics, journals.collect()).await.expect("the service starts");
-        let url = format!("http://{}", app.address());
+        let (url, receiver) = (format!("http://{}", app.address()), app.receiver());
         let shutdown = CancellationToken::new();
         tokio::spawn(app.serve(shutdown.clone()));
-        let service = Self { url, _shutdown: shutdown.drop_guard(), postgres, _folder: folder };
+        let shutdown = shutdown.drop_guard();
+        let service = Self { url, receiver, _shutdown: shutdown, postgres, _folder: folder };
         let client = service.client();
         let ready = async {
             while !client.is_ready().await {
@@ -67,6 +70,12 @@ impl InProcess {
     /// Opens a connection on which a test sends what it wants.
     pub async fn connect(&self) -> RawConnection {
         RawConnection::open(&self.url).await
+    }
+
+    /// Returns the receiver of messages of brokers.
+    #[must_use]
+    pub const fn receiver(&self) -> &BrokerReceiver {
+        &self.receiver
     }
 
     /// Returns a client of the service.

@@ -1,4 +1,5 @@
 //! Messages of other tools: translated to events, which are recorded together with the message, or quarantined.
+//! `intake` records them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,15 +11,13 @@ use bytes::Bytes;
 use ledger_adapters::cdevents;
 use ledger_adapters::hooks::{self, Request};
 use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
-use ledger_api_types::{DeliveryBody, EventResult, EventStatus};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Origin, Reason, check_secrets};
 use ledger_codec::secrets;
 use ledger_domain::{Principal, ShortText};
-use ledger_ingest::{RecordError, RecordOutcome};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::App;
-use crate::event_result::{add_annotations, denied_result, id_and_source, is_recorded, outcome_result};
-use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
 /// Maximum number of events of a message.
@@ -34,13 +33,16 @@ pub(crate) enum MessageSource {
     Hook(String),
     /// The endpoint of events, as a CDEvent.
     CdEvents,
+    /// A broker, in a form that the endpoint of events accepts, too.
+    Events,
 }
 
 impl MessageSource {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        match text.strip_prefix("hook:") {
-            Some(name) => Some(Self::Hook(name.to_owned())),
-            None => (text == "cdevents").then_some(Self::CdEvents),
+        match text {
+            "cdevents" => Some(Self::CdEvents),
+            "events" => Some(Self::Events),
+            _ => text.strip_prefix("hook:").map(|name| Self::Hook(name.to_owned())),
         }
     }
 }
@@ -50,6 +52,7 @@ impl fmt::Display for MessageSource {
         match self {
             Self::Hook(name) => write!(f, "hook:{name}"),
             Self::CdEvents => f.write_str("cdevents"),
+            Self::Events => f.write_str("events"),
         }
     }
 }
@@ -68,23 +71,27 @@ impl Message {
         Request::new(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())), &self.body)
     }
 
-    /// Translates the message with the present settings.
-    pub(crate) fn translate(&self, app: &App, ledger: &TenantLedger) -> Result<Translation, NotUnderstood> {
-        match &self.source {
-            MessageSource::Hook(name) => match app.hooks.get(name) {
-                Some(hook) if hook.tenant == ledger.tenancy().tenant => {
-                    hooks::translate(&hook.settings, &self.request(), ledger.now())
-                }
-                _ => Err(NotUnderstood::new(
-                    "",
-                    format!("the service has no webhook {name} for this tenant any more"),
-                )),
-            },
-            MessageSource::CdEvents => self.translate_cdevent(&app.cdevents),
+    /// Translates a message of a webhook with the present settings.
+    pub(crate) fn translate_hook(
+        &self,
+        name: &str,
+        ledger: &TenantLedger,
+    ) -> Result<Translation, NotUnderstood> {
+        match ledger.app().hooks.get(name) {
+            Some(hook) if hook.tenant == ledger.tenancy().tenant => {
+                hooks::translate(&hook.settings, &self.request(), ledger.now())
+            }
+            _ => Err(NotUnderstood::new(
+                "",
+                format!("the service has no webhook {name} for this tenant any more"),
+            )),
         }
     }
 
-    fn translate_cdevent(&self, settings: &cdevents::Settings) -> Result<Translation, NotUnderstood> {
+    pub(crate) fn translate_cdevent(
+        &self,
+        settings: &cdevents::Settings,
+    ) -> Result<Translation, NotUnderstood> {
         let content_type = self.headers.get("content-type").map_or("", String::as_str);
         if content_type == CDEVENTS_MEDIA_TYPE {
             return cdevents::read(&self.body, settings);
@@ -103,7 +110,7 @@ impl Message {
     ///
     /// The first event keeps the bytes of the message, if all events concern the same part of the ledger: who may read one
     /// of them may then read what the message says of the others. The other events have its digest.
-    fn envelopes(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
+    pub(crate) fn envelopes(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
         if events.len() > MAX_EVENTS {
             let detail = format!("the message means {} events; the maximum is {MAX_EVENTS}", events.len());
             return Err(NotUnderstood::new("", detail));
@@ -153,7 +160,7 @@ impl From<InvalidEvent> for Unusable {
 
 /// Parses an event in structured mode: one of the ledger's own, or a CDEvent.
 pub(crate) fn parse_structured(app: &App, json: &Bytes) -> Result<Envelope, Unusable> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Typed {
         r#type: String,
     }
@@ -193,9 +200,39 @@ pub(crate) fn parse_bare(app: &App, json: &Bytes) -> Result<Envelope, Unusable> 
     cdevent(app, BTreeMap::from([("content-type".to_owned(), CDEVENTS_MEDIA_TYPE.to_owned())]), json)
 }
 
+/// Returns true for a JSON object that is a CDEvent without a CloudEvent around it.
+pub(crate) fn is_bare_cdevent(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Context {
+        r#type: String,
+    }
+    #[derive(Deserialize)]
+    struct Bare {
+        specversion: Option<IgnoredAny>,
+        context: Context,
+    }
+    serde_json::from_slice::<Bare>(json)
+        .is_ok_and(|bare| bare.specversion.is_none() && cdevents::is_cdevent(&bare.context.r#type))
+}
+
+/// Checks that a message contains no secret: it would be rejected, and must not be quarantined.
+pub(crate) fn check_message_secrets(
+    headers: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Result<(), InvalidEvent> {
+    check_secrets(body).map_err(InvalidEvent::from)?;
+    let is_secret = |text: &String| secrets::find(text).is_some();
+    let in_headers = headers.iter().any(|(name, value)| is_secret(name) || is_secret(value));
+    if in_headers || in_base64(body).is_some() {
+        let detail = "the message contains a secret in an attribute or in data_base64".to_owned();
+        return Err(InvalidEvent::from(Reason::Value { pointer: String::new(), detail }));
+    }
+    Ok(())
+}
+
 /// Returns the secret in the Base64 data of a CloudEvent, if there is one.
 fn in_base64(body: &[u8]) -> Option<secrets::SecretKind> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Encoded {
         data_base64: String,
     }
@@ -207,13 +244,7 @@ fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result
     if body.len() > MAX_EVENT_BYTES * 4 {
         return Err(InvalidEvent::from(Reason::TooLarge(body.len())).into());
     }
-    // A message with a secret is rejected, and not quarantined.
-    check_secrets(body).map_err(InvalidEvent::from)?;
-    let in_headers = headers.values().find_map(|value| secrets::find(value));
-    if in_headers.or_else(|| in_base64(body)).is_some() {
-        let detail = "the message contains a secret in an attribute or in data_base64".to_owned();
-        return Err(InvalidEvent::from(Reason::Value { pointer: String::new(), detail }).into());
-    }
+    check_message_secrets(&headers, body)?;
     let message = Message { source: MessageSource::CdEvents, headers, body: body.clone() };
     let one = |translation| match translation {
         Translation::Events(events) => {
@@ -224,80 +255,6 @@ fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result
     };
     let translated = message.translate_cdevent(&app.cdevents).and_then(one);
     translated.map_err(|error| Unusable::NotUnderstood(Box::new((message, error))))
-}
-
-/// Outcome of a message.
-#[derive(Debug)]
-pub(crate) enum Intake {
-    /// Its events, each recorded or not.
-    Events(Vec<EventResult>),
-    /// The ledger records nothing for it, for this reason.
-    Ignored(String),
-}
-
-/// Returns the answer to a message with this status and nothing else.
-pub(crate) fn delivery(status: &str) -> DeliveryBody {
-    DeliveryBody {
-        status: status.to_owned(),
-        events: Vec::new(),
-        detail: None,
-        pointer: None,
-        quarantine_id: None,
-    }
-}
-
-/// Reason why a message was not taken in.
-pub(crate) enum IntakeError {
-    /// It cannot be understood.
-    NotUnderstood(NotUnderstood),
-    /// Its events cannot be recorded now: send it again.
-    Problem(Problem),
-}
-
-/// Translates a message and records its events, in the name of the sender of the ledger's tenancy.
-///
-/// All events are recorded, or those that the ledger accepts; an event that cannot be recorded now fails the whole
-/// message, so that its sender delivers it again. Events that were recorded are then duplicates.
-pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<Intake, IntakeError> {
-    let events = match message.translate(ledger.app(), ledger).map_err(IntakeError::NotUnderstood)? {
-        Translation::Ignored(reason) => return Ok(Intake::Ignored(reason)),
-        Translation::Events(events) => events,
-    };
-    let envelopes = message.envelopes(&events).map_err(IntakeError::NotUnderstood)?;
-    ledger.tenancy().count_received(envelopes.len());
-    let mut results = Vec::with_capacity(envelopes.len());
-    let mut accepted = Vec::with_capacity(envelopes.len());
-    for envelope in envelopes {
-        let id_and_source = id_and_source(&envelope);
-        results.push(match ledger.accept(envelope).await {
-            Ok(envelope) => {
-                accepted.push(envelope);
-                Err(id_and_source)
-            }
-            Err(problem) => Ok(denied_result(id_and_source, problem)),
-        });
-    }
-    let mut outcomes = ledger.ingest.record(accepted).await.into_iter();
-    let mut outcome = || outcomes.next().unwrap_or(RecordOutcome::Refused(RecordError::Closing));
-    let mut recorded = 0;
-    let mut results: Vec<EventResult> = results
-        .into_iter()
-        .map(|result| {
-            result.unwrap_or_else(|id_and_source| {
-                let outcome = outcome();
-                recorded += usize::from(is_recorded(&outcome));
-                outcome_result(id_and_source, &outcome)
-            })
-        })
-        .collect();
-    ledger.tenancy().activity().add_recorded(recorded);
-    if let Some(refused) = results.iter().find(|result| result.status == EventStatus::Refused) {
-        let problem = refused.problem.clone().map(Problem::from);
-        let unknown = || Problem::new(Kind::JournalUnavailable, "the event is not recorded; send it again");
-        return Err(IntakeError::Problem(problem.unwrap_or_else(unknown)));
-    }
-    add_annotations(ledger, &mut results).await;
-    Ok(Intake::Events(results))
 }
 
 /// Returns the principal of a webhook: a workload, which the shared secret authenticates.

@@ -24,7 +24,8 @@ use utoipa::IntoParams;
 use crate::access::Tenancy;
 use crate::activity::Activity;
 use crate::body::{read, reject_secrets};
-use crate::foreign::{Intake, IntakeError, Message, MessageSource, delivery, hook_principal, take_in};
+use crate::foreign::{Message, MessageSource, hook_principal};
+use crate::intake::{Intake, IntakeError, delivery, take_in};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
@@ -37,7 +38,7 @@ const AUTHENTICATING: [&str; 5] =
     ["authorization", "webhook-signature", "x-gitlab-token", "x-hub-signature-256", "x-signature"];
 
 /// Maximum size of a delivery, in bytes.
-const DELIVERY_LIMIT: usize = 1 << 20;
+pub(crate) const DELIVERY_LIMIT: usize = 1 << 20;
 
 /// A webhook that the service accepts.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ pub(crate) async fn deliver_webhook(
     };
     reject_secrets(&message.body)?;
     let message = Message { headers: translated_headers(&message.headers), ..message };
-    let tenancy = Tenancy::of_hook(&app, &hook.tenant, principal, meter, activity);
+    let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
     let (status, delivery) = match take_in(&ledger, &message).await {
         Ok(Intake::Events(events)) => match events.iter().find(|event| !event.status.is_recorded()) {
@@ -202,7 +203,7 @@ fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 /// Returns the headers without those that authenticate: they are not stored.
-fn translated_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn translated_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let is_kept = |name: &str| {
         name == "content-type"
             || name == "webhook-id"

@@ -18,7 +18,9 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
 use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
-use crate::foreign::{CDEVENTS_MEDIA_TYPE, Unusable, parse_bare, parse_binary, parse_structured};
+use crate::foreign::{
+    CDEVENTS_MEDIA_TYPE, Unusable, is_bare_cdevent, parse_bare, parse_binary, parse_structured,
+};
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantined_result;
@@ -59,6 +61,8 @@ enum Mode {
     Binary,
     Batch,
     Lines,
+    /// JSON without attributes in headers: a CDEvent without a CloudEvent around it, or nothing that is supported.
+    Json,
 }
 
 fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
@@ -69,27 +73,36 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
             "content encoding {encoding:?} is not supported; send the body unencoded"
         ));
     }
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+    if !headers.contains_key(header::CONTENT_TYPE) {
         return unsupported("the request has no Content-Type header".into());
-    };
+    }
     match media_type(headers).as_str() {
         "application/cloudevents+json" => Ok(Mode::Structured),
         "application/cloudevents-batch+json" => Ok(Mode::Batch),
         "application/x-ndjson" => Ok(Mode::Lines),
         CDEVENTS_MEDIA_TYPE => Ok(Mode::CdEvent),
         "application/json" if headers.contains_key("ce-specversion") => Ok(Mode::Binary),
-        _ => unsupported(format!(
-            "content type {content_type:?} is not supported; send application/cloudevents+json, \
-             application/cloudevents-batch+json, \
-             application/x-ndjson, application/cdevents+json, or application/json with the attributes as ce- headers"
-        )),
+        "application/json" => Ok(Mode::Json),
+        _ => Err(unsupported_type(headers)),
     }
+}
+
+fn unsupported_type(headers: &HeaderMap) -> Problem {
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let detail = format!(
+        "content type {content_type:?} is not supported; send application/cloudevents+json, \
+         application/cloudevents-batch+json, application/x-ndjson, application/cdevents+json, or application/json with the \
+         attributes as ce- headers or with a CDEvent"
+    );
+    Problem::new(Kind::UnsupportedMediaType, detail)
 }
 
 /// Record events
 ///
 /// Accepts one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events: events of the
-/// ledger's types, or CDEvents. A CDEvent may also come without a CloudEvent around it. Responds only after the events are
+/// ledger's types, or CDEvents. A CDEvent may also come without a CloudEvent around it, as `application/cdevents+json` or
+/// `application/json`. Responds only after the events are
 /// durable. An event that is resent is recorded only once. A CDEvent that cannot be understood is quarantined.
 ///
 /// The response to one event is one object, or a problem. The response to several has one result per event, in order:
@@ -145,6 +158,13 @@ pub(crate) async fn post_events(
         }
         Mode::CdEvent => {
             let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
+            record_one(&ledger, annotate, parse_bare(&app, &body.bytes)).await
+        }
+        Mode::Json => {
+            let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
+            if !is_bare_cdevent(&body.bytes) {
+                return Err(unsupported_type(&headers));
+            }
             record_one(&ledger, annotate, parse_bare(&app, &body.bytes)).await
         }
         Mode::Binary => {

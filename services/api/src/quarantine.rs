@@ -32,7 +32,8 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, HandleQuarantine, principal_body};
 use crate::body::ValidJson;
-use crate::foreign::{Intake, IntakeError, Message, MessageSource, delivery, take_in};
+use crate::foreign::{Message, MessageSource};
+use crate::intake::{Intake, IntakeError, delivery, take_in};
 use crate::parameters::{NoParameters, StrictQuery, parse_optional, parse_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -347,9 +348,10 @@ pub(crate) async fn retry_quarantined(
         headers: stored.headers.clone(),
         body: message_of(&stored).ok_or_else(unreadable)?.into(),
     };
-    let is_hook = matches!(message.source, MessageSource::Hook(_));
     let sender = stored.principal.as_ref().map(|body| principal(body).ok_or_else(unreadable)).transpose()?;
-    let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_hook);
+    let is_reporter = matches!(message.source, MessageSource::Hook(_))
+        || sender.as_ref().is_some_and(Principal::is_reporter);
+    let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_reporter);
     let sender_ledger = TenantLedger::new(Arc::clone(ledger.app()), tenancy);
     let delivery = match take_in(&sender_ledger, &message).await {
         Ok(Intake::Events(events)) => DeliveryBody { events, ..delivery("recorded") },

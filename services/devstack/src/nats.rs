@@ -76,10 +76,12 @@ pub enum User {
     Restorer,
     /// User for emergency access by an operator.
     Operator,
+    /// User that sends messages to the tenant `default` as the publisher `publisher`.
+    Publisher,
 }
 
 impl User {
-    const ALL: [Self; 4] = [Self::Ledger, Self::Reader, Self::Restorer, Self::Operator];
+    const ALL: [Self; 5] = [Self::Ledger, Self::Reader, Self::Restorer, Self::Operator, Self::Publisher];
 
     const fn name(self) -> &'static str {
         match self {
@@ -87,6 +89,7 @@ impl User {
             Self::Reader => "reader",
             Self::Restorer => "restorer",
             Self::Operator => "operator",
+            Self::Publisher => "publisher",
         }
     }
 
@@ -97,6 +100,7 @@ impl User {
             Self::Reader => "NATS_READER_PASSWORD",
             Self::Restorer => "NATS_RESTORER_PASSWORD",
             Self::Operator => "NATS_OPERATOR_PASSWORD",
+            Self::Publisher => "NATS_PUBLISHER_PASSWORD",
         }
     }
 
@@ -117,7 +121,7 @@ pub struct Nats {
     directory: LockedDirectory,
     port: u16,
     pid: u32,
-    passwords: [SecretString; 4],
+    passwords: [SecretString; 5],
     url: SecretString,
 }
 
@@ -141,6 +145,7 @@ impl Nats {
             password(User::Reader)?,
             password(User::Restorer)?,
             password(User::Operator)?,
+            password(User::Publisher)?,
         ];
         let mut attempt = 1;
         let (process, port) = loop {
@@ -263,7 +268,7 @@ pub(super) fn find_program(options: &Options) -> Result<PathBuf, Error> {
     })
 }
 
-fn url(user: User, passwords: &[SecretString; 4], port: u16) -> SecretString {
+fn url(user: User, passwords: &[SecretString; 5], port: u16) -> SecretString {
     let password = passwords[user as usize].expose_secret();
     format!("nats://{}:{password}@127.0.0.1:{port}", user.name()).into()
 }
@@ -298,7 +303,7 @@ async fn launch(
     program: &Path,
     directory: &Path,
     port: u16,
-    passwords: &[SecretString; 4],
+    passwords: &[SecretString; 5],
     options: &Options,
 ) -> Result<Process, Error> {
     let config = config_path(directory);

@@ -53,7 +53,8 @@ pub struct Principal {
     /// Type of the sender.
     pub kind: PrincipalKind,
     /// Authority that authenticated it: the URL of an OpenID Connect issuer, [`Principal::TOKENS`] for an API token,
-    /// [`Principal::PROXY`] for a proxy, or [`Principal::HOOKS`] for a webhook.
+    /// [`Principal::PROXY`] for a proxy, [`Principal::HOOKS`] for a webhook, or [`Principal::KAFKA`] or
+    /// [`Principal::NATS`] for a publisher of a broker.
     pub issuer: ShortText,
     /// Identifier that the issuer never gives to another sender: the `sub` claim, or the id of the API token.
     pub subject: ShortText,
@@ -70,6 +71,20 @@ impl Principal {
     pub const PROXY: &str = "proxy";
     /// Issuer of the principals of webhooks: their subject is the name of the webhook.
     pub const HOOKS: &str = "hook";
+    /// Issuer of the principals whose messages arrive from Kafka: their subject is the name of the route in the settings.
+    pub const KAFKA: &str = "release-ledger:kafka";
+    /// Issuer of the principals whose messages arrive from NATS: their subject is the part of the subject that the
+    /// permissions of the NATS user allow.
+    pub const NATS: &str = "release-ledger:nats";
+    /// Issuers that the service itself speaks for. No issuer of tokens may have such a name.
+    pub const RESERVED: [&str; 5] = [Self::TOKENS, Self::PROXY, Self::HOOKS, Self::KAFKA, Self::NATS];
+
+    /// Returns true for a principal that only reports what happened, and needs no grant for it: a webhook, or a publisher
+    /// of a broker.
+    #[must_use]
+    pub fn is_reporter(&self) -> bool {
+        [Self::HOOKS, Self::KAFKA, Self::NATS].contains(&self.issuer.as_str())
+    }
 
     /// Returns the actor of an event that this principal sends and that states `claimed`.
     ///
@@ -118,6 +133,18 @@ mod tests {
         assert_eq!(principal(PrincipalKind::Local).actor(Some(&ada())), ada());
         let unstated = principal(PrincipalKind::Local).actor(None);
         assert_eq!((unstated.kind.as_str(), unstated.name.as_str()), ("person", "grace"));
+    }
+
+    #[test]
+    fn webhooks_and_publishers_of_brokers_are_reporters() {
+        let is_reporter = |issuer: &str| {
+            let principal = Principal { issuer: text(issuer), ..principal(PrincipalKind::Workload) };
+            principal.is_reporter()
+        };
+        let reserved: Vec<&str> =
+            Principal::RESERVED.into_iter().filter(|issuer| is_reporter(issuer)).collect();
+        assert_eq!(reserved, [Principal::HOOKS, Principal::KAFKA, Principal::NATS]);
+        assert!(!is_reporter("https://issuer.example"));
     }
 
     #[test]

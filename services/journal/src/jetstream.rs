@@ -10,11 +10,13 @@
 
 mod append;
 mod append_expecting;
+mod messages;
 mod quarantine;
 mod read;
 mod restore;
 mod server;
 mod stream;
+mod work_queue;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,10 +40,12 @@ use crate::{
     SubjectFilter, Until, microseconds,
 };
 
+pub use messages::{BrokerMessage, Outgoing, Publisher, Request, Requests};
 pub use quarantine::JetStreamQuarantine;
 pub use restore::{RestoreError, RestoreSession};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
+pub use work_queue::{QueuedMessage, WorkQueue};
 
 /// Subject prefix of replies, so that a NATS user can be limited to its own inbox.
 const INBOX_PREFIX: &str = "_INBOX_LEDGER";
@@ -50,6 +54,12 @@ const INBOX_PREFIX: &str = "_INBOX_LEDGER";
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum time for the handshake of a connection, which a paused server never completes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Messages that wait for each subscription of the connection of the journals. Only responses arrive over it.
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+/// Messages of others that wait for each subscription. The client drops further ones: their publishers get no response.
+const MESSAGE_CAPACITY: usize = 256;
+/// Maximum time for which a publisher waits until the connection takes its messages.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays in milliseconds before a head is read again that is older than one already seen.
 const HEAD_RETRY_DELAYS_MS: [u64; 5] = [10, 40, 100, 200, 400];
 
@@ -136,37 +146,26 @@ impl Connection {
     /// # Errors
     /// No server answers, or its version is too old.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with(settings, SUBSCRIPTION_CAPACITY).await
+    }
+
+    /// Connects for messages of others, which must not delay the requests of the journals: over another connection, and
+    /// with fewer messages in memory.
+    ///
+    /// # Errors
+    /// As for [`Connection::open`].
+    pub async fn open_for_messages(settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with(settings, MESSAGE_CAPACITY).await
+    }
+
+    async fn open_with(settings: Settings, capacity: usize) -> Result<Self, OpenError> {
         let url = settings.url.expose_secret();
         let addresses: Vec<ServerAddr> = url
             .split(',')
             .map(|address| address.trim().parse())
             .collect::<Result<_, _>>()
             .map_err(OpenError::Url)?;
-        let mut options = ConnectOptions::new();
-        // async-nats ignores the credentials in a server address.
-        if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
-            let (user, password) = (address.username(), address.password());
-            options = options.user_and_password(
-                user.unwrap_or_default().to_owned(),
-                password.unwrap_or_default().to_owned(),
-            );
-        }
-        if let Some(path) = &settings.credentials {
-            let loaded = options.credentials_file(path).await;
-            options = loaded.map_err(|source| OpenError::Credentials { path: path.clone(), source })?;
-        }
-        if let Some(path) = &settings.certificates {
-            options = options.add_root_certificates(path.clone());
-        }
-        if let Some((certificate, key)) = &settings.client_certificate {
-            options = options.add_client_certificate(certificate.clone(), key.clone());
-        }
-        // Otherwise a server that denies having TLS, or someone in its place, would receive the password in plain text.
-        // Also for servers that another server names: their addresses have no scheme.
-        let has_tls = settings.certificates.is_some() || settings.client_certificate.is_some();
-        if has_tls || addresses.iter().any(ServerAddr::tls_required) {
-            options = options.require_tls(true);
-        }
+        let options = connect_options(&settings, &addresses).await?;
         let (disconnected, disconnects) = watch::channel(0);
         let client = options
             .name("release-ledger")
@@ -174,6 +173,7 @@ impl Connection {
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(settings.request_timeout))
+            .subscription_capacity(capacity)
             .event_callback(move |event| {
                 if matches!(event, Event::Disconnected) {
                     disconnected.send_modify(|count| *count += 1);
@@ -216,6 +216,32 @@ impl Connection {
         JetStreamQuarantine::new(self.client.clone(), self.context(), tenant, &self.settings)
     }
 
+    /// Subscribes to the messages that are published for a tenant and answered. The subscriptions of all processes share
+    /// them.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn requests(&self, tenant: &TenantName) -> Result<Requests, ReadError> {
+        Requests::subscribe(&self.client, tenant).await
+    }
+
+    /// Opens the work queue of a tenant, and creates its stream if it does not exist. Only one process may use it at a
+    /// time: opening it ends its use by others.
+    ///
+    /// # Errors
+    /// The existing stream does not fit, or JetStream does not answer.
+    pub async fn work_queue(&self, tenant: &TenantName, max_bytes: u64) -> Result<WorkQueue, OpenError> {
+        let replicas = self.settings.stream.replicas;
+        WorkQueue::open(&self.context(), self.disconnects.clone(), tenant, (max_bytes, replicas)).await
+    }
+
+    /// Returns a publisher of messages that no stream stores.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        let timeout = self.settings.request_timeout.min(PUBLISH_TIMEOUT);
+        Publisher::new(self.client.clone(), self.disconnects.clone(), timeout)
+    }
+
     /// Opens a tenant's journal if its stream exists; `None` if it does not.
     ///
     /// # Errors
@@ -252,6 +278,34 @@ impl Connection {
             disconnects: self.disconnects.clone(),
         })
     }
+}
+
+/// Returns options with the credentials and the encryption of the settings.
+async fn connect_options(settings: &Settings, addresses: &[ServerAddr]) -> Result<ConnectOptions, OpenError> {
+    let mut options = ConnectOptions::new();
+    // async-nats ignores the credentials in a server address.
+    if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
+        let (user, password) = (address.username(), address.password());
+        options = options
+            .user_and_password(user.unwrap_or_default().to_owned(), password.unwrap_or_default().to_owned());
+    }
+    if let Some(path) = &settings.credentials {
+        let loaded = options.credentials_file(path).await;
+        options = loaded.map_err(|source| OpenError::Credentials { path: path.clone(), source })?;
+    }
+    if let Some(path) = &settings.certificates {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &settings.client_certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    // Otherwise a server that denies having TLS, or someone in its place, would receive the password in plain text.
+    // Also for servers that another server names: their addresses have no scheme.
+    let has_tls = settings.certificates.is_some() || settings.client_certificate.is_some();
+    if has_tls || addresses.iter().any(ServerAddr::tls_required) {
+        options = options.require_tls(true);
+    }
+    Ok(options)
 }
 
 fn without_credentials(url: &str) -> String {

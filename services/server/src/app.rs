@@ -1,7 +1,7 @@
 //! The service: builds its parts from the settings, serves, and shuts down in order.
 //!
-//! Shutdown order: stop accepting requests and complete those in progress; stop the rollback controllers; let ingest
-//! append what it accepted; let the projectors finish their batch and release the projections to other processes;
+//! Shutdown order: stop accepting requests and messages, and complete those in progress; stop the rollback controllers; let
+//! ingest append what it accepted; let the projectors finish their batch and release the projections to other processes;
 //! close the connections.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use ledger_access::oidc::SettingsError;
 use ledger_api::{
-    AccessFollower, Authentication, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError,
-    refresh_gauges, refresh_quarantine_gauges,
+    AccessFollower, Authentication, Bounds, BrokerReceiver, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls,
+    TlsError, refresh_gauges, refresh_quarantine_gauges,
 };
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
@@ -31,6 +31,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, HookError, Role};
 use crate::descriptors;
+use crate::nats;
 use crate::reload;
 use crate::stream_settings;
 use ledger_client::clock;
@@ -95,7 +96,10 @@ pub struct App {
     limits: Limits,
     end_streams: CancellationToken,
     stop_controllers: CancellationToken,
+    /// Rollback controllers, and readers of brokers: they hold handles of ingest.
     controllers: Vec<JoinHandle<()>>,
+    primaries: BTreeMap<TenantName, Projections>,
+    receiver: BrokerReceiver,
     ingests: Vec<JoinHandle<()>>,
     background_tasks: Vec<JoinHandle<()>>,
     stop_supervisors: CancellationToken,
@@ -107,6 +111,8 @@ pub struct App {
 #[derive(Default)]
 struct OpenLedgers {
     ledgers: BTreeMap<TenantName, Ledger>,
+    /// Projections on the primary, by tenant.
+    primaries: BTreeMap<TenantName, Projections>,
     /// Projections that the supervisor keeps up to date, each with its journal.
     supervised: Vec<(Projections, SharedJournal)>,
     /// Projections on a replica, whose live generation is watched.
@@ -133,6 +139,7 @@ impl OpenLedgers {
         let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
         let settings = config.projections.settings();
         let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
+        self.primaries.insert(tenant.clone(), projections.clone());
         self.supervised.push((projections.clone(), Arc::clone(&journal)));
         let read_projections = match config.projections.read_settings() {
             Some(settings) => {
@@ -206,7 +213,19 @@ impl App {
             let quarantine = Quarantine::JetStream(Box::new(connection.quarantine(&tenant)));
             journals.push((tenant, Arc::new(journal), Arc::new(quarantine)));
         }
-        Self::with_journals(config, metrics, journals).await
+        let mut app = Self::with_journals(config, metrics, journals).await?;
+        app.start_nats(config).await?;
+        Ok(app)
+    }
+
+    /// Starts the exchange of messages with NATS. A process without the role `http` has none.
+    async fn start_nats(&mut self, config: &Config) -> Result<(), Error> {
+        if config.roles.contains(&Role::Http) {
+            let receiver = Arc::new(self.receiver.clone());
+            let tasks = nats::start(config, receiver, &self.primaries, &self.stop_controllers).await?;
+            self.controllers.extend(tasks);
+        }
+        Ok(())
     }
 
     /// Opens a ledger over the journal of each tenant, and listens. `metrics` renders `/metrics`.
@@ -266,6 +285,7 @@ impl App {
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
         background_tasks.push(watch_quarantines(&app, &stop_supervisors));
+        let receiver = BrokerReceiver::new(Arc::clone(&app));
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {
@@ -281,6 +301,8 @@ impl App {
             end_streams,
             stop_controllers,
             controllers,
+            primaries: opened.primaries,
+            receiver,
             ingests: opened.ingests,
             background_tasks,
             stop_supervisors,
@@ -295,9 +317,16 @@ impl App {
         self.address
     }
 
+    /// Returns the receiver of messages of brokers. Ingest does not stop before it is dropped.
+    #[must_use]
+    pub fn receiver(&self) -> BrokerReceiver {
+        self.receiver.clone()
+    }
+
     /// Serves until `shutdown` is cancelled, then shuts down in order.
     pub async fn serve(self, shutdown: CancellationToken) {
         info!(address = %self.address, tls = self.tls.is_some(), "serving");
+        drop(self.receiver);
         let server = ledger_api::serve(self.listener, self.tls, self.router, self.limits, shutdown.clone());
         let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
         let drain_timeout = async {
@@ -318,7 +347,7 @@ impl App {
         let deadline = Instant::now() + STOP_TIMEOUT;
         for controller in self.controllers {
             if timeout_at(deadline, controller).await.is_err() {
-                warn!("rollback controller did not stop in time");
+                warn!("a rollback controller or a reader of a broker did not stop in time");
             }
         }
         // Ingest stops when all its handles are dropped and everything is appended. The handlers have dropped theirs.

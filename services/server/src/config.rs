@@ -5,6 +5,8 @@
 mod access;
 mod hooks;
 mod limits;
+mod lists;
+mod nats;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -23,11 +25,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use nats::NatsFlags;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
 pub use hooks::{HookError, HookSetting};
 pub use limits::{LimitFlags, Limits};
+pub use nats::Nats;
 pub use tls::check_plain;
 
 /// Settings file with all defaults and their descriptions.
@@ -41,7 +45,7 @@ const ENV_PREFIX: &str = "RELEASE_LEDGER_";
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Tenants to serve.
-    #[serde(deserialize_with = "tenants")]
+    #[serde(deserialize_with = "lists::tenants")]
     pub tenants: Vec<TenantName>,
     /// Roles of this process.
     pub roles: Vec<Role>,
@@ -59,6 +63,8 @@ pub struct Config {
     pub cdevents: cdevents::Settings,
     /// Settings of the stream.
     pub journal: Journal,
+    /// Settings of messages from and to NATS.
+    pub nats: Nats,
     /// Settings of the read models.
     pub projections: Projections,
     /// Settings of the log.
@@ -88,7 +94,7 @@ pub struct Http {
     /// Maximum number of events in one request.
     pub max_events: usize,
     /// Hosts by which clients may reach the service.
-    #[serde(deserialize_with = "hosts")]
+    #[serde(deserialize_with = "lists::hosts")]
     pub allowed_hosts: AllowedHosts,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -248,27 +254,6 @@ impl Projections {
     }
 }
 
-fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<TenantName>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    let parsed = names.iter().map(|name| TenantName::parse(name));
-    parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
-}
-
-/// Reads hosts from a list, or from a text with commas.
-fn hosts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AllowedHosts, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Hosts {
-        List(Vec<String>),
-        Text(String),
-    }
-    let words = match Hosts::deserialize(deserializer)? {
-        Hosts::List(words) => words,
-        Hosts::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
-    };
-    AllowedHosts::parse(words.iter().map(String::as_str)).map_err(serde::de::Error::custom)
-}
-
 /// Every setting as a command-line flag.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
@@ -348,6 +333,8 @@ pub struct Flags {
     /// Period during which the NATS server deduplicates messages, in seconds
     #[arg(long, value_name = "S")]
     journal_duplicate_window_seconds: Option<u64>,
+    #[command(flatten)]
+    nats: NatsFlags,
     /// Postgres URL
     #[arg(long, value_name = "URL")]
     projections_url: Option<String>,
@@ -425,6 +412,9 @@ pub enum Error {
         /// The setting that is missing, and its flag.
         needed: &'static str,
     },
+    /// A setting names a tenant that the service does not serve.
+    #[error("{0}: tenant {1} is not one of the tenants in the settings")]
+    UnknownTenant(&'static str, TenantName),
     /// A required list is empty.
     #[error("{0} must have at least one element")]
     Empty(&'static str),
@@ -466,6 +456,7 @@ impl Config {
             return Err(Error::Empty("roles"));
         }
         config.journal.check_client_certificate()?;
+        config.nats.check(&config.tenants)?;
         Ok(config)
     }
 
@@ -604,7 +595,8 @@ impl Flags {
             ("log", "filter", self.log_filter.clone().map(Value::from)),
         ];
         let mut sections: BTreeMap<&str, Dict> = BTreeMap::new();
-        for (section, name, value) in given.into_iter().chain(self.http_tls.given()) {
+        for (section, name, value) in given.into_iter().chain(self.http_tls.given()).chain(self.nats.given())
+        {
             if let Some(value) = value {
                 sections.entry(section).or_default().insert(name.to_owned(), value);
             }

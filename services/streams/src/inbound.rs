@@ -34,7 +34,8 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundMessage {
     /// Headers by name in lower case. Attributes of a CloudEvent in binary mode have the prefix `ce-`, and the media type
-    /// of the body is `content-type`, as in the HTTP binding, regardless of how the broker's binding names them.
+    /// of the body is `content-type`, as in the HTTP binding, regardless of how the broker's binding names them. Their values are
+    /// those of the broker's binding: percent-encoded from NATS, as in the HTTP binding, and not from Kafka.
     pub headers: BTreeMap<String, String>,
     /// Body.
     pub body: Bytes,

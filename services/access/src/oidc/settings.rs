@@ -113,7 +113,7 @@ impl IssuerSettings {
     /// Checks everything that needs no file and no network. Returns the issuer as a text of a principal.
     pub(super) fn check(&self) -> Result<ShortText, SettingsError> {
         let issuer = ShortText::parse(&self.issuer).map_err(|error| self.invalid("issuer", error))?;
-        if [Principal::TOKENS, Principal::PROXY].contains(&issuer.as_str()) {
+        if Principal::RESERVED.contains(&issuer.as_str()) {
             return Err(self.invalid("issuer", "is a reserved name"));
         }
         if self.audiences.is_empty() || self.audiences.iter().any(|audience| audience.trim().is_empty()) {
@@ -280,9 +280,8 @@ mod tests {
         assert_eq!(refused(&IssuerSettings::gitlab("https://a.example", " ")), "audience");
         assert_eq!(refused(&IssuerSettings { kind: PrincipalKind::Local, ..valid() }), "kind");
         assert_eq!(refused(&IssuerSettings { name_claim: String::new(), ..valid() }), "claims");
-        for issuer in
-            ["", " https://a.example", Principal::TOKENS, Principal::PROXY, "https://a.example?b", "a\n"]
-        {
+        let others = ["", " https://a.example", "https://a.example?b", "a\n"];
+        for issuer in Principal::RESERVED.into_iter().chain(others) {
             let keys = KeySource::Discovery;
             assert_eq!(refused(&IssuerSettings { keys, ..IssuerSettings::gitlab(issuer, "x") }), "issuer");
         }

@@ -163,8 +163,8 @@ pub(crate) struct Tenancy {
     activity: Arc<Activity>,
     /// Use of the limits by the sender, if it has any.
     meter: Option<Arc<Meter>>,
-    /// True for a webhook: it may report, without a grant, and nothing else.
-    is_hook: bool,
+    /// True for a webhook, or a publisher of a broker: it may report, without a grant, and nothing else.
+    is_reporter: bool,
     /// True for a message that is retried: it gives no commands, since its sender decided long ago.
     is_retry: bool,
 }
@@ -182,11 +182,19 @@ impl Tenancy {
         let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
         activity.set_tenant(&tenant);
         let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
-        Ok(Self { app: Arc::clone(app), tenant, sender, activity, meter, is_hook: false, is_retry: false })
+        Ok(Self {
+            app: Arc::clone(app),
+            tenant,
+            sender,
+            activity,
+            meter,
+            is_reporter: false,
+            is_retry: false,
+        })
     }
 
-    /// Returns the tenancy of an authentic delivery of a webhook.
-    pub(crate) fn of_hook(
+    /// Returns the tenancy of an authentic sender that only reports: a webhook, or a publisher of a broker.
+    pub(crate) fn of_reporter(
         app: &Arc<App>,
         tenant: &TenantName,
         sender: Arc<Principal>,
@@ -196,13 +204,13 @@ impl Tenancy {
         activity.set_tenant(tenant);
         let (app, tenant) = (Arc::clone(app), tenant.clone());
         let meter = Some(meter);
-        Self { app, tenant, sender: Some(sender), activity, meter, is_hook: true, is_retry: false }
+        Self { app, tenant, sender: Some(sender), activity, meter, is_reporter: true, is_retry: false }
     }
 
     /// Returns the tenancy of the sender of an earlier message in the same tenant, for a request of another principal. A
     /// message without a sender is taken in in the name of that principal.
-    pub(crate) fn on_behalf_of(&self, sender: Option<Arc<Principal>>, is_hook: bool) -> Self {
-        Self { sender: sender.or_else(|| self.sender.clone()), is_hook, is_retry: true, ..self.clone() }
+    pub(crate) fn on_behalf_of(&self, sender: Option<Arc<Principal>>, is_reporter: bool) -> Self {
+        Self { sender: sender.or_else(|| self.sender.clone()), is_reporter, is_retry: true, ..self.clone() }
     }
 
     /// Returns what the request has done so far.
@@ -230,12 +238,12 @@ impl Tenancy {
 
     /// Checks that the sender may do something.
     fn ask(&self, question: &Question<'_>) -> Result<(), Problem> {
-        if self.is_hook {
+        if self.is_reporter {
             return match VerbSet::Emit.contains(question.verb) {
                 true => Ok(()),
                 false => Err(Problem::new(
                     Kind::Forbidden,
-                    format!("a webhook reports what happened, and may not {question}"),
+                    format!("a webhook or a broker reports what happened, and may not {question}"),
                 )),
             };
         }
@@ -302,9 +310,8 @@ impl Tenancy {
 
     /// Checks that the sender may read an event, or send it.
     pub(crate) fn check_event(&self, verb: Option<Verb>, payload: &Payload) -> Result<(), Problem> {
-        if (self.is_hook || self.is_retry) && payload.is_command() {
-            let detail =
-                "a webhook, or a message that is retried, reports what happened and gives no commands";
+        if (self.is_reporter || self.is_retry) && payload.is_command() {
+            let detail = "a webhook, a broker, or a message that is retried reports what happened and gives no commands";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
         let question = Question::event(&self.tenant, payload);

@@ -1,0 +1,315 @@
+//! Messages of brokers: the write path as [`Receiver`]. A broker's publisher only reports, like a webhook.
+//!
+//! Consecutive messages of a call are appended together. A message that must be delivered again ends the call, so that no
+//! later message is recorded before it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ledger_adapters::translation::NotUnderstood;
+use ledger_api_types::EventStatus;
+use ledger_codec::cloudevents::{Envelope, decode_header};
+use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
+use ledger_ingest::{RecordError, RecordOutcome};
+use ledger_journal::AppendError;
+use ledger_streams::inbound::{Format, InboundMessage, Receipt, Receiver, Route};
+use metrics::counter;
+use tracing::warn;
+
+use crate::App;
+use crate::access::Tenancy;
+use crate::event_result::{id_and_source, is_recorded, outcome_result};
+use crate::foreign::{Message, MessageSource, check_message_secrets};
+use crate::hooks::{DELIVERY_LIMIT, translated_headers};
+use crate::intake::{self, Meaning};
+use crate::problem::{Kind, Problem};
+use crate::quarantine::quarantine;
+use crate::rates::InProgress;
+use crate::tenant::TenantLedger;
+
+/// Records the messages of brokers.
+#[derive(Clone)]
+pub struct BrokerReceiver {
+    app: Arc<App>,
+}
+
+impl BrokerReceiver {
+    /// Creates a receiver that records in the ledgers of a service.
+    #[must_use]
+    pub const fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+
+    /// Returns the ledger of a route, in the name of its publisher.
+    fn ledger(&self, route: &Route) -> Result<(TenantLedger, InProgress), Receipt> {
+        let tenant = &route.tenant;
+        if tenant.is_admin() {
+            let detail = "the tenant of tokens and grants takes no messages of brokers";
+            return Err(rejected(Problem::new(Kind::OtherTenant, detail)));
+        }
+        if !self.app.ledgers.contains_key(tenant) {
+            let detail = format!("the service has no tenant {tenant}");
+            return Err(rejected(Problem::new(Kind::UnknownTenant, detail)));
+        }
+        if let Format::Hook(name) = &route.format
+            && self.app.hooks.get(name).is_none_or(|hook| hook.tenant != *tenant)
+        {
+            let detail = format!("the service has no webhook {name} for the tenant {tenant}");
+            return Err(rejected(Problem::parameter("hook", detail)));
+        }
+        let principal = publisher(route).map_err(rejected)?;
+        let meter = self.app.rates.meter(&principal);
+        let in_progress = self.app.rates.admit(&meter, true).map_err(|excess| {
+            let wait = excess.wait.as_millis();
+            Receipt::Retry(format!("{}; retry after {wait} ms", excess.detail))
+        })?;
+        let tenancy = Tenancy::of_reporter(&self.app, tenant, principal, meter, Arc::default());
+        Ok((TenantLedger::new(Arc::clone(&self.app), tenancy), in_progress))
+    }
+}
+
+/// Returns the principal of a route's publisher: a workload, which the broker authenticates.
+fn publisher(route: &Route) -> Result<Arc<Principal>, Problem> {
+    let text = |text: &str| ShortText::parse(text).map_err(|error| Problem::parameter("publisher", error));
+    let broker = route.issuer.rsplit(':').next().unwrap_or_default();
+    Ok(Arc::new(Principal {
+        kind: PrincipalKind::Workload,
+        issuer: text(route.issuer)?,
+        subject: text(&route.publisher)?,
+        name: text(&format!("{broker}-{}", route.publisher))?,
+        claims: BTreeMap::new(),
+    }))
+}
+
+#[async_trait]
+impl Receiver for BrokerReceiver {
+    async fn receive(&self, route: &Route, messages: Vec<InboundMessage>) -> Vec<Receipt> {
+        let count = messages.len();
+        let mut receipts = match self.ledger(route) {
+            Ok((ledger, _in_progress)) => receive_all(&ledger, route, messages).await,
+            Err(receipt) => vec![receipt; count],
+        };
+        // Also if the ledger returned too few.
+        let waiting = "an earlier message of the same publisher must be delivered first".to_owned();
+        receipts.resize(count, Receipt::Retry(waiting));
+        for receipt in &receipts {
+            report(route, receipt);
+        }
+        receipts
+    }
+}
+
+fn report(route: &Route, receipt: &Receipt) {
+    let outcome = match receipt {
+        Receipt::Recorded(_) => "recorded",
+        Receipt::Ignored(_) => "ignored",
+        // The quarantine logs it.
+        Receipt::Quarantined { .. } => "quarantined",
+        Receipt::Rejected { problem, detail } => {
+            let (tenant, issuer, publisher) = (&route.tenant, route.issuer, &route.publisher);
+            warn!(%tenant, issuer, publisher, problem, detail, "a message of a broker is rejected");
+            "rejected"
+        }
+        Receipt::Retry(_) => "retry",
+    };
+    let (tenant, issuer) = (route.tenant.to_string(), route.issuer);
+    counter!("ledger_broker_messages_total", "tenant" => tenant, "issuer" => issuer, "outcome" => outcome)
+        .increment(1);
+}
+
+/// A message with valid events: what remains of it while they are recorded.
+struct Pending {
+    message: Message,
+    /// Events to record.
+    events: Vec<Envelope>,
+    /// Ids and sources of the events.
+    identities: Vec<(String, String)>,
+    /// Fault of another part of the message.
+    fault: Option<NotUnderstood>,
+}
+
+/// A message that was read.
+enum Read {
+    Done(Receipt),
+    Pending(Box<Pending>),
+}
+
+/// Records messages in order. Ends after the first one that must be delivered again.
+async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<InboundMessage>) -> Vec<Receipt> {
+    let mut receipts = Vec::with_capacity(messages.len());
+    let mut run = Vec::new();
+    for message in messages {
+        let read = read(ledger, route, message).await;
+        // The quarantine may be full: no later message is recorded before it has taken this one.
+        let ends_run = match &read {
+            Read::Done(receipt) => !receipt.is_final(),
+            Read::Pending(pending) => pending.fault.is_some(),
+        };
+        run.push(read);
+        if ends_run {
+            receipts.extend(record(ledger, std::mem::take(&mut run)).await);
+            if receipts.last().is_some_and(|receipt| !receipt.is_final()) {
+                return receipts;
+            }
+        }
+    }
+    receipts.extend(record(ledger, run).await);
+    receipts
+}
+
+/// Reads a message and checks that its publisher may send its events.
+async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> Read {
+    let meaning = checked(route, message)
+        .and_then(|message| intake::read(ledger, &message).map(|meaning| (message, meaning)));
+    let (message, events, fault) = match meaning {
+        Ok((message, Meaning::Events(events, fault))) => (message, events, fault),
+        Ok((_, Meaning::Ignored(reason))) => {
+            ledger.tenancy().count_received(1);
+            return Read::Done(Receipt::Ignored(reason));
+        }
+        Err(problem) => {
+            ledger.tenancy().count_received(1);
+            return Read::Done(rejected(problem));
+        }
+    };
+    ledger.tenancy().count_received(events.len().max(1));
+    if events.is_empty() && fault.is_none() {
+        return Read::Done(Receipt::Ignored("the message states no event".to_owned()));
+    }
+    let mut accepted = Vec::with_capacity(events.len());
+    for event in events {
+        match ledger.accept(event).await {
+            Ok(event) => accepted.push(event),
+            Err(problem) => return Read::Done(refused(problem)),
+        }
+    }
+    let identities = accepted.iter().map(id_and_source).collect();
+    Read::Pending(Box::new(Pending { message, events: accepted, identities, fault }))
+}
+
+/// Returns a message with the headers that its translation reads, after the checks that decide if it may be kept.
+fn checked(route: &Route, message: InboundMessage) -> Result<Message, Problem> {
+    let InboundMessage { headers, body } = message;
+    let (source, headers) = match &route.format {
+        Format::Events => (MessageSource::Events, event_headers(route, headers)?),
+        Format::Hook(name) => {
+            if body.len() > DELIVERY_LIMIT {
+                let detail = format!("the message exceeds {DELIVERY_LIMIT} bytes");
+                return Err(Problem::new(Kind::TooLarge, detail));
+            }
+            (MessageSource::Hook(name.clone()), translated_headers(&headers))
+        }
+    };
+    check_message_secrets(&headers, &body).map_err(|secret| Problem::from(&secret))?;
+    Ok(Message { source, headers, body })
+}
+
+/// Returns the headers of a CloudEvent. Their values are percent-encoded in the binding of NATS, as in that of HTTP, and
+/// not in that of Kafka.
+fn event_headers(
+    route: &Route,
+    headers: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let is_kept = |name: &str| name == "content-type" || name.starts_with("ce-");
+    let kept = headers.into_iter().filter(|(name, _)| is_kept(name));
+    if route.issuer != Principal::NATS {
+        return Ok(kept.collect());
+    }
+    let decoded = kept.map(|(name, value)| match name.starts_with("ce-") {
+        true => match decode_header(&value) {
+            Ok(value) => Ok((name, value)),
+            Err(error) => Err(Problem::parameter(&name, error)),
+        },
+        false => Ok((name, value)),
+    });
+    decoded.collect()
+}
+
+/// Records the events of messages together, and returns the receipts up to the first message that must be delivered
+/// again.
+async fn record(ledger: &TenantLedger, mut run: Vec<Read>) -> Vec<Receipt> {
+    let mut events = Vec::new();
+    for read in &mut run {
+        if let Read::Pending(pending) = read {
+            events.append(&mut pending.events);
+        }
+    }
+    let outcomes = if events.is_empty() { Vec::new() } else { ledger.ingest.record(events).await };
+    let appended = outcomes.iter().filter(|outcome| is_recorded(outcome)).count();
+    ledger.tenancy().activity().add_recorded(appended);
+    let mut outcomes = outcomes.into_iter();
+    let mut receipts = Vec::with_capacity(run.len());
+    for read in run {
+        let receipt = match read {
+            Read::Done(receipt) => receipt,
+            Read::Pending(pending) => {
+                let of_message = outcomes.by_ref().take(pending.identities.len()).collect();
+                settle(ledger, *pending, of_message).await
+            }
+        };
+        let is_final = receipt.is_final();
+        receipts.push(receipt);
+        if !is_final {
+            break;
+        }
+    }
+    receipts
+}
+
+/// Returns the receipt of a message with the outcomes of its events. Quarantines it, if the ledger does not accept all of
+/// it.
+async fn settle(ledger: &TenantLedger, pending: Pending, outcomes: Vec<RecordOutcome>) -> Receipt {
+    let Pending { message, identities, mut fault, .. } = pending;
+    if outcomes.len() < identities.len() {
+        return Receipt::Retry("the service is shutting down".to_owned());
+    }
+    let mut positions: Vec<Position> = Vec::with_capacity(outcomes.len());
+    let mut forbidden = None;
+    for ((id, source), outcome) in identities.into_iter().zip(&outcomes) {
+        if let RecordOutcome::Recorded(position) | RecordOutcome::Duplicate(position) = outcome {
+            positions.push(*position);
+            continue;
+        }
+        let result = outcome_result((id.clone(), source), outcome);
+        let problem = result.problem.map(Problem::from);
+        let problem =
+            problem.unwrap_or_else(|| Problem::new(Kind::JournalUnavailable, "the event is not recorded"));
+        let is_temporary = result.status == EventStatus::Refused
+            && !matches!(outcome, RecordOutcome::Refused(RecordError::Journal(AppendError::Refused(_))));
+        let body = problem.clone().into_body();
+        if is_temporary {
+            return Receipt::Retry(body.detail.clone());
+        }
+        if body.status == 403 {
+            forbidden.get_or_insert(problem);
+        } else {
+            let detail = format!("the event {id} is not recorded: {}", body.detail);
+            fault.get_or_insert_with(|| NotUnderstood::new("", detail));
+        }
+    }
+    match (forbidden, fault) {
+        (Some(problem), _) => rejected(problem),
+        (None, Some(fault)) => keep(ledger, &message, &fault).await,
+        (None, None) => Receipt::Recorded(positions),
+    }
+}
+
+async fn keep(ledger: &TenantLedger, message: &Message, fault: &NotUnderstood) -> Receipt {
+    match quarantine(ledger, message, fault).await {
+        Ok(id) => Receipt::Quarantined { id, detail: fault.to_string() },
+        Err(problem) => refused(problem),
+    }
+}
+
+/// Returns the receipt of a message with a problem: one of the service itself is temporary.
+fn refused(problem: Problem) -> Receipt {
+    let body = problem.clone().into_body();
+    if body.status >= 500 || body.status == 429 { Receipt::Retry(body.detail) } else { rejected(problem) }
+}
+
+fn rejected(problem: Problem) -> Receipt {
+    let body = problem.into_body();
+    let slug = body.slug().unwrap_or_default().to_owned();
+    Receipt::Rejected { problem: slug, detail: body.detail }
+}

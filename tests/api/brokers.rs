@@ -1,0 +1,273 @@
+//! Messages of brokers, as the receiver records them: their forms, their sender, and what becomes of those that are not
+//! recorded.
+
+use ledger_domain::{Principal, TenantName};
+use ledger_streams::inbound::{Format, InboundMessage, Receipt, Receiver as _, Route};
+use ledger_tests::{Guarded, InProcess, deploy, event};
+use serde_json::{Value, json};
+
+const FLAGS: &[&str] = &["--only=http,projector"];
+const TIME: &str = "2026-08-01T10:00:00Z";
+
+fn route(format: Format) -> Route {
+    let tenant = TenantName::default();
+    Route { tenant, format, issuer: Principal::NATS, publisher: "ci-runner".into() }
+}
+
+fn events() -> Route {
+    route(Format::Events)
+}
+
+fn message(headers: &[(&str, &str)], body: &str) -> InboundMessage {
+    let header = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    InboundMessage { headers: headers.iter().map(header).collect(), body: body.to_owned().into() }
+}
+
+fn bare(event: &Value) -> InboundMessage {
+    message(&[], &event.to_string())
+}
+
+fn web(id: &str, version: &str) -> Value {
+    deploy(id, TIME, "production", "web", version)
+}
+
+fn cdevent() -> Value {
+    json!({
+        "context": {
+            "version": "0.4.1", "id": "271069a8-fc18-44f1-b38f-9d70a1695819", "source": "/event/source/123",
+            "type": "dev.cdevents.service.deployed.0.2.0", "timestamp": TIME,
+        },
+        "subject": {
+            "id": "search-api", "source": "/event/source/123", "type": "service",
+            "content": {
+                "environment": {"id": "production", "source": "/event/source/123"},
+                "artifactId": "pkg:oci/search-api@sha256%3A0b31b1c02ff458ad9b7b81cbdf8f028bd54699fa151f221d1e8de6817db93427"
+            }
+        }
+    })
+}
+
+fn recorded(receipts: &[Receipt]) -> Vec<Vec<u64>> {
+    let positions = |receipt: &Receipt| match receipt {
+        Receipt::Recorded(positions) => positions.iter().map(|position| position.get()).collect(),
+        other => panic!("not recorded: {other:?}"),
+    };
+    receipts.iter().map(positions).collect()
+}
+
+#[track_caller]
+fn assert_rejected(receipt: &Receipt, problem: &str) {
+    match receipt {
+        Receipt::Rejected { problem: found, .. } => assert_eq!(found, problem, "{receipt:?}"),
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_in_every_form_are_recorded_in_order_and_once() {
+    let service = InProcess::start(FLAGS).await;
+    let binary = web("percent%20", "v3");
+    let batch = json!([web("4", "v4"), web("5", "v5")]).to_string();
+    let messages = || {
+        vec![
+            bare(&web("1", "v1")),
+            message(&[("content-type", "application/cloudevents+json")], &web("2", "v2").to_string()),
+            message(
+                &[
+                    ("content-type", "application/json"),
+                    ("ce-specversion", "1.0"),
+                    ("ce-id", "percent%2520"),
+                    ("ce-source", "urn:release-ledger:test"),
+                    ("ce-type", "io.releaseledger.deploy.succeeded.v1"),
+                    ("ce-time", TIME),
+                    ("traceparent", "ignored"),
+                ],
+                &binary["data"].to_string(),
+            ),
+            message(&[("content-type", "application/cloudevents-batch+json")], &batch),
+            bare(&cdevent()),
+        ]
+    };
+
+    let first = service.receiver().receive(&events(), messages()).await;
+    let again = service.receiver().receive(&events(), messages()).await;
+
+    assert_eq!(recorded(&first), [vec![1], vec![2], vec![3], vec![4, 5], vec![6]]);
+    assert_eq!(again, first, "a redelivery has the positions of the first delivery");
+    let structured = service.client().record(&binary).await.ok();
+    assert_eq!(
+        (&structured["status"], &structured["position"]),
+        (&json!("duplicate"), &json!(3)),
+        "{structured}"
+    );
+    service.client().wait_for_projections(6).await;
+    let entries = service.client().entries().await;
+    assert_eq!(entries.len(), 6);
+}
+
+#[tokio::test]
+async fn a_publisher_reports_in_its_own_name_and_commands_nothing() {
+    let guarded = Guarded::start(FLAGS, "").await;
+    let receiver = guarded.service.receiver();
+    let mark = json!({"environment": "production", "point": "1", "reason": "A test."});
+    let step = json!({
+        "environment": "production", "service": "web", "release": {"version": "v1"}, "rollback_id": "r1",
+    });
+    let messages = vec![
+        bare(&web("1", "v1")),
+        bare(&event("2", "deploy.started", TIME, step)),
+        bare(&event("3", "token.created", TIME, json!({"token": "0123456789abcdef"}))),
+        bare(&event("4", "release_point.marked_bad", TIME, mark)),
+        bare(&web("5", "v2")),
+    ];
+
+    let receipts = receiver.receive(&events(), messages).await;
+
+    assert_eq!(recorded(&receipts[..1]), [[1]]);
+    assert_rejected(&receipts[1], "forbidden");
+    assert!(
+        receipts[2..4].iter().all(|receipt| !matches!(receipt, Receipt::Recorded(_) | Receipt::Retry(_)))
+    );
+    assert_eq!(recorded(&receipts[4..]), [[2]], "a message that is refused does not delay others");
+    let entry = guarded.admin.get("/v1/events/1?wait_for=1").await.ok();
+    let principal = &entry["principal"];
+    assert_eq!(
+        (&principal["issuer"], &principal["subject"]),
+        (&json!(Principal::NATS), &json!("ci-runner")),
+        "{entry}"
+    );
+    assert_eq!(
+        (&entry["actor"]["type"], &entry["actor"]["name"]),
+        (&json!("workload"), &json!("nats-ci-runner"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_quarantined_and_a_retry_reads_it_in_the_same_way() {
+    let service = InProcess::start(FLAGS).await;
+    let client = service.client();
+    let mut invalid = web("2", "v2");
+    invalid["data"]["environment"] = "Prod (EU)".into();
+    let batch = json!([web("1", "v1"), invalid, web("3", "v3")]).to_string();
+    let messages = vec![
+        message(&[("content-type", "application/cloudevents-batch+json")], &batch),
+        message(&[("content-type", "text/plain")], "a deploy"),
+        bare(&web("4", "v4")),
+    ];
+
+    let receipts = service.receiver().receive(&events(), messages.clone()).await;
+    let again = service.receiver().receive(&events(), messages).await;
+
+    let Receipt::Quarantined { id, detail } = &receipts[0] else { panic!("{receipts:?}") };
+    assert!(detail.starts_with("/1/data/environment: "), "{detail}");
+    assert!(matches!(&receipts[1], Receipt::Quarantined { .. }), "{receipts:?}");
+    assert_eq!(recorded(&receipts[2..]), [[3]], "the valid events of the batch are recorded before it");
+    assert_eq!(again, receipts, "a redelivery is the same message");
+    let listed = client.get("/v1/quarantine").await.ok();
+    assert_eq!(listed["messages"].as_array().map(Vec::len), Some(2), "{listed}");
+    let shown = client.get(&format!("/v1/quarantine/{id}")).await.ok();
+    assert_eq!(
+        (&shown["source"], &shown["principal"]["issuer"]),
+        (&json!("events"), &json!(Principal::NATS)),
+        "{shown}"
+    );
+    let retried = client.post(&format!("/v1/quarantine/{id}/retry"), "application/json", "{}").await;
+    assert_eq!((retried.status, retried.problem()), (422, "not-understood"), "{}", retried.text);
+    assert_eq!(retried.body["errors"][0]["pointer"], "/1/data/environment", "{}", retried.text);
+}
+
+#[tokio::test]
+async fn secrets_and_messages_for_nothing_that_exists_are_rejected_and_kept_nowhere() {
+    let service = InProcess::start(FLAGS).await;
+    let receiver = service.receiver();
+    let secret = format!("ghp_{}", "a1B2".repeat(9));
+    let mut with_secret = web("1", "v1");
+    with_secret["data"]["note"] = secret.clone().into();
+    let in_batch = json!([web("2", "v2"), with_secret]).to_string();
+    let messages = vec![
+        bare(&with_secret),
+        message(&[("content-type", "application/cloudevents-batch+json")], &in_batch),
+        message(&[("content-type", "application/json"), ("ce-note", &secret)], "{}"),
+        message(&[], &format!("not JSON, and {secret}")),
+    ];
+
+    let receipts = receiver.receive(&events(), messages).await;
+    let hook = receiver.receive(&route(Format::Hook("none".into())), vec![bare(&web("3", "v3"))]).await;
+    let admin = Route { tenant: TenantName::admin(), ..events() };
+    let admin = receiver.receive(&admin, vec![bare(&web("4", "v4"))]).await;
+    let nameless = Route { publisher: " ".into(), ..events() };
+    let nameless = receiver.receive(&nameless, vec![bare(&web("5", "v5"))]).await;
+
+    assert_eq!(receipts.len(), 4);
+    for receipt in &receipts {
+        assert!(matches!(receipt, Receipt::Rejected { .. }), "{receipt:?}");
+        assert!(!format!("{receipt:?}").contains("ghp_"), "{receipt:?}");
+    }
+    assert_rejected(&hook[0], "invalid-parameter");
+    assert_rejected(&admin[0], "other-tenant");
+    assert_rejected(&nameless[0], "invalid-parameter");
+    assert_eq!(service.client().get("/v1/quarantine").await.ok()["messages"], json!([]));
+    assert_eq!(service.client().positions().await.1, 0, "nothing is recorded");
+}
+
+#[tokio::test]
+async fn a_message_of_a_webhook_needs_no_signature_behind_a_broker() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(secret.path(), "a secret of thirty-two characters").expect("written");
+    let settings = format!("[hooks.alerts]\nkind = \"alertmanager\"\nsecret_files = [{:?}]\n", secret.path());
+    let guarded = Guarded::start(FLAGS, &settings).await;
+    let alerts = json!({
+        "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0, "status": "firing", "receiver": "ledger",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "https://alerts.example",
+        "alerts": [{
+            "status": "firing", "annotations": {}, "startsAt": TIME, "endsAt": "0001-01-01T00:00:00Z",
+            "labels": {
+                "alertname": "ErrorRate", "service": "search-api", "severity": "critical", "environment": "production"
+            },
+            "generatorURL": "https://prometheus.example/graph", "fingerprint": "9f3a1c2b4d5e6f70"
+        }]
+    });
+    let route = route(Format::Hook("alerts".into()));
+
+    let receipts = guarded.service.receiver().receive(&route, vec![bare(&alerts), bare(&json!({}))]).await;
+
+    assert_eq!(recorded(&receipts[..1]), [[1]]);
+    assert!(matches!(&receipts[1], Receipt::Quarantined { .. }), "{receipts:?}");
+    let entry = guarded.admin.get("/v1/events/1?wait_for=1").await.ok();
+    assert_eq!(entry["event"]["ledgerformat"], "hook:alerts", "{entry}");
+    assert_eq!(entry["principal"]["subject"], "ci-runner", "{entry}");
+}
+
+#[tokio::test]
+async fn a_publisher_that_sends_too_much_delivers_again_later() {
+    let flags = [FLAGS, &["--limits-events-per-second=1", "--limits-event-burst=1"]].concat();
+    let service = InProcess::start(&flags).await;
+    let many: Vec<_> = (0..2_000).map(|n| bare(&web(&n.to_string(), &format!("v{n}")))).collect();
+
+    let first = service.receiver().receive(&events(), many).await;
+    let second =
+        service.receiver().receive(&events(), vec![bare(&web("x", "x")), bare(&web("y", "y"))]).await;
+    let other = Route { publisher: "another".into(), ..events() };
+    let other = service.receiver().receive(&other, vec![bare(&web("z", "z"))]).await;
+
+    assert_eq!(recorded(&first).len(), 2_000);
+    assert!(second.iter().all(|receipt| matches!(receipt, Receipt::Retry(_))), "{second:?}");
+    assert_eq!(recorded(&other), [[2_001]], "another publisher has limits of its own");
+}
+
+#[tokio::test]
+async fn a_cdevent_may_come_as_plain_json_over_http() {
+    let service = InProcess::start(FLAGS).await;
+    let client = service.client();
+
+    let plain = client.post("/v1/events", "application/json", cdevent().to_string()).await;
+    let named = client.post("/v1/events", "application/cdevents+json", cdevent().to_string()).await;
+    let other = client.post("/v1/events", "application/json", web("1", "v1").to_string()).await;
+
+    assert_eq!(plain.status, 201, "{}", plain.text);
+    assert_eq!(
+        (&named.body["status"], &named.body["position"]),
+        (&json!("duplicate"), &plain.body["position"])
+    );
+    assert_eq!((other.status, other.problem()), (415, "unsupported-media-type"), "{}", other.text);
+}

@@ -1,0 +1,217 @@
+//! Messages from NATS and entries to NATS, with a real server and the program: recorded once in effect and in order, also
+//! if a process dies in between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, HeaderMap, Message, ServerAddr, Subscriber};
+use futures::StreamExt as _;
+use ledger_devstack::nats::User;
+use ledger_tests::{Servers, Service, deploy, event, jetstream_as_operator, nats_client};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::PROGRAM;
+
+/// Upper bound of a wait that only a failing test reaches. A lease of a killed process expires after half a minute.
+const LIMIT: Duration = Duration::from_secs(90);
+const TIME: &str = "2026-08-01T10:00:00Z";
+const INGEST: &str = "--nats-ingest-tenants=default";
+
+async fn publisher(servers: &Servers) -> Client {
+    let address: ServerAddr = servers.nats_url_of(User::Publisher).parse().expect("an address");
+    let (user, password) = (address.username().expect("a user"), address.password().expect("a password"));
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+    let options =
+        options.custom_inbox_prefix("_INBOX_publisher").request_timeout(Some(Duration::from_secs(3)));
+    options.connect(address).await.expect("connected to NATS")
+}
+
+/// Sends a request until it is answered: before the service has subscribed, there is no answer.
+async fn request(client: &Client, subject: &str, headers: &[(&'static str, &str)], body: &str) -> Message {
+    let mut sent = HeaderMap::new();
+    for (name, value) in headers {
+        sent.insert(*name, *value);
+    }
+    let answered = async {
+        loop {
+            let (subject, body) = (subject.to_owned(), body.to_owned().into());
+            match client.request_with_headers(subject, sent.clone(), body).await {
+                Ok(answer) => return answer,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(LIMIT, answered).await.expect("an answer")
+}
+
+fn content_type(message: &Message) -> String {
+    let headers = message.headers.as_ref().expect("headers");
+    headers.get("content-type").expect("a content type").as_str().to_owned()
+}
+
+fn json_of(message: &Message) -> Value {
+    serde_json::from_slice(&message.payload).expect("JSON")
+}
+
+fn web(id: &str) -> Value {
+    deploy(id, TIME, "production", "web", &format!("v{id}"))
+}
+
+#[tokio::test]
+async fn a_request_is_recorded_once_and_answered_with_its_position() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[INGEST]).await;
+    let client = publisher(&servers).await;
+    let subject = "ingest.default.publisher.web";
+
+    let first = request(&client, subject, &[], &web("1").to_string()).await;
+    let again = request(&client, subject, &[], &web("1").to_string()).await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "2"),
+        ("ce-source", "urn:release-ledger:test"),
+        ("ce-type", "io.releaseledger.deploy.succeeded.v1"),
+        ("ce-time", TIME),
+    ];
+    let binary = request(&client, "ingest.default.publisher", &headers, &web("2")["data"].to_string()).await;
+
+    assert_eq!(content_type(&first), "application/json");
+    assert_eq!(json_of(&first), json!({"status": "recorded", "positions": [1]}));
+    assert_eq!(json_of(&again), json_of(&first), "a duplicate has the position of the entry");
+    assert_eq!(json_of(&binary), json!({"status": "recorded", "positions": [2]}));
+    let entry = service.client().get("/v1/events/1?wait_for=1").await.ok();
+    assert_eq!(entry["principal"]["issuer"], "release-ledger:nats", "{entry}");
+    assert_eq!(entry["principal"]["subject"], "publisher", "{entry}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_recorded_is_answered_with_a_problem() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[INGEST]).await;
+    let client = publisher(&servers).await;
+    let subject = "ingest.default.publisher";
+    let command = json!({
+        "environment": "production", "service": "web", "release": {"version": "v1"}, "rollback_id": "r1",
+    });
+    let command = event("2", "deploy.started", TIME, command);
+
+    let invalid = request(&client, subject, &[], "{}").await;
+    let forbidden = request(&client, subject, &[], &command.to_string()).await;
+
+    for (answer, slug, status) in [(&invalid, "not-understood", 422), (&forbidden, "forbidden", 403)] {
+        assert_eq!(content_type(answer), "application/problem+json");
+        let problem = json_of(answer);
+        assert_eq!(problem["type"], format!("urn:release-ledger:problem:{slug}"), "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+    }
+    let kept = service.client().get("/v1/quarantine").await.ok();
+    assert_eq!(kept["messages"][0]["id"], json_of(&invalid)["quarantine_id"], "{kept}");
+    assert_eq!(service.client().positions().await.1, 0, "nothing is recorded");
+}
+
+async fn queued(servers: &Servers) -> Option<u64> {
+    let operator = jetstream_as_operator(servers).await;
+    let stream = operator.get_stream("INBOX_default").await.ok()?;
+    Some(stream.cached_info().state.messages)
+}
+
+async fn wait_until_handled(servers: &Servers) {
+    let handled = async {
+        while queued(servers).await != Some(0) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, handled).await.expect("the work queue is empty");
+}
+
+#[tokio::test]
+async fn messages_in_the_work_queue_survive_a_killed_service_and_a_killed_server() {
+    const MESSAGES: u64 = 300;
+    let mut servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[INGEST, "--journal-request-timeout-ms=1000"]).await;
+    let client = publisher(&servers).await;
+    wait_until_handled(&servers).await;
+
+    for number in 0..MESSAGES {
+        match number {
+            100 => service.kill().await,
+            150 => {
+                servers.kill_nats().await;
+                servers.start_nats().await;
+            }
+            200 => service.restart().await,
+            250 => {
+                servers.kill_nats().await;
+                servers.start_nats().await;
+            }
+            _ => {}
+        }
+        // The acknowledgement of the stream: the message is durable. Without one, it is sent again.
+        let accepted =
+            request(&client, "inbox.default.publisher.web", &[], &web(&number.to_string()).to_string()).await;
+        assert_eq!(json_of(&accepted)["stream"], "INBOX_default");
+    }
+    wait_until_handled(&servers).await;
+
+    let client = service.client();
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
+    let entries = client.entries().await;
+    let effective = entries.iter().filter(|entry| entry["repeats"].is_null());
+    let ids: Vec<&str> = effective.map(|entry| entry["event"]["id"].as_str().expect("an id")).collect();
+    let expected: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    assert_eq!(ids, expected, "each message once, in the order of the queue");
+}
+
+/// Receives entries up to a position, by position. Asserts that a repeated entry is the same.
+async fn receive_until(subscriber: &mut Subscriber, last: u64, entries: &mut BTreeMap<u64, Value>) {
+    while !entries.contains_key(&last) {
+        let message = timeout(LIMIT, subscriber.next()).await.expect("an entry").expect("a subscription");
+        let headers = message.headers.as_ref().expect("headers");
+        let position =
+            headers.get("Ledger-Position").expect("a position").as_str().parse().expect("a number");
+        let event = json_of(&message);
+        assert_eq!(headers.get("Ledger-Type").map(async_nats::HeaderValue::as_str), Some("deploy.succeeded"));
+        assert_eq!(message.subject.as_str(), "events.default.production.deploy.succeeded");
+        match entries.insert(position, event.clone()) {
+            Some(earlier) => assert_eq!(earlier, event, "position {position}"),
+            None => {
+                assert_eq!(entries.keys().next_back(), Some(&position), "an entry arrives after later ones")
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_are_published_in_order_and_none_is_left_out_after_a_crash() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &["--nats-publish-tenants=default"]).await;
+    let reader = nats_client(&servers.nats_url_of(User::Reader)).await;
+    let mut subscriber = reader.subscribe("events.default.>").await.expect("the reader may subscribe");
+    let client = service.client();
+    let mut entries = BTreeMap::new();
+
+    // It publishes what is recorded after it has started.
+    let mut last = 0;
+    let started = async {
+        loop {
+            last = client.record_and_wait(&web(&format!("first-{last}"))).await;
+            if let Ok(message) = timeout(Duration::from_millis(500), subscriber.next()).await {
+                return message.expect("a subscription");
+            }
+        }
+    };
+    timeout(LIMIT, started).await.expect("an entry is published");
+    let lines = |word: &str| (0..200).map(|n| web(&format!("{word}-{n}")).to_string()).collect::<Vec<_>>();
+    let before = client.record_all(&lines("before")).await;
+    service.kill().await;
+    service.restart().await;
+    let after = client.record_all(&lines("after")).await;
+    let last = *after.last().expect("a position");
+    receive_until(&mut subscriber, last, &mut entries).await;
+
+    let positions: Vec<u64> = entries.into_keys().filter(|position| *position >= before[0]).collect();
+    assert_eq!(positions, (before[0]..=last).collect::<Vec<_>>());
+}
