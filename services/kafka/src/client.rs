@@ -61,7 +61,9 @@ pub(crate) fn invalid(error: &KafkaError) -> SettingsError {
 /// Describes an error, without the value of a property.
 pub(crate) fn describe(error: &KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => format!("the value of {name} is not valid"),
+        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
+            format!("the value of {name} is not valid")
+        }
         KafkaError::ClientConfig(_, reason, name, _) => format!("{name}: {reason}"),
         other => other.to_string(),
     }
@@ -102,7 +104,9 @@ impl ClientContext for ClientEvents {
             | RDKafkaLogLevel::Error => error!(part, facility, text = message, "librdkafka"),
             RDKafkaLogLevel::Warning => warn!(part, facility, text = message, "librdkafka"),
             RDKafkaLogLevel::Notice => info!(part, facility, text = message, "librdkafka"),
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(part, facility, text = message, "librdkafka"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                debug!(part, facility, text = message, "librdkafka");
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -102,7 +102,8 @@ impl Inbound {
         });
         if let Err(error) = spawned {
             error!(part, %error, "cannot start the thread of a consumer");
-            return status.set(Cause::Connection, "the thread of the consumer cannot start; restart the process");
+            return status
+                .set(Cause::Connection, "the thread of the consumer cannot start; restart the process");
         }
         tokio::select! {
             () = stop.cancelled() => {
@@ -126,7 +127,12 @@ impl Inbound {
             let reason = describe(&error);
             warn!(part = self.status.part(), error = reason, "consumer failed; replacing it");
             self.status.set(Cause::Connection, &reason);
-            thread::sleep(REPLACE_DELAY);
+            runtime.block_on(async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(REPLACE_DELAY) => {}
+                }
+            });
         }
     }
 
@@ -169,7 +175,9 @@ impl Inbound {
             return;
         }
         let exists = |topic: &String| {
-            let Ok(metadata) = consumer.fetch_metadata(Some(topic.as_str()), TOPIC_CHECK.1) else { return false };
+            let Ok(metadata) = consumer.fetch_metadata(Some(topic.as_str()), TOPIC_CHECK.1) else {
+                return false;
+            };
             let mut found = metadata.topics().iter().filter(|found| found.name() == topic.as_str());
             found.any(|found| found.error().is_none() && !found.partitions().is_empty())
         };

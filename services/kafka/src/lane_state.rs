@@ -147,9 +147,6 @@ mod tests {
 
         let named: Vec<_> = changes.iter().map(|(lane, live)| (lane.to_string(), live.is_some())).collect();
         let expected = [("new", true), ("old", false), ("web", true)];
-        assert_eq!(
-            named,
-            expected.map(|(service, runs)| (format!("production/default/{service}"), runs))
-        );
+        assert_eq!(named, expected.map(|(service, runs)| (format!("production/default/{service}"), runs)));
     }
 }

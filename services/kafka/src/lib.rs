@@ -43,13 +43,15 @@ pub use status::KafkaStatus;
 /// A property is not valid, or a file that one names cannot be read.
 pub fn start_consumers(
     settings: &Settings,
-    receiver: &Arc<dyn Receiver>,
+    receiver: Arc<impl Receiver>,
     status: &KafkaStatus,
     stop: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, SettingsError> {
-    let inbounds = settings.inbound.iter().map(|(name, setting)| {
-        Inbound::open(name, setting, settings, Arc::clone(receiver), status.clone())
-    });
+    let receiver: Arc<dyn Receiver> = receiver;
+    let inbounds = settings
+        .inbound
+        .iter()
+        .map(|(name, setting)| Inbound::open(name, setting, settings, Arc::clone(&receiver), status.clone()));
     let inbounds = inbounds.collect::<Result<Vec<_>, _>>()?;
     Ok(inbounds.into_iter().map(|inbound| tokio::spawn(inbound.run(stop.clone()))).collect())
 }

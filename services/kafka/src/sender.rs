@@ -73,7 +73,11 @@ impl Sender {
     ///
     /// # Errors
     /// A property is not valid.
-    pub(crate) fn open(topic: &str, settings: &Settings, events: ClientEvents) -> Result<Self, SettingsError> {
+    pub(crate) fn open(
+        topic: &str,
+        settings: &Settings,
+        events: ClientEvents,
+    ) -> Result<Self, SettingsError> {
         let config = client::config(settings, DEFAULTS, FIXED)?;
         let client = Client::create(&config, &events).map_err(|error| client::invalid(&error))?;
         Ok(Self { topic: topic.to_owned(), config, events, client: Some(client) })

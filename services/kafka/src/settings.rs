@@ -227,7 +227,8 @@ impl<'de> Deserialize<'de> for Start {
                 number => number.parse().ok().map(|number| StartAt::After(Position::new(number))),
             },
         };
-        let error = || D::Error::custom("start is \"beginning\", \"now\", or the position after which to begin");
+        let error =
+            || D::Error::custom("start is \"beginning\", \"now\", or the position after which to begin");
         start.map(Self).ok_or_else(error)
     }
 }
@@ -278,7 +279,8 @@ pub(crate) fn is_secret(property: &str) -> bool {
 /// Checks the name of a topic. A name that starts with `^` would be a pattern for librdkafka.
 fn check_topic(place: &str, topic: &str) -> Result<(), SettingsError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(is_allowed) && !matches!(topic, "." | "..");
+    let is_name =
+        (1..=249).contains(&topic.len()) && topic.bytes().all(is_allowed) && !matches!(topic, "." | "..");
     if is_name {
         return Ok(());
     }
@@ -299,7 +301,8 @@ impl Settings {
     ) -> Result<(), SettingsError> {
         for name in self.properties.keys().chain(self.property_files.keys()) {
             if RESERVED.contains(&name.as_str()) {
-                let reason = format_args!("{name} cannot be set: the service sets it, so that no message is lost");
+                let reason =
+                    format_args!("{name} cannot be set: the service sets it, so that no message is lost");
                 return Err(SettingsError::new("kafka.properties", reason));
             }
         }

@@ -120,8 +120,9 @@ impl Worker {
         let Some(sender) = &self.recorder.dead_letters else { return Ok(()) };
         let Partition { topic, number, .. } = &*self.partition;
         let records = batch.iter().zip(receipts);
-        let records: Vec<Record> =
-            records.filter_map(|(message, receipt)| dead_letter::record(message, receipt, topic, *number)).collect();
+        let records: Vec<Record> = records
+            .filter_map(|(message, receipt)| dead_letter::record(message, receipt, topic, *number))
+            .collect();
         let status = &self.recorder.status;
         let mut delay = RETRY_DELAYS.0;
         while !records.is_empty() {
@@ -132,7 +133,8 @@ impl Worker {
             let outcome = sender.lock().await.send_all(&records).await;
             match outcome {
                 Ok(()) => {
-                    let sent = counter!("ledger_kafka_dead_letters_total", "part" => status.part().to_owned());
+                    let sent =
+                        counter!("ledger_kafka_dead_letters_total", "part" => status.part().to_owned());
                     sent.increment(records.len() as u64);
                     status.clear(Cause::Delivery);
                     return Ok(());

@@ -4,6 +4,7 @@
 
 mod access;
 mod hooks;
+mod kafka;
 mod limits;
 mod tls;
 
@@ -23,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use kafka::KafkaSettings;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
@@ -57,6 +59,9 @@ pub struct Config {
     /// Settings for reading CDEvents.
     #[serde(default)]
     pub cdevents: cdevents::Settings,
+    /// Settings of Kafka, if it is used.
+    #[serde(default)]
+    pub(crate) kafka: Option<KafkaSettings>,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of the read models.

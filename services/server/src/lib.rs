@@ -6,6 +6,7 @@ mod cli;
 pub mod config;
 mod descriptors;
 pub mod hook;
+mod kafka;
 pub mod projections;
 mod reload;
 pub mod restore;
