@@ -100,11 +100,12 @@ async fn messages_are_recorded_and_entries_produced_in_order_although_the_servic
     let produced: Vec<u64> = produced.iter().map(|text| text.parse().expect("a position")).collect();
     // A consumer that drops repeats by position sees every entry once, in order.
     let mut seen = 0;
-    let news: Vec<u64> = produced
-        .iter()
-        .copied()
-        .filter(|position| std::mem::replace(&mut seen, seen.max(*position)) < *position)
-        .collect();
+    let mut news = produced.clone();
+    news.retain(|position| {
+        let is_new = *position > seen;
+        seen = seen.max(*position);
+        is_new
+    });
     assert_eq!(news, (1..=60).collect::<Vec<_>>());
     assert!(produced.len() - news.len() <= PAGE, "{produced:?}");
 }
