@@ -200,6 +200,9 @@ impl Assignment {
                 }
             }
         });
+        // What held these partitions back is a fault of their next owner; workers that remain report theirs again.
+        self.events.status.clear(Cause::Ledger);
+        self.events.status.clear(Cause::Delivery);
         let part = self.events.status.part();
         let (mut offsets, mut paused) = (Vec::new(), TopicPartitionList::new());
         for ((topic, number), assigned) in given_up {

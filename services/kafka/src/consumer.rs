@@ -97,6 +97,8 @@ impl Inbound {
         let (part, status) = (self.status.part().to_owned(), self.status.clone());
         let spawned = thread::Builder::new().name("kafka-in".to_owned()).spawn(move || {
             self.consume(&runtime, &thread_stop);
+            // Releases the write path, which waits for it at shutdown.
+            drop(self);
             // The receiver is gone if the time limit has passed.
             let _ = ended.send(());
         });

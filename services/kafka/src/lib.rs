@@ -1,8 +1,8 @@
 //! Kafka: messages of topics are recorded, and entries of the ledger are produced to topics.
 //!
-//! Invariants: only this crate knows Kafka. The offset of a message is committed after its receipt is final and, if it goes
-//! to a dead-letter topic, after that topic acknowledged it. A message that must be delivered again holds back the later
-//! ones of its partition. Records are produced at least once, in order for each key. No property is ever printed.
+//! Invariants: only this crate knows Kafka. The offset of a message is committed after its receipt is final and, if it
+//! goes to a dead-letter topic, after that topic acknowledged it. A message that must be delivered again holds back the
+//! later ones of its partition. Records are produced at least once, in order for each key. No property is ever printed.
 
 mod assignment;
 mod client;

@@ -194,7 +194,8 @@ mod tests {
             ("content-type", "application/json"),
             ("x-other", "a b"),
         ];
-        assert_eq!(message.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(message.headers, BTreeMap::from(expected));
         assert_eq!(message.body, "{}");
     }
 

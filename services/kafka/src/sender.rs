@@ -83,8 +83,8 @@ impl Sender {
         Ok(Self { topic: topic.to_owned(), config, events, client: Some(client) })
     }
 
-    /// Produces all records in order, and returns after the broker has acknowledged them. Returns within [`SEND_TIMEOUT`]
-    /// and [`DISCARD_TIMEOUT`]. After an error, some of the records may have been written.
+    /// Produces all records in order, and returns after the broker has acknowledged them. Returns within
+    /// [`SEND_TIMEOUT`] and [`DISCARD_TIMEOUT`]. After an error, some of the records may have been written.
     ///
     /// # Errors
     /// Not all records are known to be written; nothing is in flight.
@@ -97,7 +97,8 @@ impl Sender {
             Some(client) => client,
             None => Client::create(&self.config, &self.events).map_err(|error| refused(&error))?,
         };
-        let error = match timeout(SEND_TIMEOUT, client.produce(&self.topic, records)).await {
+        let outcome = timeout(SEND_TIMEOUT, client.produce(&self.topic, records)).await;
+        let error = match outcome {
             Ok(Ok(())) => {
                 self.client = Some(client);
                 return Ok(());

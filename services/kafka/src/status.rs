@@ -21,9 +21,12 @@ pub(crate) enum Cause {
     Delivery,
 }
 
+/// Descriptions of faults, by their parts and causes.
+type Faults = BTreeMap<(Arc<str>, Cause), String>;
+
 /// Faults of the consumers and followers of a process, shared with what reports its readiness.
 #[derive(Debug, Clone, Default)]
-pub struct KafkaStatus(Arc<Mutex<BTreeMap<(Arc<str>, Cause), String>>>);
+pub struct KafkaStatus(Arc<Mutex<Faults>>);
 
 impl KafkaStatus {
     /// Returns the faults, each with the name of its section in the settings; `None` if there are none.
