@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use ledger_streams::inbound::{Format, InboundMessage, Receipt};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message, OwnedHeaders};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -23,9 +22,6 @@ const INVALID_PARAMETER: &str = "invalid-parameter";
 const KAFKA_PREFIX: &str = "ce_";
 const HTTP_PREFIX: &str = "ce-";
 const CONTENT_TYPE: &str = "content-type";
-
-/// Characters that the HTTP binding encodes in a header, beside those outside of ASCII.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Header of a message: its name and its value.
 type RawHeader = (String, Option<Vec<u8>>);
@@ -118,13 +114,8 @@ pub(crate) fn inbound(
                 return Err(Rejection::new(INVALID_PARAMETER, format!("the header {name:?} is not UTF-8")));
             }
         };
-        let (key, text) = match attribute {
-            // Values are encoded in the binding of HTTP, and are not in that of Kafka.
-            Some(attribute) => {
-                (format!("{HTTP_PREFIX}{attribute}"), utf8_percent_encode(&text, ENCODED).to_string())
-            }
-            None => (name.clone(), text),
-        };
+        // Values are texts in the binding of Kafka, without the encoding of HTTP.
+        let key = attribute.map_or_else(|| name.clone(), |attribute| format!("{HTTP_PREFIX}{attribute}"));
         if named.insert(key, text).is_some() && is_needed {
             return Err(Rejection::new(INVALID_PARAMETER, format!("the header {name:?} is repeated")));
         }
@@ -179,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_the_binary_mode_get_the_names_and_the_encoding_of_http() {
+    fn attributes_of_the_binary_mode_get_the_names_of_http_and_keep_their_values() {
         let headers = vec![
             header("ce_specversion", "1.0"),
             header("CE_Subject", "100% \"é\""),
@@ -190,7 +181,7 @@ mod tests {
 
         let expected = [
             ("ce-specversion", "1.0"),
-            ("ce-subject", "100%25%20%22%C3%A9%22"),
+            ("ce-subject", "100% \"é\""),
             ("content-type", "application/json"),
             ("x-other", "a b"),
         ];
