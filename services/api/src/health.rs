@@ -35,6 +35,16 @@ async fn livez() -> Json<serde_json::Value> {
     Json(json!({"status": "alive"}))
 }
 
+/// A part of the process beside the ledgers, such as a connection to a broker. While it has a fault, the process is
+/// degraded, and stays ready: it records events and answers queries without that part.
+pub trait HealthCheck: Send + Sync + 'static {
+    /// Returns the name of the part: `kafka`.
+    fn name(&self) -> &'static str;
+
+    /// Returns a description of the fault, without secrets; `None` if the part is healthy. Does not wait.
+    fn fault(&self) -> Option<String>;
+}
+
 /// Part of a tenant's ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -86,10 +96,15 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     if faults.iter().any(|fault| fault.since_start) || app.ledgers.keys().any(is_unusable) {
         return not_ready(&app, &faults);
     }
+    let checked = app.checks.iter().filter_map(|check| Some((check.name(), check.fault()?)));
+    let checked = checked.map(|(name, detail)| match app.authentication {
+        Authentication::Off => format!("{name}: {detail}"),
+        Authentication::Required(_) => name.to_owned(),
+    });
+    let faults: Vec<String> = faults.iter().map(|fault| fault.describe(&app)).chain(checked).collect();
     if faults.is_empty() {
         return Json(json!({"status": "ready"})).into_response();
     }
-    let faults: Vec<String> = faults.iter().map(|fault| fault.describe(&app)).collect();
     Json(json!({"status": "degraded", "faults": faults})).into_response()
 }
 

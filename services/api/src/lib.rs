@@ -83,6 +83,7 @@ use utoipa_axum::routes;
 pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
 pub use broker::BrokerReceiver;
 pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
+pub use health::HealthCheck;
 pub use hooks::Hook;
 pub use host::{AllowedHosts, InvalidHost};
 pub use limits::{Bounds, Limits};
@@ -132,6 +133,8 @@ pub struct App {
     pub allowed_hosts: AllowedHosts,
     /// True if clients reach the service over TLS only, its own or that of a proxy: browsers must not use plain HTTP.
     pub is_encrypted: bool,
+    /// Parts of the process beside the ledgers, which its readiness reports.
+    pub checks: Vec<Arc<dyn HealthCheck>>,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
     pub history_scans: Semaphore,
     /// Cancelled at shutdown: ends responses that have no end of their own.

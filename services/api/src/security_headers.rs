@@ -111,6 +111,7 @@ mod tests {
             authentication: Authentication::Off,
             allowed_hosts: AllowedHosts::default(),
             is_encrypted,
+            checks: Vec::new(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: CancellationToken::new(),
         })

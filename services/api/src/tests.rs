@@ -97,6 +97,7 @@ impl Service {
             authentication,
             allowed_hosts: AllowedHosts::default(),
             is_encrypted: false,
+            checks: Vec::new(),
             history_scans: Semaphore::new(1),
             shutdown: CancellationToken::new(),
         };

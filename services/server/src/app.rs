@@ -31,6 +31,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, HookError, Role};
 use crate::descriptors;
+use crate::kafka::{self, Kafka};
 use crate::nats;
 use crate::reload;
 use crate::stream_settings;
@@ -76,6 +77,9 @@ pub enum Error {
     /// A webhook cannot be used.
     #[error("cannot accept webhooks")]
     Hooks(#[from] HookError),
+    /// The settings of Kafka cannot be used.
+    #[error("cannot use Kafka")]
+    Kafka(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The files of TLS are unusable.
     #[error("cannot start TLS")]
     Tls(#[from] TlsError),
@@ -100,6 +104,8 @@ pub struct App {
     controllers: Vec<JoinHandle<()>>,
     primaries: BTreeMap<TenantName, Projections>,
     receiver: BrokerReceiver,
+    /// Consumers and followers of Kafka. They stop when `end_streams` is cancelled.
+    kafka: kafka::Tasks,
     ingests: Vec<JoinHandle<()>>,
     background_tasks: Vec<JoinHandle<()>>,
     stop_supervisors: CancellationToken,
@@ -161,6 +167,25 @@ impl OpenLedgers {
         self.ledgers.insert(tenant.clone(), ledger);
         Ok(())
     }
+}
+
+/// Starts the tasks that keep the projections, their gauges and the certificate up to date.
+fn start_background_tasks(
+    config: &Config,
+    supervisor: ProjectionSupervisor,
+    watched: Vec<Projections>,
+    queried: Vec<Projections>,
+    tls: Option<Tls>,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let environments = config.http.metrics_environments;
+    let mut tasks = vec![
+        tokio::spawn(supervisor.run(stop.clone())),
+        tokio::spawn(GenerationWatcher::new(watched).run(stop.clone())),
+        tokio::spawn(refresh_gauges(queried, environments, clock::now, stop.clone())),
+    ];
+    tasks.extend(tls.map(|tls| tokio::spawn(reload::run(tls, stop.clone()))));
+    tasks
 }
 
 /// Starts the task that follows tokens and grants, if clients need credentials.
@@ -243,8 +268,8 @@ impl App {
             opened.open(&tenant, (journal, quarantine), config)?;
         }
         let stop_supervisors = CancellationToken::new();
-        let runs_projectors = config.roles.contains(&Role::Projector);
-        let supervisor_config = config.projections.supervisor_config(identity::process(), runs_projectors);
+        let (process, runs_projectors) = (identity::process(), config.roles.contains(&Role::Projector));
+        let supervisor_config = config.projections.supervisor_config(process, runs_projectors);
         let mut supervisor = ProjectionSupervisor::new(supervisor_config, opened.supervised);
         // Check that the journal matches the projections before ingest opens. If the database is unavailable, ingest
         // opens anyway.
@@ -252,23 +277,16 @@ impl App {
         let stop_controllers = CancellationToken::new();
         let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
         let controllers = opened.controllers.into_iter().map(run).collect();
-        let mut background_tasks = vec![
-            tokio::spawn(supervisor.run(stop_supervisors.clone())),
-            tokio::spawn(GenerationWatcher::new(opened.watched).run(stop_supervisors.clone())),
-            tokio::spawn(refresh_gauges(
-                opened.queried,
-                config.http.metrics_environments,
-                clock::now,
-                stop_supervisors.clone(),
-            )),
-        ];
-        let reload = |tls| tokio::spawn(reload::run(tls, stop_supervisors.clone()));
-        background_tasks.extend(tls.clone().map(reload));
+        let (watched, queried) = (opened.watched, opened.queried);
+        let mut background_tasks =
+            start_background_tasks(config, supervisor, watched, queried, tls.clone(), &stop_supervisors);
         let limits = Limits {
             connections: descriptors::reserve(config.http.max_connections, own_descriptors(config)),
             ..config.http.limits()
         };
         let end_streams = CancellationToken::new();
+        let hooks = config.hooks()?;
+        let kafka = Kafka::open(config, &hooks).map_err(Error::Kafka)?;
         let app = Arc::new(ledger_api::App {
             ledgers: opened.ledgers,
             metrics,
@@ -276,16 +294,18 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now)?,
             rates: Rates::new(config.limits.rates()),
-            hooks: config.hooks()?,
+            hooks,
             cdevents: config.cdevents.clone(),
             allowed_hosts: config.http.allowed_hosts.clone(),
             is_encrypted: config.http.is_encrypted(),
+            checks: kafka.checks(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
         background_tasks.push(watch_quarantines(&app, &stop_supervisors));
         let receiver = BrokerReceiver::new(Arc::clone(&app));
+        let kafka = kafka.start(&app, &opened.primaries, process, &end_streams).map_err(Error::Kafka)?;
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {
@@ -303,6 +323,7 @@ impl App {
             controllers,
             primaries: opened.primaries,
             receiver,
+            kafka,
             ingests: opened.ingests,
             background_tasks,
             stop_supervisors,
@@ -332,7 +353,7 @@ impl App {
         let drain_timeout = async {
             shutdown.cancelled().await;
             info!("shutting down; completing requests in progress");
-            // Responses without an end of their own, and controllers, hold ingest handles.
+            // Responses without an end of their own, consumers and controllers hold ingest handles.
             end_streams.cancel();
             stop_controllers.cancel();
             tokio::time::sleep(DRAIN_TIMEOUT).await;
@@ -345,6 +366,11 @@ impl App {
         end_streams.cancel();
         stop_controllers.cancel();
         let deadline = Instant::now() + STOP_TIMEOUT;
+        for task in self.kafka.consumers.into_iter().chain(self.kafka.followers) {
+            if timeout_at(deadline, task).await.is_err() {
+                warn!("a consumer or follower of Kafka did not stop in time");
+            }
+        }
         for controller in self.controllers {
             if timeout_at(deadline, controller).await.is_err() {
                 warn!("a rollback controller or a reader of a broker did not stop in time");

@@ -4,6 +4,7 @@
 
 mod access;
 mod hooks;
+mod kafka;
 mod limits;
 mod lists;
 mod nats;
@@ -25,6 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use kafka::KafkaSettings;
 use nats::NatsFlags;
 use tls::TlsFlags;
 
@@ -61,6 +63,9 @@ pub struct Config {
     /// Settings for reading CDEvents.
     #[serde(default)]
     pub cdevents: cdevents::Settings,
+    /// Settings of Kafka, if it is used.
+    #[serde(default)]
+    pub(crate) kafka: Option<KafkaSettings>,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of messages from and to NATS.

@@ -6,6 +6,7 @@ mod cli;
 pub mod config;
 mod descriptors;
 pub mod hook;
+mod kafka;
 mod nats;
 pub mod projections;
 mod reload;

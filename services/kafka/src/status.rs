@@ -1,0 +1,103 @@
+//! Faults of the connections to Kafka, for the readiness of the process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Maximum length of the description of a fault, in characters.
+const MAX_DETAIL: usize = 300;
+
+/// Cause of a fault. A part has at most one fault of each cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// No broker can be reached, or none accepts the credentials.
+    Connection,
+    /// A topic does not exist, or cannot be used.
+    Topic,
+    /// The group cannot be used.
+    Group,
+    /// The ledger does not record the messages at the moment.
+    Ledger,
+    /// The dead-letter topic or the output topic does not acknowledge.
+    Delivery,
+}
+
+/// Descriptions of faults, by their parts and causes.
+type Faults = BTreeMap<(Arc<str>, Cause), String>;
+
+/// Faults of the consumers and followers of a process, shared with what reports its readiness.
+#[derive(Debug, Clone, Default)]
+pub struct KafkaStatus(Arc<Mutex<Faults>>);
+
+impl KafkaStatus {
+    /// Returns the faults, each with the name of its section in the settings; `None` if there are none.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let described: Vec<_> =
+            faults.iter().map(|((part, _), detail)| format!("{part}: {detail}")).collect();
+        (!described.is_empty()).then(|| described.join("; "))
+    }
+
+    /// Returns the faults of a part.
+    pub(crate) fn of_part(&self, part: &str) -> PartStatus {
+        PartStatus { part: part.into(), status: self.clone() }
+    }
+}
+
+/// Faults of one consumer or follower.
+#[derive(Debug, Clone)]
+pub(crate) struct PartStatus {
+    part: Arc<str>,
+    status: KafkaStatus,
+}
+
+impl PartStatus {
+    /// Returns the name of the part: `kafka.in.NAME` or `kafka.out.NAME`.
+    pub(crate) fn part(&self) -> &str {
+        &self.part
+    }
+
+    /// Records a fault, in place of the previous one with the same cause.
+    pub(crate) fn set(&self, cause: Cause, detail: &str) {
+        let detail = detail.chars().take(MAX_DETAIL).collect();
+        let mut faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.insert((Arc::clone(&self.part), cause), detail);
+    }
+
+    /// Removes the fault with a cause, if any.
+    pub(crate) fn clear(&self, cause: Cause) {
+        let mut faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.remove(&(Arc::clone(&self.part), cause));
+    }
+
+    /// Returns true if there is a fault with a cause.
+    pub(crate) fn has(&self, cause: Cause) -> bool {
+        let faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.contains_key(&(Arc::clone(&self.part), cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_reported_until_they_are_cleared() {
+        let status = KafkaStatus::default();
+        let (first, second) = (status.of_part("kafka.in.a"), status.of_part("kafka.out.b"));
+        assert_eq!(status.fault(), None);
+
+        first.set(Cause::Connection, "all brokers are down");
+        second.set(Cause::Delivery, "timed out");
+        first.set(Cause::Connection, "cannot authenticate");
+        assert_eq!(
+            status.fault().as_deref(),
+            Some("kafka.in.a: cannot authenticate; kafka.out.b: timed out")
+        );
+
+        first.clear(Cause::Connection);
+        second.clear(Cause::Delivery);
+        assert!(!first.has(Cause::Connection));
+        assert_eq!(status.fault(), None);
+    }
+}
