@@ -48,6 +48,7 @@ mod rollbacks;
 mod security_headers;
 mod server;
 mod stream;
+mod subscriptions;
 mod targets;
 mod tenant;
 mod throttle;
@@ -76,6 +77,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
+pub use entry::entry_json;
 pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
 pub use hooks::Hook;
 pub use host::{AllowedHosts, InvalidHost};
@@ -161,6 +163,9 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(quarantine::get_quarantined))
         .routes(routes!(quarantine::retry_quarantined))
         .routes(routes!(quarantine::discard_quarantined))
+        .routes(routes!(subscriptions::list_subscriptions))
+        .routes(routes!(subscriptions::get_subscription))
+        .routes(routes!(subscriptions::list_deliveries))
 }
 
 /// Routes of the service as a whole, which belong to no tenant.

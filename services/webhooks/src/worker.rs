@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use ledger_adapters::hooks::{SigningSecret, sign};
+use ledger_adapters::hooks::sign;
 use ledger_codec::cloudevents::{Envelope, InvalidEvent};
 use ledger_domain::event::{Actor, Event, Payload, SubscriptionDisabling};
 use ledger_domain::{EventId, Identity, LongText, Position, ShortText, Source};
@@ -121,7 +121,8 @@ impl Worker {
 
     fn set_failures(&self, failures: u32) {
         let (tenant, subscription) = self.labels();
-        gauge!("ledger_webhook_failures", "tenant" => tenant, "subscription" => subscription).set(failures);
+        gauge!("ledger_webhook_failures", "tenant" => tenant, "subscription" => subscription)
+            .set(f64::from(failures));
     }
 
     /// Sleeps. Returns false if the task is stopped.
@@ -269,12 +270,12 @@ impl Worker {
     /// Sends an entry once. Returns `None` if the task is stopped before the answer.
     async fn attempt(&self, id: &str, body: Bytes, at: DateTime<Utc>) -> Option<Result<StatusCode, Failure>> {
         let name = &self.row.subscription.secret;
-        let secrets = self.context.subscriber.secrets.get(name).map_or(&[][..], Vec::as_slice);
+        let secrets = self.context.subscriber.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
         if secrets.is_empty() {
             let detail = format!("the settings of the service have no secret {name} for this tenant");
             return Some(Err(Failure::without_answer(detail)));
         }
-        let signature = self.sign(secrets, id, &body, at);
+        let signature = sign(secrets, id, at.timestamp(), &body);
         let url = &self.row.subscription.url;
         let message = Message { url, id, timestamp: at.timestamp(), signature: &signature, body };
         let stopped = async {
@@ -285,10 +286,6 @@ impl Worker {
             result = self.context.deliveries.sender.send(message, at) => Some(result),
             () = stopped => None,
         }
-    }
-
-    fn sign(&self, secrets: &[SigningSecret], id: &str, body: &Bytes, at: DateTime<Utc>) -> String {
-        sign(secrets, id, at.timestamp(), body)
     }
 
     /// Changes the state after an attempt.
@@ -312,9 +309,15 @@ impl Worker {
             info!(tenant, subscription, position = %attempt.position, error, "delivery to a webhook failed");
         }
         self.set_failures(state.failures);
-        histogram!("ledger_webhook_attempt_seconds", "tenant" => tenant.clone()).record(attempt.duration);
-        let attempts = counter!("ledger_webhook_attempts_total", "tenant" => tenant, "subscription" => subscription, "outcome" => outcome);
-        attempts.increment(1);
+        histogram!("ledger_webhook_attempt_seconds", "tenant" => tenant.clone())
+            .record(attempt.duration.as_secs_f64());
+        counter!(
+            "ledger_webhook_attempts_total",
+            "tenant" => tenant,
+            "subscription" => subscription,
+            "outcome" => outcome
+        )
+        .increment(1);
     }
 
     /// Returns the reason to give up, if there is one.
@@ -338,7 +341,7 @@ impl Worker {
             payload: Payload::SubscriptionDisabled(disabling),
             actor: Some(Actor { kind: text("workload"), name: text(ACTOR_NAME) }),
             sender: None,
-            reason: LongText::parse(&reason).ok(),
+            reason: Some(LongText::parse(&reason).expect("a truncated line is valid")),
             links: Vec::new(),
             corrects: None,
         };
