@@ -6,6 +6,8 @@ mod access;
 mod hooks;
 mod limits;
 mod tls;
+mod webhooks;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +31,7 @@ pub use access::{Access, AuthenticationMode};
 pub use hooks::{HookError, HookSetting};
 pub use limits::{LimitFlags, Limits};
 pub use tls::check_plain;
+pub use webhooks::{SigningSecrets, WebhookError, WebhookFlags, Webhooks};
 
 /// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -57,6 +60,8 @@ pub struct Config {
     /// Settings for reading CDEvents.
     #[serde(default)]
     pub cdevents: cdevents::Settings,
+    /// Settings of outgoing webhooks.
+    pub webhooks: Webhooks,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of the read models.
@@ -75,6 +80,8 @@ pub enum Role {
     Projector,
     /// Requests rollbacks after failed checks, where a policy enables it.
     Controller,
+    /// Delivers entries to webhooks.
+    Webhooks,
 }
 
 /// Settings of the API.
@@ -254,18 +261,8 @@ fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Tena
     parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
 }
 
-/// Reads hosts from a list, or from a text with commas.
 fn hosts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AllowedHosts, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Hosts {
-        List(Vec<String>),
-        Text(String),
-    }
-    let words = match Hosts::deserialize(deserializer)? {
-        Hosts::List(words) => words,
-        Hosts::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
-    };
+    let words = words::words(deserializer)?;
     AllowedHosts::parse(words.iter().map(String::as_str)).map_err(serde::de::Error::custom)
 }
 
@@ -324,6 +321,8 @@ pub struct Flags {
     http_tls: TlsFlags,
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    webhooks: WebhookFlags,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -561,6 +560,7 @@ impl Flags {
             Role::Http => "http".to_owned(),
             Role::Projector => "projector".to_owned(),
             Role::Controller => "controller".to_owned(),
+            Role::Webhooks => "webhooks".to_owned(),
         };
         let format = self.log_format.map(|format| match format {
             LogFormat::Text => "text",
@@ -610,6 +610,7 @@ impl Flags {
             }
         }
         sections.insert("limits", self.limits.dict());
+        sections.insert("webhooks", self.webhooks.dict());
         let mut root = sections.remove("").unwrap_or_default();
         root.extend(sections.into_iter().map(|(name, section)| (name.to_owned(), Value::from(section))));
         root
@@ -639,7 +640,7 @@ mod tests {
     fn the_defaults_are_complete() {
         let config = Config::read(&open()).expect("valid defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
-        assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
+        assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller, Role::Webhooks]);
     }
 
     #[test]
