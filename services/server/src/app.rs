@@ -211,8 +211,8 @@ fn watch_quarantines(app: &ledger_api::App, stop: &CancellationToken) -> JoinHan
     tokio::spawn(refresh_quarantine_gauges(quarantines.collect(), stop.clone()))
 }
 
-/// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres
-/// and NATS, and some for files, timers and sockets of its runtime.
+/// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres,
+/// to receivers of webhooks and to NATS, and some for files, timers and sockets of its runtime.
 fn own_descriptors(config: &Config) -> usize {
     /// Connections of a tenant's projectors and lookups.
     const OF_A_TENANT: usize = 8;

@@ -77,10 +77,10 @@ fn tenant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TenantName, D::E
 }
 
 impl Webhooks {
-    /// Returns the maximum number of connections to receivers: those in use, and as many idle ones.
+    /// Returns the maximum number of connections to receivers that are in use.
     #[must_use]
     pub const fn connections(&self) -> usize {
-        self.parallel_deliveries.saturating_mul(2)
+        self.parallel_deliveries
     }
 
     /// Returns the settings of the deliveries.
