@@ -10,3 +10,4 @@ mod manifests;
 mod queries;
 mod requests;
 mod rollback;
+mod subscriptions;
