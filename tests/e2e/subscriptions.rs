@@ -50,7 +50,8 @@ fn signature(id: &str, timestamp: &str, body: &[u8]) -> String {
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-/// Answers as the path says: `flaky` fails every fourth time, `hang` never answers, `gone` wants nothing.
+/// Answers as the path says: `flaky` fails every fourth time, `hang` never answers, `gone` wants nothing,
+/// `broken` always fails.
 async fn answer(
     State(deliveries): State<Arc<watch::Sender<Vec<Delivery>>>>,
     Path(path): Path<String>,
@@ -66,6 +67,7 @@ async fn answer(
     let status = match path.as_str() {
         "hang" => std::future::pending().await,
         "gone" => StatusCode::GONE,
+        "broken" => StatusCode::INTERNAL_SERVER_ERROR,
         "flaky" if number % 4 == 1 => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,
     };
@@ -129,6 +131,22 @@ async fn record(service: &Service, number: u64, environment: &str) -> u64 {
     service.client().record(&event).await.ok()["position"].as_u64().expect("a position")
 }
 
+/// Waits until the service has given up a subscription, and returns the entry that says so.
+async fn disabling(service: &Service) -> Value {
+    let client = service.client();
+    let found = async {
+        loop {
+            let events = client.get("/v1/events?type=subscription.disabled").await.ok();
+            if let Some(event) = events["events"].get(0) {
+                break event.clone();
+            }
+            // The service decides on its own schedule: poll.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(IN_TIME, found).await.expect("in time")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_entry_is_left_out_or_reordered_when_the_service_is_killed_and_the_receiver_fails() {
     let servers = Servers::start().await;
@@ -189,18 +207,8 @@ async fn a_receiver_that_is_gone_disables_its_subscription_until_it_is_replaced(
     let service = start(&servers, &[ALLOWED]).await;
     create(&service, "chat", &receivers.url("gone"), &["--type=deploy.succeeded"]).await;
     let first = record(&service, 1, "production").await;
-    let client = service.client();
 
-    let disabled = timeout(IN_TIME, async {
-        loop {
-            let events = client.get("/v1/events?type=subscription.disabled").await.ok();
-            if let Some(event) = events["events"].get(0) {
-                break event.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    let disabled = disabled.await.expect("in time");
+    let disabled = disabling(&service).await;
     let second = record(&service, 2, "production").await;
     let again =
         subscription(&service, &["create", "chat", &receivers.url("ok"), "--secret=chat", "--by=ada"]).await;
@@ -221,6 +229,24 @@ async fn a_receiver_that_is_gone_disables_its_subscription_until_it_is_replaced(
     let removed_again = subscription(&service, &["remove", "chat", "--by=ada"]).await;
     assert_eq!((removed.code, removed_again.code), (Some(0), Some(1)));
     assert!(removed_again.stderr.contains("subscription chat does not exist"), "{}", removed_again.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_fails_for_long_is_given_up_and_the_ledger_says_why() {
+    let servers = Servers::start().await;
+    let receivers = Receivers::start().await;
+    let service = start(&servers, &[ALLOWED, "--webhooks-give-up-seconds=1"]).await;
+    create(&service, "chat", &receivers.url("broken"), &["--type=deploy.succeeded"]).await;
+    record(&service, 1, "production").await;
+
+    let disabled = disabling(&service).await;
+    let shown = subscription(&service, &["show", "chat"]).await;
+
+    let reason = disabled["event"]["data"]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("no delivery succeeded for "), "{reason}");
+    assert!(reason.ends_with("; last: the receiver answered 500"), "{reason}");
+    assert!(shown.stdout.contains("disabled at position "), "{}", shown.stdout);
+    assert!(receivers.deliveries.borrow().len() > 1, "it was tried more than once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
