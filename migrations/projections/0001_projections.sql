@@ -430,3 +430,12 @@ CREATE TABLE observations (
     last_event_id     text        NOT NULL,
     PRIMARY KEY (environment_id, service, target)
 );
+
+-- Subscriptions that are not removed; their settings are in `events`.
+CREATE TABLE subscriptions (
+    name               text   PRIMARY KEY,
+    created_position   bigint NOT NULL,  -- of the event that created it
+    settings_position  bigint NOT NULL,  -- of the event that stated its present settings
+    disabled_position  bigint,           -- of the event that disabled it; null: enabled
+    delivered_position bigint            -- up to which it was delivered when it was last disabled
+);

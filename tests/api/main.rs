@@ -13,3 +13,4 @@ mod manifests;
 mod queries;
 mod requests;
 mod rollback;
+mod subscriptions;

@@ -37,6 +37,7 @@ mod rollback;
 mod rollback_commands;
 mod settings;
 mod spool;
+mod subscriptions;
 mod tls;
 mod up;
 mod varied;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use ledger_domain::{EnvironmentName, PointSelector, ShortText, TenantName};
+use ledger_domain::{EnvironmentName, PointSelector, ShortText, SubscriptionName, TenantName};
 
 use crate::tree::root;
 
@@ -32,6 +32,7 @@ fn is_accepted(parameter: &str, value: &str) -> bool {
         "tenant" | "hook" => TenantName::parse(value).is_ok(),
         "message_id" => value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "environment" => EnvironmentName::parse(value).is_ok(),
+        "subscription" => SubscriptionName::parse(value).is_ok(),
         "rollback_id" => ShortText::parse_identifier(value).is_ok(),
         "point" => PointSelector::parse(value).is_ok(),
         "position" => value.parse::<u64>().is_ok(),

@@ -34,6 +34,7 @@ mod release;
 mod request;
 mod secret;
 pub mod settings;
+mod signing;
 mod time;
 
 use chrono::{DateTime, Utc};
@@ -47,6 +48,7 @@ pub use self::authenticity::Unauthentic;
 pub use self::request::Request;
 pub use self::secret::{Secret, SecretError};
 pub use self::settings::{Authentication, HookConfig, HookKind, HookSettings, InvalidSettings};
+pub use self::signing::{SigningSecret, SigningSecretError, sign};
 
 /// Verifies that a delivery comes from a sender that has a secret of the webhook.
 ///

@@ -33,6 +33,7 @@ mod quarantine;
 mod release;
 mod rollback;
 mod state;
+mod subscription;
 mod target;
 
 pub use access::{
@@ -62,6 +63,10 @@ pub use rollback::{
     RollbacksBody, StepStateBody, VoteBody,
 };
 pub use state::{HiddenReportBody, StateBody, SwitchBody};
+pub use subscription::{
+    AttemptBody, AttemptsBody, DeliveryStatusBody, DisabledBody, SubscriptionBody, SubscriptionFilterBody,
+    SubscriptionsBody,
+};
 pub use target::{TargetReleaseBody, TargetSkewBody, TargetsBody};
 
 #[cfg(test)]

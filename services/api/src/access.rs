@@ -21,8 +21,8 @@ use ledger_domain::Principal;
 
 pub use authenticator::{Authenticator, ProxySettings};
 pub(crate) use authorized::{
-    AskGate, Authorized, HandleQuarantine, ReadEnvironment, ReadHistory, ReadSome, SendEvents, StartRollback,
-    Tenancy, check_reads_everything,
+    AskGate, Authorized, HandleQuarantine, ManageSubscriptions, ReadEnvironment, ReadHistory, ReadSome,
+    SendEvents, StartRollback, Tenancy, check_reads_everything,
 };
 pub use follower::AccessFollower;
 pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};

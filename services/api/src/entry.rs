@@ -28,6 +28,15 @@ fn sender(bytes: &Bytes) -> Option<Event> {
     envelope.event().sender.is_some().then(|| envelope.event().clone())
 }
 
+/// Returns the body of an entry as JSON, for receivers outside of the API.
+///
+/// # Errors
+/// Says why the entry cannot be written: its stored bytes are not JSON.
+pub fn entry_json(row: EventRow) -> Result<Vec<u8>, String> {
+    let body = entry_body(row).map_err(|problem| problem.into_body().detail)?;
+    serde_json::to_vec(&body).map_err(|error| error.to_string())
+}
+
 /// Returns the body of an entry. It fails if the stored bytes are not JSON.
 pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
     let sent = sender(&row.bytes);

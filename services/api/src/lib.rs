@@ -53,6 +53,7 @@ mod rollbacks;
 mod security_headers;
 mod server;
 mod stream;
+mod subscriptions;
 mod targets;
 mod tenant;
 mod throttle;
@@ -82,6 +83,7 @@ use utoipa_axum::routes;
 
 pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
 pub use broker::BrokerReceiver;
+pub use entry::entry_json;
 pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
 pub use health::HealthCheck;
 pub use hooks::Hook;
@@ -171,6 +173,9 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(quarantine::get_quarantined))
         .routes(routes!(quarantine::retry_quarantined))
         .routes(routes!(quarantine::discard_quarantined))
+        .routes(routes!(subscriptions::list_subscriptions))
+        .routes(routes!(subscriptions::get_subscription))
+        .routes(routes!(subscriptions::list_deliveries))
 }
 
 /// Routes of the service as a whole, which belong to no tenant.

@@ -23,6 +23,7 @@ use crate::{Shared, ledger_routes, service_routes};
         (name = "rollback", description = "Release points, gates and rollbacks"),
         (name = "ledger", description = "The ledger as a whole"),
         (name = "quarantine", description = "Messages of other tools that could not be understood"),
+        (name = "subscriptions", description = "Webhooks to which entries are delivered"),
         (name = "access", description = "Who the client is, and who may do what"),
     )
 )]

@@ -36,7 +36,7 @@ fn text_up_to(characters: usize) -> Object {
 fn schema(operation: &str, name: &str) -> Option<Object> {
     let selector = format!("{POINT_IN_TIME}|last-known-good|point:.{{1,512}}");
     Some(match name {
-        "environment" | "service" | "tenant" | "hook" => text(format!("^{NAME}$")),
+        "environment" | "service" | "tenant" | "hook" | "subscription" => text(format!("^{NAME}$")),
         "after" | "before" | "known_at" | "wait_for" | "position" | "Last-Event-ID" => {
             number(0, MAX_POSITION)
         }

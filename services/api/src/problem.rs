@@ -82,6 +82,7 @@ kinds! {
     UnknownLane = 404 "unknown-lane" "Unknown service or target";
     NoOriginal = 404 "no-original" "No original message";
     UnknownMessage = 404 "unknown-message" "Unknown quarantined message";
+    UnknownSubscription = 404 "unknown-subscription" "Unknown subscription";
     UnknownChange = 404 "unknown-change" "Too few composition changes";
     MethodNotAllowed = 405 "method-not-allowed" "Method not allowed";
     BodyTooSlow = 408 "body-too-slow" "Request body too slow";
@@ -98,6 +99,7 @@ kinds! {
     NothingMarked = 409 "nothing-marked" "Unmarked release point";
     NotRevoked = 409 "not-revoked" "Artifact not revoked";
     QuarantineChanged = 409 "quarantine-changed" "Quarantined message changed";
+    TooManySubscriptions = 409 "too-many-subscriptions" "Too many subscriptions";
     FreezeMismatch = 409 "freeze-mismatch" "Freeze state mismatch";
     LostEntry = 410 "lost-entry" "Entry lost from the stream";
     EnvironmentMoved = 412 "environment-moved" "Environment changed";
@@ -331,7 +333,11 @@ impl From<&Rejection> for Problem {
             Rejection::NotRevoked(_) => Kind::NotRevoked,
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
-            Rejection::ReservedSource(_) | Rejection::NotTheController => Kind::ReservedSource,
+            Rejection::ReservedSource(_) | Rejection::NotTheController | Rejection::NotTheDeliverer => {
+                Kind::ReservedSource
+            }
+            Rejection::UnknownSubscription(_) => Kind::UnknownSubscription,
+            Rejection::TooManySubscriptions(_) => Kind::TooManySubscriptions,
             Rejection::NotTheRequester(..) => Kind::NotTheRequester,
             Rejection::OtherTenant(_) => Kind::OtherTenant,
             Rejection::TooLarge(_) => Kind::TooLarge,

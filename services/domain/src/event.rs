@@ -12,6 +12,7 @@ mod plan;
 mod policy;
 mod release_point;
 mod rollback;
+mod subscription;
 mod validation;
 
 pub use access::{TokenCreation, TokenRotation};
@@ -26,6 +27,9 @@ pub use plan::{Action, Plan, Step};
 pub use policy::{AutomaticRollback, AutomaticScope, Enforcement, Policy, Promotion, PromotionTargets};
 pub use release_point::{Mark, MarkedStatus};
 pub use rollback::{Declined, ReleasePointId, Rollback, RollbackRequest, RollbackStart};
+pub use subscription::{
+    Subscription, SubscriptionDisabling, SubscriptionFilter, WebhookUrl, WebhookUrlError,
+};
 pub use validation::{Counts, Evidence, Validation, ValidationSubject};
 
 use chrono::TimeDelta;
@@ -33,7 +37,7 @@ use chrono::TimeDelta;
 use crate::access::{Grant, GrantId, TokenId};
 use crate::{
     Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, ServiceName, ShortText,
-    TargetName, Track,
+    SubscriptionName, TargetName, Track,
 };
 
 /// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
@@ -153,6 +157,12 @@ pub enum Payload {
     IncidentResolved(Incident),
     /// Something happened on the way of a release, without effect on lanes, checks or rollbacks.
     ActivityReported(Box<Activity>),
+    /// A subscription was created, or its settings were replaced.
+    SubscriptionCreated(Box<Subscription>),
+    /// A subscription was removed.
+    SubscriptionRemoved(SubscriptionName),
+    /// The service gave up the deliveries of a subscription.
+    SubscriptionDisabled(SubscriptionDisabling),
     /// An API token was created.
     TokenCreated(TokenCreation),
     /// The secret of an API token was replaced.
@@ -175,7 +185,11 @@ impl Payload {
             Self::DeployStarted(deploy) => deploy.rollback_id.is_some(),
             _ => matches!(
                 self.kind().family(),
-                Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+                Family::Rollback
+                    | Family::ReleasePoint
+                    | Family::Approval
+                    | Family::Freeze
+                    | Family::Subscription
             ),
         }
     }
@@ -219,6 +233,9 @@ impl Payload {
             Self::IncidentOpened(_) => Kind::IncidentOpened,
             Self::IncidentResolved(_) => Kind::IncidentResolved,
             Self::ActivityReported(_) => Kind::ActivityReported,
+            Self::SubscriptionCreated(_) => Kind::SubscriptionCreated,
+            Self::SubscriptionRemoved(_) => Kind::SubscriptionRemoved,
+            Self::SubscriptionDisabled(_) => Kind::SubscriptionDisabled,
             Self::TokenCreated(_) => Kind::TokenCreated,
             Self::TokenRotated(_) => Kind::TokenRotated,
             Self::TokenRevoked(_) => Kind::TokenRevoked,

@@ -27,6 +27,8 @@ pub enum Family {
     Incident,
     /// Activities: what happened on the way of a release, without effect.
     Activity,
+    /// Subscriptions: outgoing webhooks.
+    Subscription,
     /// API tokens.
     Token,
     /// Grants: who may do what.
@@ -126,6 +128,9 @@ kinds! {
     IncidentOpened = Incident "incident" "opened", "An incident was opened.";
     IncidentResolved = Incident "incident" "resolved", "An incident was resolved.";
     ActivityReported = Activity "activity" "reported", "Something happened that has no effect on lanes.";
+    SubscriptionCreated = Subscription "subscription" "created", "A subscription was created or changed.";
+    SubscriptionRemoved = Subscription "subscription" "removed", "A subscription was removed.";
+    SubscriptionDisabled = Subscription "subscription" "disabled", "The service gave up the deliveries.";
     TokenCreated = Token "token" "created", "An API token was created.";
     TokenRotated = Token "token" "rotated", "The secret of an API token was replaced.";
     TokenRevoked = Token "token" "revoked", "An API token was revoked.";

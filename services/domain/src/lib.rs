@@ -50,7 +50,9 @@ pub use image::Image;
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
 pub use lane_filter::LaneFilter;
-pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
+pub use name::{
+    EnvironmentName, NameError, SecretName, ServiceName, SlotName, SubscriptionName, TargetName, TenantName,
+};
 pub use person::PersonName;
 pub use planning::{Lanes, Removals, shown_removed};
 pub use point_in_time::{PointInTime, PointInTimeError};

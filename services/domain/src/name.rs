@@ -87,6 +87,10 @@ names! {
     TargetName;
     /// A slot of a lane: `blue`, `green`, or any other name.
     SlotName;
+    /// A subscription: `chat-deploys`.
+    SubscriptionName;
+    /// A signing secret in the settings of the service: `chat`.
+    SecretName;
 }
 
 impl Default for TargetName {

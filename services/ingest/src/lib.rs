@@ -45,8 +45,15 @@ pub use request::{Request, RequestRollback, RollbackContext, not_reached};
 
 /// Sources of the ledger's own events. Clients may not use them: a client could otherwise take the identity
 /// of a future event of the ledger.
-const RESERVED_SOURCES: [&str; 3] =
-    ["urn:release-ledger:api", "urn:release-ledger:quarantine", "urn:release-ledger:rollback-controller"];
+const RESERVED_SOURCES: [&str; 4] = [
+    "urn:release-ledger:api",
+    "urn:release-ledger:quarantine",
+    "urn:release-ledger:rollback-controller",
+    WEBHOOKS_SOURCE,
+];
+
+/// Source of the events of the deliverer of webhooks.
+pub const WEBHOOKS_SOURCE: &str = "urn:release-ledger:webhooks";
 
 /// Bytes of events that may be queued or in flight. A submission that exceeds the budget waits.
 const BYTE_BUDGET: usize = 32 << 20;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ledger_domain::rollback::{RollbackPhase, StartProblem, TransitionError};
-use ledger_domain::{Artifact, EnvironmentName, Family, Kind, Position, ShortText, Source, TenantName};
+use ledger_domain::{
+    Artifact, EnvironmentName, Family, Kind, Position, ShortText, Source, SubscriptionName, TenantName,
+};
 use ledger_projections::QueryError;
 
 use crate::planning::{PlanError, Planned};
@@ -106,6 +108,15 @@ pub enum Rejection {
     /// The event may come only from the rollback controller.
     #[error("only the rollback controller may request an automatic rollback, name its cause, or decline one")]
     NotTheController,
+    /// The event may come only from the deliverer of webhooks.
+    #[error("only the service itself records that it gave up a subscription; to end it, remove it")]
+    NotTheDeliverer,
+    /// The subscription does not exist.
+    #[error("subscription {0} does not exist")]
+    UnknownSubscription(SubscriptionName),
+    /// The tenant has as many subscriptions as it may have.
+    #[error("the tenant has {0} subscriptions, the most that are possible; remove one first")]
+    TooManySubscriptions(usize),
     /// The event would exceed the size limit. Holds the number of steps of its plan.
     #[error("a plan of {0} steps does not fit into one event; restrict it to some services or targets")]
     TooLarge(usize),

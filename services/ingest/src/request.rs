@@ -18,7 +18,7 @@ use ledger_domain::rollback::{
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
-    Position, ShortText,
+    Position, ShortText, SubscriptionName,
 };
 use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
@@ -26,6 +26,9 @@ use crate::automatic::{self, FailedCheck};
 use crate::planning::{PlanError, PlanRequest, Planned, current_lanes, plan, resolve};
 use crate::rejection::{DecisionError, Rejection};
 use crate::source;
+
+/// Maximum number of subscriptions of a tenant.
+const MAX_SUBSCRIPTIONS: usize = 100;
 
 /// Request for a rollback. Its plan is made when the request is decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +223,9 @@ async fn decide_event(
         }
         Payload::EnvironmentDeclared(environment, policy) => Ok(check_policy(environment, policy)?),
         Payload::RollbackDeclined(_) => Err(Rejection::NotTheController.into()),
+        Payload::SubscriptionCreated(subscription) => decide_subscription(snapshot, &subscription.name).await,
+        Payload::SubscriptionRemoved(name) => decide_removal(snapshot, name).await,
+        Payload::SubscriptionDisabled(_) => Err(Rejection::NotTheDeliverer.into()),
         Payload::ArtifactReinstated(reinstated)
             if snapshot.revoked([&reinstated.artifact]).await?.is_empty() =>
         {
@@ -250,6 +256,24 @@ async fn decide_event(
         | Payload::TokenRevoked(_)
         | Payload::GrantAdded(_)
         | Payload::GrantRemoved(_) => Ok(()),
+    }
+}
+
+/// Checks that a new subscription does not exceed their number.
+async fn decide_subscription(snapshot: &mut Snapshot, name: &SubscriptionName) -> Result<(), DecisionError> {
+    let subscriptions = snapshot.subscriptions().await?;
+    let is_known = subscriptions.iter().any(|row| row.subscription.name == *name);
+    if is_known || subscriptions.len() < MAX_SUBSCRIPTIONS {
+        return Ok(());
+    }
+    Err(Rejection::TooManySubscriptions(MAX_SUBSCRIPTIONS).into())
+}
+
+/// Checks that the subscription to remove exists.
+async fn decide_removal(snapshot: &mut Snapshot, name: &SubscriptionName) -> Result<(), DecisionError> {
+    match snapshot.subscription(name).await? {
+        Some(_) => Ok(()),
+        None => Err(Rejection::UnknownSubscription(name.clone()).into()),
     }
 }
 

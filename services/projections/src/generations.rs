@@ -13,3 +13,4 @@ pub(crate) mod schema;
 pub(crate) mod supervisor;
 pub(crate) mod verify;
 pub(crate) mod watcher;
+pub(crate) mod webhooks;

@@ -18,3 +18,4 @@ pub(crate) mod observations;
 pub(crate) mod policies;
 pub(crate) mod retirements;
 pub(crate) mod rollbacks;
+pub(crate) mod subscriptions;

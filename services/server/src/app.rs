@@ -1,8 +1,8 @@
 //! The service: builds its parts from the settings, serves, and shuts down in order.
 //!
-//! Shutdown order: stop accepting requests and messages, and complete those in progress; stop the rollback controllers; let
-//! ingest append what it accepted; let the projectors finish their batch and release the projections to other processes;
-//! close the connections.
+//! Shutdown order: stop accepting requests and messages, and complete those in progress; stop the rollback controllers and
+//! the deliveries to webhooks; let ingest append what it accepted; let the projectors finish their batch and release the
+//! projections to other processes; close the connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use ledger_ingest::{Controller, Ingest};
 use ledger_journal::jetstream::{Connection, OpenError};
 use ledger_journal::{Quarantine, SharedJournal};
 use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections};
+use ledger_webhooks::{Deliverer, Deliveries, Subscriber};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::config::{Config, HookError, Role};
+use crate::config::{Config, HookError, Role, SigningSecrets, WebhookError};
 use crate::descriptors;
 use crate::kafka::{self, Kafka};
 use crate::nats;
@@ -80,6 +81,12 @@ pub enum Error {
     /// The settings of Kafka cannot be used.
     #[error("cannot use Kafka")]
     Kafka(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The settings of outgoing webhooks cannot be used.
+    #[error("cannot deliver to webhooks")]
+    Webhooks(#[from] WebhookError),
+    /// The HTTP client of webhooks cannot be created.
+    #[error("cannot deliver to webhooks")]
+    WebhookClient(#[from] ledger_webhooks::SetupError),
     /// The files of TLS are unusable.
     #[error("cannot start TLS")]
     Tls(#[from] TlsError),
@@ -129,6 +136,10 @@ struct OpenLedgers {
     projections: Vec<Projections>,
     ingests: Vec<JoinHandle<()>>,
     controllers: Vec<Controller>,
+    /// Tenants whose entries are delivered to webhooks.
+    subscribers: Vec<Subscriber>,
+    /// Signing secrets that their subscriptions may name.
+    secrets: SigningSecrets,
     stream_watchers: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -163,9 +174,39 @@ impl OpenLedgers {
         if config.roles.contains(&Role::Controller) {
             self.controllers.push(Controller::new(tenant.clone(), &projections, ingest.clone()));
         }
+        // The tenant of tokens and grants has no subscriptions.
+        if config.roles.contains(&Role::Webhooks) && !tenant.is_admin() {
+            self.subscribers.push(Subscriber {
+                tenant: tenant.clone(),
+                projections: projections.clone(),
+                ingest: ingest.clone(),
+                secrets: self.secrets.remove(tenant).unwrap_or_default(),
+            });
+        }
         let ledger = Ledger { ingest, projections: read_projections, journal, quarantine, clock: clock::now };
         self.ledgers.insert(tenant.clone(), ledger);
         Ok(())
+    }
+
+    /// Starts what records events of its own: the rollback controllers and the deliveries to webhooks.
+    fn start_controllers(
+        &mut self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> Result<Vec<JoinHandle<()>>, Error> {
+        let controllers = std::mem::take(&mut self.controllers).into_iter();
+        let mut tasks: Vec<_> = controllers.map(|it| tokio::spawn(it.run(stop.clone()))).collect();
+        let subscribers = std::mem::take(&mut self.subscribers);
+        if subscribers.is_empty() {
+            return Ok(tasks);
+        }
+        let settings = config.webhooks.settings()?;
+        let deliveries = Arc::new(Deliveries::new(&settings, ledger_api::entry_json, clock::now)?);
+        tasks.extend(subscribers.into_iter().map(|subscriber| {
+            let deliverer = Deliverer::new(&deliveries, subscriber, identity::process());
+            tokio::spawn(deliverer.run(stop.clone()))
+        }));
+        Ok(tasks)
     }
 }
 
@@ -202,8 +243,8 @@ fn watch_quarantines(app: &ledger_api::App, stop: &CancellationToken) -> JoinHan
     tokio::spawn(refresh_quarantine_gauges(quarantines.collect(), stop.clone()))
 }
 
-/// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres
-/// and NATS, and some for files, timers and sockets of its runtime.
+/// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres,
+/// to receivers of webhooks and to NATS, and some for files, timers and sockets of its runtime.
 fn own_descriptors(config: &Config) -> usize {
     /// Connections of a tenant's projectors and lookups.
     const OF_A_TENANT: usize = 8;
@@ -211,7 +252,7 @@ fn own_descriptors(config: &Config) -> usize {
     const OF_THE_PROCESS: usize = 64;
     let pools = if config.projections.read_settings().is_some() { 2 } else { 1 };
     let of_a_tenant = pools * config.projections.connections as usize + OF_A_TENANT;
-    OF_THE_PROCESS + config.ledgers().len() * of_a_tenant
+    OF_THE_PROCESS + config.webhooks.connections() + config.ledgers().len() * of_a_tenant
 }
 
 /// Listens on an address. Returns it with its port.
@@ -263,20 +304,20 @@ impl App {
         journals: Vec<TenantJournal>,
     ) -> Result<Self, Error> {
         let tls = config.http.tls().map(Tls::open).transpose()?;
-        let mut opened = OpenLedgers::default();
+        let mut opened = OpenLedgers { secrets: config.signing_secrets()?, ..OpenLedgers::default() };
         for (tenant, journal, quarantine) in journals {
             opened.open(&tenant, (journal, quarantine), config)?;
         }
         let stop_supervisors = CancellationToken::new();
         let (process, runs_projectors) = (identity::process(), config.roles.contains(&Role::Projector));
         let supervisor_config = config.projections.supervisor_config(process, runs_projectors);
-        let mut supervisor = ProjectionSupervisor::new(supervisor_config, opened.supervised);
+        let mut supervisor =
+            ProjectionSupervisor::new(supervisor_config, std::mem::take(&mut opened.supervised));
         // Check that the journal matches the projections before ingest opens. If the database is unavailable, ingest
         // opens anyway.
         supervisor.reconcile_once().await;
         let stop_controllers = CancellationToken::new();
-        let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
-        let controllers = opened.controllers.into_iter().map(run).collect();
+        let controllers = opened.start_controllers(config, &stop_controllers)?;
         let (watched, queried) = (opened.watched, opened.queried);
         let mut background_tasks =
             start_background_tasks(config, supervisor, watched, queried, tls.clone(), &stop_supervisors);
@@ -373,7 +414,7 @@ impl App {
         }
         for controller in self.controllers {
             if timeout_at(deadline, controller).await.is_err() {
-                warn!("a rollback controller or a reader of a broker did not stop in time");
+                warn!("a rollback controller, a reader of a broker, or the deliveries to webhooks did not stop in time");
             }
         }
         // Ingest stops when all its handles are dropped and everything is appended. The handlers have dropped theirs.

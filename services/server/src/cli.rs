@@ -70,6 +70,8 @@ enum Command {
     #[command(subcommand)]
     Quarantine(client::Quarantine),
     #[command(subcommand)]
+    Subscription(client::Subscription),
+    #[command(subcommand)]
     Projections(projections::Command),
     Verify(Box<projections::Verify>),
 }
@@ -149,6 +151,7 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Access(access) => access.run().await,
         Command::Hook(hook) => hook.run(),
         Command::Quarantine(quarantine) => quarantine.run().await,
+        Command::Subscription(subscription) => subscription.run().await,
         Command::Projections(command) => command.run(schema_version).await,
         Command::Verify(verify) => verify.run(schema_version).await,
     };

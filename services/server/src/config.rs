@@ -9,6 +9,7 @@ mod limits;
 mod lists;
 mod nats;
 mod tls;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub use hooks::{HookError, HookSetting};
 pub use limits::{LimitFlags, Limits};
 pub use nats::Nats;
 pub use tls::check_plain;
+pub use webhooks::{SigningSecrets, WebhookError, WebhookFlags, Webhooks};
 
 /// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -66,6 +68,8 @@ pub struct Config {
     /// Settings of Kafka, if it is used.
     #[serde(default)]
     pub(crate) kafka: Option<KafkaSettings>,
+    /// Settings of outgoing webhooks.
+    pub webhooks: Webhooks,
     /// Settings of the stream.
     pub journal: Journal,
     /// Settings of messages from and to NATS.
@@ -86,6 +90,8 @@ pub enum Role {
     Projector,
     /// Requests rollbacks after failed checks, where a policy enables it.
     Controller,
+    /// Delivers entries to webhooks.
+    Webhooks,
 }
 
 /// Settings of the API.
@@ -314,6 +320,8 @@ pub struct Flags {
     http_tls: TlsFlags,
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    webhooks: WebhookFlags,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -557,6 +565,7 @@ impl Flags {
             Role::Http => "http".to_owned(),
             Role::Projector => "projector".to_owned(),
             Role::Controller => "controller".to_owned(),
+            Role::Webhooks => "webhooks".to_owned(),
         };
         let format = self.log_format.map(|format| match format {
             LogFormat::Text => "text",
@@ -607,6 +616,7 @@ impl Flags {
             }
         }
         sections.insert("limits", self.limits.dict());
+        sections.insert("webhooks", self.webhooks.dict());
         let mut root = sections.remove("").unwrap_or_default();
         root.extend(sections.into_iter().map(|(name, section)| (name.to_owned(), Value::from(section))));
         root
@@ -636,7 +646,7 @@ mod tests {
     fn the_defaults_are_complete() {
         let config = Config::read(&open()).expect("valid defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
-        assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
+        assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller, Role::Webhooks]);
     }
 
     #[test]

@@ -41,6 +41,9 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("getQuarantined", Everywhere("hooks")),
         ("retryQuarantined", Everywhere("hooks")),
         ("discardQuarantined", Everywhere("hooks")),
+        ("listSubscriptions", Everywhere("subscribe")),
+        ("getSubscription", Everywhere("subscribe")),
+        ("listDeliveries", Everywhere("subscribe")),
         ("getPosition", Tenant),
         ("listClockSkews", Everywhere("read")),
         ("listEnvironments", Tenant),
@@ -69,7 +72,7 @@ struct Subject {
     grants: &'static [(&'static str, &'static [&'static str], &'static [&'static str])],
 }
 
-const SUBJECTS: [Subject; 9] = [
+const SUBJECTS: [Subject; 10] = [
     Subject { name: "nothing", grants: &[] },
     Subject { name: "reader", grants: &[("default", &["*"], &["read"])] },
     Subject { name: "staging-reader", grants: &[("default", &["staging"], &["read"])] },
@@ -78,6 +81,7 @@ const SUBJECTS: [Subject; 9] = [
     Subject { name: "shop-reader", grants: &[("shop", &["*"], &["read"])] },
     Subject { name: "every-reader", grants: &[("*", &["*"], &["read"])] },
     Subject { name: "two", grants: &[("default", &["staging"], &["*"]), ("shop", &["prod*"], &["read"])] },
+    Subject { name: "subscriber", grants: &[("default", &["*"], &["subscribe"])] },
     Subject { name: "administrator", grants: &[("_admin", &["*"], &["admin"])] },
 ];
 
@@ -183,6 +187,7 @@ async fn only_what_is_granted_passes_on_every_route() {
             let path = operation.path.replace("{tenant}", tenant).replace("{environment}", environment);
             let path = path.replace("{position}", "1").replace("{rollback_id}", "r").replace("{point}", "1");
             let path = path.replace("{hook}", "github-main").replace("{message_id}", &"0".repeat(32));
+            let path = path.replace("{subscription}", "chat");
             let ask = |client: &Client| {
                 let request =
                     client.request(operation.method.clone(), &path).header("prefer", "return=minimal");

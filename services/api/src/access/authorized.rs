@@ -64,6 +64,8 @@ requirements! {
     SendEvents = EmitDeploy Content;
     /// Messages that could not be understood, of all environments.
     HandleQuarantine = Hooks Environment;
+    /// Subscriptions, which deliver entries of all environments.
+    ManageSubscriptions = Subscribe Environment;
 }
 
 /// The ledger of a request whose sender may do what the type states.

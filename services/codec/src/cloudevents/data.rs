@@ -19,6 +19,7 @@ use super::fields::{Fields, Pointer, text};
 use crate::ijson::Json;
 
 mod access;
+mod subscription;
 
 type Decoded<T> = Result<T, Reason>;
 
@@ -46,6 +47,7 @@ pub(super) fn event(kind: Kind, data: &Json<'_>) -> Decoded<Event> {
             | Kind::RollbackDeclined
             | Kind::ReleasePointMarked
             | Kind::ReleasePointRevoked
+            | Kind::SubscriptionDisabled
     );
     if needs_reason && event.reason.is_none() {
         return Err(fields.invalid("reason", "is required"));
@@ -118,6 +120,9 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::IncidentOpened => Payload::IncidentOpened(incident_opening(fields)?),
         Kind::IncidentResolved => Payload::IncidentResolved(incident(fields)?),
         Kind::ActivityReported => Payload::ActivityReported(Box::new(activity(fields)?)),
+        Kind::SubscriptionCreated => Payload::SubscriptionCreated(Box::new(subscription::creation(fields)?)),
+        Kind::SubscriptionRemoved => Payload::SubscriptionRemoved(subscription::name(fields)?),
+        Kind::SubscriptionDisabled => Payload::SubscriptionDisabled(subscription::disabling(fields)?),
         Kind::TokenCreated => Payload::TokenCreated(access::token_creation(fields)?),
         Kind::TokenRotated => Payload::TokenRotated(access::token_rotation(fields)?),
         Kind::TokenRevoked => Payload::TokenRevoked(access::token(fields)?),

@@ -7,7 +7,8 @@ use ledger_domain::access::{Grant, Grantee, Pattern};
 use ledger_domain::event::{
     Activity, Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement,
     Evidence, Freeze, Incident, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion,
-    PromotionTargets, ReleasePointId, Rollback, RollbackRequest, Step, Validation, ValidationSubject,
+    PromotionTargets, ReleasePointId, Rollback, RollbackRequest, Step, Subscription, SubscriptionDisabling,
+    SubscriptionFilter, Validation, ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, LongText, Position, Release,
@@ -171,6 +172,9 @@ fn data(payload: &Payload) -> Members<'_> {
             .optional("caused_by", opening.caused_by.map(position)),
         Payload::IncidentResolved(it) => incident(it),
         Payload::ActivityReported(it) => activity(it),
+        Payload::SubscriptionCreated(it) => subscription(it),
+        Payload::SubscriptionRemoved(name) => Members::default().text("subscription", name.as_str()),
+        Payload::SubscriptionDisabled(it) => disabling(it),
         Payload::TokenCreated(creation) => Members::default()
             .text("token", creation.token.as_str())
             .text("kind", creation.kind.name())
@@ -185,6 +189,27 @@ fn data(payload: &Payload) -> Members<'_> {
         Payload::GrantAdded(it) => grant(it),
         Payload::GrantRemoved(id) => Members::default().text("grant", id.as_str()),
     }
+}
+
+fn subscription(subscription: &Subscription) -> Members<'_> {
+    let SubscriptionFilter { environment, service, types } = &subscription.filter;
+    let filter = Members::default()
+        .optional_text("environment", environment.as_ref().map(EnvironmentName::as_str))
+        .optional_text("service", service.as_ref().map(ServiceName::as_str))
+        .nonempty_list("types", strings(types.iter().map(|kind| kind.name())));
+    let is_filtered = subscription.filter != SubscriptionFilter::default();
+    Members::default()
+        .text("subscription", subscription.name.as_str())
+        .text("url", subscription.url.as_str())
+        .text("secret", subscription.secret.as_str())
+        .optional("filter", is_filtered.then(|| filter.json()))
+}
+
+fn disabling(disabling: &SubscriptionDisabling) -> Members<'_> {
+    Members::default()
+        .text("subscription", disabling.name.as_str())
+        .put("created", position(disabling.created))
+        .put("delivered", position(disabling.delivered))
 }
 
 fn grant(grant: &Grant) -> Members<'_> {

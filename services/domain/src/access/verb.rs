@@ -40,6 +40,8 @@ pub enum Verb {
     Export,
     /// Handle messages of other tools that could not be understood.
     Hooks,
+    /// Manage subscriptions: where the entries of the whole tenant are delivered.
+    Subscribe,
     /// Manage tokens and grants.
     Admin,
 }
@@ -51,7 +53,7 @@ pub struct UnknownVerb(String);
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Read,
         Self::EmitArtifact,
         Self::EmitDeploy,
@@ -68,6 +70,7 @@ impl Verb {
         Self::Freeze,
         Self::Export,
         Self::Hooks,
+        Self::Subscribe,
         Self::Admin,
     ];
 
@@ -91,6 +94,7 @@ impl Verb {
             Self::Freeze => "freeze",
             Self::Export => "export",
             Self::Hooks => "hooks",
+            Self::Subscribe => "subscribe",
             Self::Admin => "admin",
         }
     }
@@ -119,6 +123,7 @@ impl Verb {
                 Family::Freeze => Self::Freeze,
                 Family::Incident => Self::EmitIncident,
                 Family::Activity => Self::EmitActivity,
+                Family::Subscription => Self::Subscribe,
                 Family::Token | Family::Grant => Self::Admin,
             },
         }

@@ -29,6 +29,7 @@ use crate::tables::observations::{ObservationProjection, ObservationUpsert};
 use crate::tables::policies::{self, PolicyInsert};
 use crate::tables::retirements::RetirementInsert;
 use crate::tables::rollbacks::{self, RollbackReportInsert};
+use crate::tables::subscriptions;
 
 /// A decoded record of the journal.
 pub(crate) enum Decoded {
@@ -373,7 +374,7 @@ pub(crate) async fn known_identities(
 const fn is_sequential(payload: &Payload) -> bool {
     matches!(
         payload.kind().family(),
-        Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+        Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze | Family::Subscription
     )
 }
 
@@ -462,6 +463,7 @@ impl Batch {
 impl SequentialEvent {
     async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
+        subscriptions::write(&mut *connection, &event.payload, at).await?;
         let Some(id) = self.environment_id else { return Ok(()) };
         policies::write(&mut *connection, &event.payload, id, at, occurred_at).await?;
         marks::write(&mut *connection, event, id, at, occurred_at).await?;

@@ -81,6 +81,19 @@ pub struct EventFilter {
     pub positions: Vec<Position>,
 }
 
+/// What a filter needs to know of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntrySummary {
+    /// Position of the entry.
+    pub position: Position,
+    /// Kind of the event.
+    pub kind: Kind,
+    /// Environment of the event.
+    pub environment: Option<String>,
+    /// Service of the event.
+    pub service: Option<String>,
+}
+
 /// Entry of an identity in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownEntry {
@@ -149,6 +162,22 @@ impl Projections {
         let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
+    }
+
+    /// Returns summaries of up to `limit` entries after a position, ordered by position.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn entry_summaries(&self, after: Position, limit: u32) -> Result<Vec<EntrySummary>, Error> {
+        type Row = (i64, String, Option<String>, Option<String>);
+        let query = sqlx::query_as(sql!("events/summaries")).bind(bigint(after)).bind(i64::from(limit));
+        let rows: Vec<Row> = query.fetch_all(&self.pool()?).await?;
+        rows.into_iter()
+            .map(|(at, kind, environment, service)| {
+                let kind = parsed("events", at, || Kind::parse_name(&kind))?;
+                Ok(EntrySummary { position: position(at), kind, environment, service })
+            })
+            .collect()
     }
 
     /// Returns up to `limit` failed checks after a position, ordered by position.

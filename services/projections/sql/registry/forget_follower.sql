@@ -1,0 +1,1 @@
+DELETE FROM release_ledger.followers WHERE tenant = $1 AND name = $2
