@@ -64,14 +64,13 @@ need_rust() {
     command -v cargo >/dev/null || fail "cargo was not found; install Rust, for example with rustup, then run this again"
 }
 
-# Rust links with cc, and the TLS library is written in C. The client of Kafka is built by cmake, with a C++ compiler and
+# Rust links with cc, and the TLS library is written in C. The client of Kafka is built by make, with a C++ compiler and
 # the headers of OpenSSL.
 need_compiler() {
     local missing=()
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v c++ >/dev/null || missing+=(g++)
     command -v make >/dev/null || missing+=(make)
-    command -v cmake >/dev/null || missing+=(cmake)
     command -v pkg-config >/dev/null || missing+=(pkg-config)
     pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
     [[ "${#missing[@]}" -eq 0 ]] || install_packages "${missing[@]}"

@@ -178,7 +178,7 @@ async fn receive_until(subscriber: &mut Subscriber, last: u64, entries: &mut BTr
         match entries.insert(position, event.clone()) {
             Some(earlier) => assert_eq!(earlier, event, "position {position}"),
             None => {
-                assert_eq!(entries.keys().next_back(), Some(&position), "an entry arrives after later ones")
+                assert_eq!(entries.keys().next_back(), Some(&position), "an entry arrives after later ones");
             }
         }
     }

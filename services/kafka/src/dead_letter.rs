@@ -1,7 +1,7 @@
 //! Records of the dead-letter topic: the message as received, and why it is not recorded.
 
 use ledger_streams::inbound::Receipt;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::Header;
 
 use crate::message::Received;
 use crate::sender::Record;
@@ -16,7 +16,7 @@ pub(crate) fn record(message: &Received, receipt: &Receipt, topic: &str, partiti
         Receipt::Quarantined { id, detail } => (QUARANTINED, detail, Some(id)),
         Receipt::Recorded(_) | Receipt::Ignored(_) | Receipt::Retry(_) => return None,
     };
-    let mut headers = message.headers.clone().unwrap_or_else(OwnedHeaders::new);
+    let mut headers = message.headers.clone().unwrap_or_default();
     let (partition, offset) = (partition.to_string(), message.offset.to_string());
     let own = [
         ("ledger-error", detail.as_str()),
@@ -37,6 +37,8 @@ mod tests {
     use bytes::Bytes;
     use ledger_streams::inbound::Format;
     use rdkafka::message::Headers as _;
+
+    use rdkafka::message::OwnedHeaders;
 
     use super::*;
     use crate::message::inbound;

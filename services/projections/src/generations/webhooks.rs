@@ -37,6 +37,9 @@ pub struct DeliveryState {
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
+/// Failed attempts, the time of the first of them, and the time of the next attempt.
+type StateRow = (i32, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 type AttemptRow = (i64, DateTime<Utc>, i64, Option<i32>, Option<String>);
 
 fn attempt((at, attempted_at, duration_ms, status, error): AttemptRow) -> Result<DeliveryAttempt, Error> {
@@ -61,8 +64,7 @@ impl Projections {
         settings: Position,
     ) -> Result<Option<DeliveryState>, Error> {
         let query = sqlx::query_as(sql!("webhooks/state")).bind(self.tenant.as_str()).bind(follower);
-        let row: Option<(i32, Option<DateTime<Utc>>, Option<DateTime<Utc>>)> =
-            query.bind(bigint(settings)).fetch_optional(&self.pool()?).await?;
+        let row: Option<StateRow> = query.bind(bigint(settings)).fetch_optional(&self.pool()?).await?;
         row.map(|(failures, failing_since, next_attempt_at)| {
             let failures = parsed("webhook_deliveries", follower, || u32::try_from(failures))?;
             Ok(DeliveryState { failures, failing_since, next_attempt_at })
