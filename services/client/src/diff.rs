@@ -5,7 +5,8 @@ use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show how two states differ
@@ -40,17 +41,18 @@ impl Diff {
     }
 }
 
-fn render(body: &DiffBody) -> String {
+fn render(body: &DiffBody) -> Report {
     let header = format!("{} -> {}", side(&body.from), side(&body.to));
-    if body.differences.is_empty() {
-        return format!("{header}\nno difference");
-    }
-    let mut rows: Vec<_> = body.differences.iter().map(row).collect();
-    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
-        rows.iter_mut().for_each(|row| row[1].clear());
-    }
-    let header_row = ["service", "target", "change", "from", "to", "also"];
-    format!("{header}\n{}", table::render(header_row, &rows))
+    let columns = [
+        column("service", 0),
+        column("target", 0).unless_all(DEFAULT_TARGET),
+        column("change", 0),
+        column("from", 0),
+        column("to", 0),
+        column("also", 1),
+    ];
+    let table = Table::new(columns).if_empty("no difference").with_rows(body.differences.iter().map(row));
+    Report::default().with_line(header).with_table(table)
 }
 
 fn side(side: &SideBody) -> String {
@@ -62,19 +64,19 @@ fn side(side: &SideBody) -> String {
     }
 }
 
-fn row(lane: &DifferenceBody) -> [String; 6] {
-    let version = |lane: Option<&LaneBody>| lane.map(|lane| lane.release.version.clone()).unwrap_or_default();
+fn row(lane: &DifferenceBody) -> [Cell; 6] {
+    let version = |lane: Option<&LaneBody>| Cell::from(lane.map(|lane| lane.release.version.clone()));
     let also = match (&lane.from, &lane.to) {
         (Some(from), Some(to)) => other_differences(&from.release, &to.release),
         _ => String::new(),
     };
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        lane.change.clone(),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        lane.change.clone().into(),
         version(lane.from.as_ref()),
         version(lane.to.as_ref()),
-        also,
+        also.into(),
     ]
 }
 
@@ -96,7 +98,7 @@ mod tests {
     use crate::query::read;
 
     fn rendered(json: &str) -> String {
-        render(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body")).to_string()
     }
 
     const SINCE: &str = r#""since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;

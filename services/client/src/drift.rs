@@ -1,13 +1,13 @@
 //! `release-ledger drift`: lanes for which the observed release differs from the recorded one.
 
-use chrono::SecondsFormat;
-use ledger_api_types::{DriftBody, DriftLaneBody, EventRefBody};
+use ledger_api_types::{DriftBody, DriftLaneBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::query::QueryArgs;
 use super::release::version;
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 
 /// Show where the observed releases differ from the recorded ones
 #[derive(Debug, clap::Args)]
@@ -33,36 +33,32 @@ impl Drift {
     }
 }
 
-fn render(body: &DriftBody) -> String {
-    let mut lines = vec![format!(
-        "{} position {}, {} lanes observed",
-        body.environment, body.position, body.observed_lanes
-    )];
-    if body.drift.is_empty() {
-        lines.push("no drift".into());
-    } else {
-        let rows: Vec<_> = body.drift.iter().map(row).collect();
-        lines.push(table::render(
-            ["service", "target", "ledger", "observed", "since", "last observed"],
-            &rows,
-        ));
-    }
-    if !body.unobserved.is_empty() {
-        let lanes = body.unobserved.iter().map(|lane| format!("{}@{}", lane.service, lane.target));
-        lines.push(format!("never observed: {}", lanes.collect::<Vec<_>>().join(", ")));
-    }
-    lines.join("\n")
+fn render(body: &DriftBody) -> Report {
+    let header =
+        format!("{} position {}, {} lanes observed", body.environment, body.position, body.observed_lanes);
+    let columns = [
+        column("service", 0),
+        column("target", 0),
+        column("ledger", 0),
+        column("observed", 0),
+        column("since", 1),
+        column("last observed", 2),
+    ];
+    let table = Table::new(columns).if_empty("no drift").with_rows(body.drift.iter().map(row));
+    let unobserved = body.unobserved.iter().map(|lane| format!("{}@{}", lane.service, lane.target));
+    let unobserved = unobserved.collect::<Vec<_>>().join(", ");
+    let unobserved = (!unobserved.is_empty()).then(|| format!("never observed: {unobserved}"));
+    Report::default().with_line(header).with_table(table).with_line_if(unobserved)
 }
 
-fn row(lane: &DriftLaneBody) -> [String; 6] {
-    let time = |since: &EventRefBody| since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+fn row(lane: &DriftLaneBody) -> [Cell; 6] {
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        version(lane.ledger.as_ref()),
-        version(lane.seen.as_ref()),
-        time(&lane.since),
-        time(&lane.last_seen),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        version(lane.ledger.as_ref()).into(),
+        version(lane.seen.as_ref()).into(),
+        lane.since.occurred_at.into(),
+        lane.last_seen.occurred_at.into(),
     ]
 }
 
@@ -82,7 +78,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render(&body),
+            render(&body).to_string(),
             "production position 9, 2 lanes observed\n\
              service  target  ledger  observed  since                 last observed\n\
              web      eu      v2      -         2026-08-01T10:00:00Z  2026-08-01T11:00:00Z\n\

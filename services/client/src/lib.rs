@@ -51,6 +51,7 @@ mod rebuild;
 mod record;
 mod release;
 mod releases;
+mod report;
 mod retry;
 mod rollback;
 mod run;

@@ -6,7 +6,8 @@ use ledger_domain::{EnvironmentName, PointSelector};
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, Tone, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show the release points of an environment, the latest first
@@ -83,29 +84,43 @@ impl ShowPoint {
     }
 }
 
-fn render_list(body: &PointsBody) -> String {
-    let rows: Vec<_> = body.points.iter().map(row).collect();
-    let table = match rows.len() {
-        0 => "no points".to_owned(),
-        _ => table::render(["number", "position", "time", "changed", "status", "name", "reason"], &rows),
-    };
-    match body.next {
-        Some(next) => format!("{table}\nthere may be more: --before {next}"),
-        None => table,
-    }
+fn render_list(body: &PointsBody) -> Report {
+    let columns = [
+        column("number", 0),
+        column("position", 3),
+        column("time", 1),
+        column("changed", 0),
+        column("status", 0),
+        column("name", 2),
+        column("reason", 4),
+        wide_column("digest"),
+    ];
+    let table = Table::new(columns).named_by("position").if_empty("no points");
+    let more = body.next.map(|next| format!("there may be more: --before {next}"));
+    Report::default().with_table(table.with_rows(body.points.iter().map(row))).with_line_if(more)
 }
 
-fn row(point: &PointBody) -> [String; 7] {
+fn row(point: &PointBody) -> [Cell; 8] {
     let name = point.mark.as_ref().and_then(|mark| mark.name.clone());
     [
-        number(point),
-        point.position.to_string(),
-        point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        lanes(&point.changed),
-        point.status.clone(),
-        name.unwrap_or_default(),
-        point.reasons.first().map(|reason| reason.detail.clone()).unwrap_or_default(),
+        number(point).into(),
+        point.position.into(),
+        point.occurred_at.into(),
+        lanes(&point.changed).into(),
+        status_cell(&point.status),
+        name.into(),
+        point.reasons.first().map(|reason| reason.detail.clone()).into(),
+        Cell::Digest(point.digest.clone()),
     ]
+}
+
+/// Returns the cell of a point's status.
+pub(super) fn status_cell(status: &str) -> Cell {
+    match status {
+        "known_good" => Cell::Status(Tone::Good, status.to_owned()),
+        "bad" => Cell::Status(Tone::Bad, status.to_owned()),
+        _ => status.into(),
+    }
 }
 
 /// Returns the number of the change; a point that was selected by a time has none.
@@ -124,7 +139,7 @@ fn lane(changed: &ChangedBody) -> String {
     }
 }
 
-fn render(body: &PointDetailBody) -> String {
+fn render(body: &PointDetailBody) -> Report {
     let PointDetailBody { environment, policy, point, .. } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
@@ -149,7 +164,7 @@ fn render(body: &PointDetailBody) -> String {
     }));
     let unlisted = point.reason_count.saturating_sub(point.reasons.len());
     lines.extend((unlisted > 0).then(|| format!("- and {unlisted} more reasons")));
-    lines.join("\n")
+    Report::default().with_line(lines.join("\n"))
 }
 
 fn mark(mark: &MarkBody) -> String {
@@ -178,21 +193,21 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render_list(&body),
+            render_list(&body).to_string(),
             "number  position  time                  changed  status      name             reason\n\
              7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person marked it known_good\n\
              there may be more: --before 41"
         );
         let none =
             read(br#"{"environment":"production","position":50,"points":[],"next":9}"#).expect("a body");
-        assert_eq!(render_list(&none), "no points\nthere may be more: --before 9");
+        assert_eq!(render_list(&none).to_string(), "no points\nthere may be more: --before 9");
     }
 
     #[test]
     fn a_point_is_shown_with_its_evidence() {
         let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
         assert_eq!(
-            render(&read(json.as_bytes()).expect("a body")),
+            render(&read(json.as_bytes()).expect("a body")).to_string(),
             "production point 7 at position 41: known_good\n\
              3 lanes, digest sha256:aa\n\
              from 2026-08-01T10:00:00Z, by web@eu, to now\n\

@@ -8,15 +8,15 @@ use serde::de::DeserializeOwned;
 
 use super::connection::Client;
 use super::output::{print_json, print_text};
+use super::report::{OutputArgs, Report};
 
 /// Flags of every query.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct QueryArgs {
     #[command(flatten)]
     wait: WaitArgs,
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The position that a query waits for.
@@ -36,13 +36,13 @@ pub(super) fn with_param(mut url: Url, name: &str, value: Option<impl ToString>)
 }
 
 impl QueryArgs {
-    /// Prints a response body: as JSON with `--json`, else rendered as text.
-    pub(super) fn print<T: DeserializeOwned>(
+    /// Prints a response body in the format of the flags.
+    pub(super) fn print<T: DeserializeOwned, R: Into<Report>>(
         &self,
         body: Bytes,
-        render: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
-        print_body(self.json, &body, render)
+        self.output.print(&body, || Ok(render(&read(&body)?).into()))
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {
@@ -54,12 +54,17 @@ impl QueryArgs {
         with_param(url, "wait_for", self.wait.wait_for)
     }
 
-    /// Fetches a URL and prints the response body: as JSON with `--json`, else rendered as text.
-    pub(super) async fn fetch_and_print<T: DeserializeOwned>(
+    /// Fetches a URL, waiting for the position of the flags.
+    pub(super) async fn fetch(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
+        self.wait.fetch(client, url).await
+    }
+
+    /// Fetches a URL and prints the response body in the format of the flags.
+    pub(super) async fn fetch_and_print<T: DeserializeOwned, R: Into<Report>>(
         &self,
         client: &Client,
         url: Url,
-        render: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
         self.print(self.wait.fetch(client, url).await?, render)
     }

@@ -1,12 +1,12 @@
 //! `release-ledger state`: the state of an environment at a point.
 
-use chrono::SecondsFormat;
 use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show what an environment runs, or ran at any point
@@ -40,38 +40,44 @@ impl State {
     }
 }
 
-fn render(body: &StateBody) -> String {
+fn render(body: &StateBody) -> Report {
     let at = match body.at.as_str() {
         "latest" => String::new(),
         at if at == body.position.to_string() => String::new(),
         at => format!(" at {at},"),
     };
     let header = format!("{}{at} position {}, digest {}", body.environment, body.position, body.digest);
-    if body.lanes.is_empty() && body.idle.is_empty() {
-        return format!("{header}\nnothing runs there");
-    }
-    let live = body.lanes.iter().map(|lane| row(lane, false));
-    let mut rows: Vec<_> = live.chain(body.idle.iter().map(|lane| row(lane, true))).collect();
+    let live = body.lanes.iter().map(|lane| (lane, false));
+    let mut lanes: Vec<_> = live.chain(body.idle.iter().map(|lane| (lane, true))).collect();
     // A stable sort: the live slot of a lane stays before its idle ones.
-    rows.sort_by(|one, other| one[..2].cmp(&other[..2]));
-    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
-        rows.iter_mut().for_each(|row| row[1].clear());
-    }
-    format!(
-        "{header}\n{}",
-        table::render(["service", "target", "slot", "version", "since", "position"], &rows)
-    )
+    lanes.sort_by(|(one, _), (other, _)| (&one.service, &one.target).cmp(&(&other.service, &other.target)));
+    let columns = [
+        column("service", 0),
+        column("target", 0).unless_all(DEFAULT_TARGET),
+        column("slot", 1),
+        column("version", 0),
+        column("since", 2),
+        column("position", 3),
+        wide_column("artifact"),
+        wide_column("commit"),
+    ];
+    let table = Table::new(columns).if_empty("nothing runs there");
+    let rows = lanes.into_iter().map(|(lane, idle)| row(lane, idle));
+    Report::default().with_line(header).with_table(table.with_rows(rows))
 }
 
-fn row(lane: &LaneBody, idle: bool) -> [String; 6] {
-    let slot = lane.slot.clone().unwrap_or_default();
+fn row(lane: &LaneBody, idle: bool) -> [Cell; 8] {
+    let slot = lane.slot.clone();
+    let slot = if idle { Some(format!("{} (idle)", slot.unwrap_or_default())) } else { slot };
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        if idle { format!("{slot} (idle)") } else { slot },
-        lane.release.version.clone(),
-        lane.since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        lane.since.position.to_string(),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        slot.into(),
+        lane.release.version.clone().into(),
+        lane.since.occurred_at.into(),
+        lane.since.position.into(),
+        lane.release.artifact.clone().map(Cell::Digest).into(),
+        lane.release.commit.clone().map(Cell::Digest).into(),
     ]
 }
 
@@ -81,7 +87,7 @@ mod tests {
     use crate::query::read;
 
     fn rendered(json: &str) -> String {
-        render(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body")).to_string()
     }
 
     #[test]

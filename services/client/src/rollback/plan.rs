@@ -1,7 +1,7 @@
 //! `release-ledger rollback plan`: the plan that would bring an environment to a point.
 
 use crate::connection::Connection;
-use crate::plan::{PlanRequest, render};
+use crate::plan::{PlanRequest, report};
 use crate::query::QueryArgs;
 
 /// The command `rollback plan`.
@@ -19,6 +19,6 @@ impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let plan = self.request.plan(&client, self.query.wait_for()).await?;
-        self.query.print(plan, render)
+        self.query.print(plan, report)
     }
 }
