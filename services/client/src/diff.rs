@@ -4,6 +4,7 @@ use ledger_api_types::{DiffBody, DifferenceBody, LaneBody, ReleaseBody, SideBody
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column};
@@ -15,13 +16,14 @@ pub struct Diff {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The first point: `latest`, a position, an RFC 3339 time, -N for N changes ago, or any of them of
-    /// another environment: `staging@latest` [default: -1]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    from: Option<String>,
+    /// The first point: `latest`, a position, a time, a date, `yesterday`, `2h` for two hours ago, -N for N
+    /// changes ago, `change:N`, `last-known-good`, the name of a point, or any of them of another environment:
+    /// `staging@latest` [default: -1]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    from: Option<WrittenPoint>,
     /// The second point, in the same notation [default: latest]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    to: Option<String>,
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    to: Option<WrittenPoint>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -36,7 +38,14 @@ impl Diff {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "diff"]);
-        let url = with_param(with_param(url, "from", self.from.as_deref()), "to", self.to.as_deref());
+        let mut sides = [None, None];
+        for (side, written) in sides.iter_mut().zip([&self.from, &self.to]) {
+            if let Some(written) = written {
+                *side = Some(written.in_time(&client, &self.environment, self.query.wait_for()).await?);
+            }
+        }
+        let [from, to] = sides;
+        let url = with_param(with_param(url, "from", from), "to", to);
         self.query.fetch_and_print(&client, url, render).await
     }
 }

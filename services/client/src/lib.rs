@@ -39,6 +39,7 @@ mod manifest;
 mod mark;
 mod output;
 mod plan;
+mod point_arg;
 mod points;
 mod policy;
 mod position;

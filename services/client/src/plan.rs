@@ -8,6 +8,7 @@ use ledger_domain::event::{Action, Step};
 use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
 
 use super::connection::{Client, Error};
+use super::point_arg;
 use super::query::with_param;
 use super::release::{parse_release, version};
 use super::report::Report;
@@ -19,9 +20,10 @@ pub(super) struct PlanRequest {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     pub(super) environment: EnvironmentName,
-    /// The point to go to: `last-known-good`, `point:NAME`, a position, an RFC 3339 time, -N for N changes
-    /// ago, or any of them of another environment: `staging@last-known-good`
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    /// The point to go to: `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
+    /// for two hours ago, -N for N changes ago, `change:N`, or any of them of another environment:
+    /// `staging@last-known-good`
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse_to_text)]
     pub(super) to: String,
     /// Only lanes of this service; may be given several times
     #[arg(long = "service", value_name = "NAME")]

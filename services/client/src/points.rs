@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody};
-use ledger_domain::{EnvironmentName, PointSelector};
+use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column, wide_column};
@@ -43,10 +44,10 @@ pub struct ShowPoint {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
-    /// changes ago
-    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
-    point: PointSelector,
+    /// The point: `latest`, `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
+    /// for two hours ago, -N for N changes ago, or `change:N`
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    point: WrittenPoint,
     /// As known at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
@@ -78,7 +79,7 @@ impl ShowPoint {
     /// The service does not answer, or there is no such point.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let point = self.point.to_string();
+        let point = self.point.of(&self.environment)?.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await
     }

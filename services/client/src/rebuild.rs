@@ -10,6 +10,7 @@ use super::execution::{ExecutionArgs, execute};
 use super::fetch_rollback::find_rollback;
 use super::output::{print_json_or_text, print_text};
 use super::plan::{PlanRequest, render};
+use super::point_arg;
 use super::query::{head, read, with_param};
 use super::rollback::{RequestArgs, request_rollback};
 
@@ -40,7 +41,7 @@ impl Environment {
 #[derive(Debug, clap::Args)]
 pub struct Rebuild {
     /// The source environment and point: `production@last-known-good`
-    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = PointRef::parse)]
+    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = point_arg::parse_reference)]
     from: PointRef,
     /// The environment to build
     #[arg(long, value_name = "ENVIRONMENT")]

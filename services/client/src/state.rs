@@ -4,6 +4,7 @@ use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
@@ -15,9 +16,10 @@ pub struct State {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, a position, an RFC 3339 time, or -N for N changes ago
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    at: Option<String>,
+    /// The point: `latest`, a position, a time, a date, `yesterday`, `2h` for two hours ago, -N for N changes ago,
+    /// `change:N`, `last-known-good`, or the name of a point
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    at: Option<WrittenPoint>,
     /// As known at this position; only with a time or `latest`
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
@@ -35,7 +37,14 @@ impl State {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
-        let url = with_param(with_param(url, "at", self.at.as_deref()), "known_at", self.known_at);
+        let at = match &self.at {
+            Some(at) => {
+                at.check(&self.environment)?;
+                Some(at.in_time(&client, &self.environment, self.query.wait_for()).await?)
+            }
+            None => None,
+        };
+        let url = with_param(with_param(url, "at", at), "known_at", self.known_at);
         self.query.fetch_and_print(&client, url, render).await
     }
 }
