@@ -4,6 +4,7 @@ use ledger_api_types::{DiffBody, DifferenceBody, LaneBody, ReleaseBody, SideBody
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
 use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
@@ -24,6 +25,8 @@ pub struct Diff {
     /// The second point, in the same notation [default: latest]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
     to: Option<WrittenPoint>,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -46,7 +49,8 @@ impl Diff {
         }
         let [from, to] = sides;
         let url = with_param(with_param(url, "from", from), "to", to);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &DiffBody| !body.differences.is_empty())
     }
 }
 

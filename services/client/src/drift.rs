@@ -4,6 +4,7 @@ use ledger_api_types::{DriftBody, DriftLaneBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
 use super::query::QueryArgs;
 use super::release::version;
 use super::report::Report;
@@ -15,6 +16,8 @@ pub struct Drift {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -29,7 +32,8 @@ impl Drift {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "drift"]);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &DriftBody| !body.drift.is_empty())
     }
 }
 

@@ -7,6 +7,7 @@ use reqwest::Url;
 use serde::de::DeserializeOwned;
 
 use super::connection::Client;
+use super::found::FoundArgs;
 use super::output::{print_json, print_text};
 use super::report::{OutputArgs, Report};
 
@@ -43,6 +44,25 @@ impl QueryArgs {
         render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
         self.output.print(&body, || Ok(render(&read(&body)?).into()))
+    }
+
+    /// Prints a response body unless the flags say not to, and returns the result that they ask for.
+    ///
+    /// # Errors
+    /// [`Found`](super::found::Found) if something was found and the flags ask for the exit code; otherwise that of
+    /// printing.
+    pub(super) fn print_found<T: DeserializeOwned, R: Into<Report>>(
+        &self,
+        body: Bytes,
+        found: FoundArgs,
+        render: impl FnOnce(&T) -> R,
+        is_found: impl FnOnce(&T) -> bool,
+    ) -> anyhow::Result<()> {
+        let is_found = is_found(&read(&body)?);
+        if found.prints() {
+            self.print(body, render)?;
+        }
+        found.result(is_found)
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {

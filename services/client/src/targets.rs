@@ -4,6 +4,7 @@ use ledger_api_types::{TargetSkewBody, TargetsBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
 use super::query::QueryArgs;
 use super::release::version;
 use super::report::Report;
@@ -19,6 +20,8 @@ pub struct Targets {
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
     #[command(flatten)]
+    found: FoundArgs,
+    #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
@@ -32,7 +35,8 @@ impl Targets {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "targets"]);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &TargetsBody| !body.uneven.is_empty())
     }
 }
 

@@ -177,8 +177,12 @@ fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { failure_exit_code(error) }
 }
 
-/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; every other failure exits 1.
+/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; exit 3, that a question with
+/// `--exit-code` found something; every other failure exits 1.
 fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::Found>() {
+        return ExitCode::from(3);
+    }
     if error.is::<client::AddressError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
@@ -193,6 +197,8 @@ fn run_exit_code(run: anyhow::Result<ExitCode>) -> ExitCode {
 fn exit_code(result: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The answer is printed: there is no failure to report.
+        Err(error) if error.is::<client::Found>() => status(&error),
         Err(error) => {
             // A closed stderr leaves nowhere to report the error.
             let _ = writeln!(std::io::stderr().lock(), "error: {}", client::printable(&format!("{error:#}")));
