@@ -89,4 +89,19 @@ mod tests {
              never observed: api@eu"
         );
     }
+
+    #[test]
+    fn drift_with_long_values_fits_into_80_columns() {
+        let body = read(
+            br#"{"environment":"production-eu-central-1","position":123456789,"observed_lanes":2,"drift":[
+                {"service":"search-api-gateway","target":"on-premise-frankfurt","ledger":{"version":"2026.08.03-1"},
+                 "seen":{"version":"2026.08.02-17"},
+                 "since":{"position":5,"occurred_at":"2026-08-01T10:00:00Z","event_id":"a"},
+                 "last_seen":{"position":8,"occurred_at":"2026-08-01T11:00:00Z","event_id":"b"}}],
+                "unobserved":[{"service":"api","target":"eu-central-1"},{"service":"web","target":"eu-central-1"},
+                    {"service":"search","target":"on-premise-frankfurt"}]}"#,
+        )
+        .expect("a body");
+        render(&body).check_fits();
+    }
 }

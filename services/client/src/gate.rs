@@ -143,4 +143,15 @@ mod tests {
         );
         assert_eq!(denials(&body), "v2 is revoked");
     }
+
+    #[test]
+    fn findings_with_long_values_fit_into_80_columns() {
+        let body: GateBody = read(
+            br#"{"environment":"production-eu-central-1","position":123456789,"allowed":false,"findings":[
+                {"rule":"promotion","target":"on-premise-frankfurt","passes":false,"position":123456789,
+                 "detail":"staging has not run 2026.08.03-1 for 3600 seconds with the checks end-to-end and smoke"}]}"#,
+        )
+        .expect("a body");
+        render(&body).check_fits();
+    }
 }

@@ -107,7 +107,9 @@ impl History {
         let url = with_param(url, "order", newest_first.then_some("desc"));
         let url = with_param(with_param(url, "after", self.after), "before", self.before);
         let url = with_param(url, "limit", self.limit);
-        self.query.fetch_and_print(&client, url, |body| render(body, newest_first)).await
+        self.query
+            .fetch_and_print(&client, url, |body: &EventsBody<EventBody>| render(body, newest_first))
+            .await
     }
 }
 
@@ -249,6 +251,20 @@ mod tests {
              4         2026-08-01T15:00:00Z  validation.passed  production                     e2e             ada           repeats 2\n\
              there may be more: --after 4"
         );
+    }
+
+    #[test]
+    fn a_history_with_long_values_fits_into_80_columns() {
+        let json = format!(
+            r#"{{"position":9,"next":4,"events":[{{"position":123456789,"recorded_at":"2026-08-01T12:00:01Z",
+              "leaf_hash":"a","anomalies":["switched_to_empty_slot","during_freeze"],"target":"on-premise-frankfurt",
+              "event":{{"type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T13:00:00Z","data":{{
+                "environment":"production-eu-central-1","service":"search-api-gateway","slot":"blue",
+                "rollback_id":"rb-2026-08-01-1","actor":{{"type":"person","name":"ada.lovelace@example.test"}},
+                "release":{{"version":"2026.08.03-{}"}}}}}}}}]}}"#,
+            "a".repeat(8)
+        );
+        render(&read(json.as_bytes()).expect("a body"), true).check_fits();
     }
 
     #[test]

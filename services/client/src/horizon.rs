@@ -104,4 +104,24 @@ mod tests {
              no known artifact: api v1"
         );
     }
+
+    #[test]
+    fn a_horizon_with_long_values_fits_into_80_columns() {
+        let digest = "ab".repeat(32);
+        let body = read(
+            format!(
+                r#"{{"environment":"production","position":9,"window_seconds":3600,"points":[
+                    {{"number":123456,"position":123456789,"occurred_at":"2026-08-01T10:00:00Z",
+                     "digest":"sha256:bb","possible":false,"by_force":true,"issues":[{{"kind":"barrier",
+                     "severity":"overridable","position":7,
+                     "detail":"the deploy of search-api-gateway to production cannot be undone by a redeploy"}}]}}],
+                    "needed":[{{"artifact":"pkg:oci/search-api-gateway@sha256:{digest}","points":2,
+                    "services":["search-api-gateway","search-indexer","search-frontend"]}}],
+                    "without_artifact":[]}}"#
+            )
+            .as_bytes(),
+        )
+        .expect("a body");
+        render(&body).check_fits();
+    }
 }

@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_with_long_values_fits_into_80_columns() {
+        let mut plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
+        plan.plan_digest = format!("sha256:{}", "ab".repeat(32));
+        for step in &mut plan.steps {
+            step.service = "search-api-gateway".to_owned();
+            step.target = "on-premise-frankfurt".to_owned();
+        }
+        report(&plan).check_fits();
+    }
+
+    #[test]
     fn a_step_is_parsed_and_an_unknown_action_is_an_error() {
         let plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
         let step = parse_step(&plan.steps[0]).expect("a step");

@@ -205,6 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn points_with_long_values_fit_into_80_columns() {
+        let mut body: PointsBody = read(
+            format!(r#"{{"environment":"production","position":50,"points":[{POINT}],"next":41}}"#)
+                .as_bytes(),
+        )
+        .expect("a body");
+        let point = &mut body.points[0];
+        point.position = 123_456_789;
+        point.changed[0].target = "on-premise-frankfurt".to_owned();
+        point.reasons[0].detail = "the check end-to-end of search-api-gateway failed on 1 August".to_owned();
+        render_list(&body).check_fits();
+    }
+
+    #[test]
     fn a_point_is_shown_with_its_evidence() {
         let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
         assert_eq!(

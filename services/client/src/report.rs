@@ -124,6 +124,12 @@ impl Report {
         }
     }
 
+    /// Adds text that stays as written, such as JSON.
+    pub(super) fn with_verbatim(mut self, text: String) -> Self {
+        self.0.push(Part::Verbatim(text));
+        self
+    }
+
     /// Adds a table. The first one is what programs get.
     pub(super) fn with_table(mut self, table: Table) -> Self {
         self.0.push(Part::Table(table));
@@ -168,14 +174,35 @@ impl fmt::Display for Report {
 
 impl From<String> for Report {
     fn from(text: String) -> Self {
-        Self(vec![Part::Verbatim(text)])
+        Self::default().with_verbatim(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use unicode_width::UnicodeWidthStr as _;
+
     use super::*;
     use crate::table::column;
+
+    impl Report {
+        /// Checks that the report fits into a terminal of 80 columns, and that no word is broken there.
+        pub(crate) fn check_fits(&self) {
+            let now = "2026-08-05T12:00:00Z".parse().expect("a time");
+            let layout = |width| Layout { width, compact: Some(now), ..Layout::PLAIN };
+            let complete = self.text(layout(None));
+            let words: BTreeSet<&str> = complete.split_whitespace().collect();
+            let shown = self.text(layout(Some(80)));
+            for line in shown.lines() {
+                assert!(line.width() <= 80, "{} columns: {line}", line.width());
+            }
+            for word in shown.split_whitespace() {
+                assert!(words.contains(word), "the word {word} is broken:\n{shown}");
+            }
+        }
+    }
 
     #[test]
     fn a_report_is_its_lines_and_tables_and_a_program_gets_the_first_table() {

@@ -143,6 +143,19 @@ mod tests {
     }
 
     #[test]
+    fn a_state_with_long_values_fits_into_80_columns() {
+        let digest = "ab".repeat(32);
+        let json = format!(
+            r#"{{"environment":"production-eu-central-1","position":123456789,"at":"2026-08-03T00:00:00Z",
+                "digest":"sha256:{digest}","lanes":[{{"service":"search-api-gateway","target":"on-premise-frankfurt",
+                "slot":"green","release":{{"version":"2026.08.03-{}"}},
+                "since":{{"position":123456789,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}}}}]}}"#,
+            "a".repeat(20)
+        );
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
+    }
+
+    #[test]
     fn an_empty_environment_is_reported() {
         let text = rendered(r#"{"environment":"dev","position":0,"at":"0","digest":"sha256:e3","lanes":[]}"#);
         assert_eq!(text, "dev position 0, digest sha256:e3\nnothing runs there");

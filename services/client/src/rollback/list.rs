@@ -77,3 +77,21 @@ pub(super) fn target_point(rollback: &RollbackBody) -> String {
         None => rollback.to.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn rollbacks_with_long_values_fit_into_80_columns() {
+        let json = r#"{"position":9,"rollbacks":[{"position":9,"rollback_id":"0198c1f2-3d4a-7b69-8c1f-2e3d4a5b6978",
+            "environment":"production-eu-central-1","to":123456789,"phase":"started","automatic":true,"force":false,
+            "requested":{"position":123456799,"recorded_at":"2026-08-01T10:00:00Z"},
+            "initiated_by":{"type":"person","name":"ada.lovelace@example.test"},"plan_digest":"sha256:aa",
+            "progress":{"done":1,"failed":0,"total":12},
+            "approvals":{"wanted":0,"granted":0,"rejected":false},
+            "reason":"the check end-to-end of search-api-gateway failed in production"}],"next":7}"#;
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
+    }
+}
