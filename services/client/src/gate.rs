@@ -86,7 +86,8 @@ impl Gate {
     }
 }
 
-fn render(body: &GateBody) -> Report {
+/// Reports the gate's answer.
+pub(super) fn render(body: &GateBody) -> Report {
     let verdict = if body.allowed { "allowed" } else { "denied" };
     let header = format!("{} position {}: {verdict}", body.environment, body.position);
     let columns = [

@@ -62,7 +62,7 @@ pub(super) struct EventBody {
 #[serde(default)]
 pub(super) struct DataBody {
     environment: Option<String>,
-    service: Option<String>,
+    pub(super) service: Option<String>,
     target: Option<String>,
     slot: Option<String>,
     pub(super) release: Option<VersionBody>,

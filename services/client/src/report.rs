@@ -124,6 +124,12 @@ impl Report {
         }
     }
 
+    /// Adds the parts of another report.
+    pub(super) fn with_report(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Adds text that stays as written, such as JSON.
     pub(super) fn with_verbatim(mut self, text: String) -> Self {
         self.0.push(Part::Verbatim(text));

@@ -40,6 +40,12 @@ enum Command {
     Find(client::Find),
     History(Box<client::History>),
     Entry(client::Entry),
+    #[command(visible_alias = "who")]
+    Why(Box<client::Why>),
+    Audit(Box<client::Audit>),
+    #[command(subcommand)]
+    Events(client::Events),
+    Explain(client::Explain),
     Position(client::ShowPosition),
     Points(client::Points),
     Point(client::ShowPoint),
@@ -133,6 +139,10 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Find(find) => find.run().await,
         Command::History(history) => history.run().await,
         Command::Entry(entry) => entry.run().await,
+        Command::Why(why) => why.run().await,
+        Command::Audit(audit) => audit.run().await,
+        Command::Events(events) => events.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Position(position) => position.run().await,
         Command::Points(points) => points.run().await,
         Command::Point(point) => point.run().await,
