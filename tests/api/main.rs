@@ -8,5 +8,6 @@ mod horizon;
 mod http;
 mod manifests;
 mod queries;
+mod questions;
 mod requests;
 mod rollback;
