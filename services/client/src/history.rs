@@ -7,7 +7,7 @@ use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use serde::Deserialize;
 
-pub(super) use self::filter::FilterArgs;
+use self::filter::FilterArgs;
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};

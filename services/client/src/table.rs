@@ -1,8 +1,7 @@
 //! Tables: columns with priorities, typed cells, and their layout for terminals, pipes and programs.
 //!
 //! Invariants: a table for people escapes unprintable characters and line feeds in cells. A layout never breaks a word.
-//! A layout of limited width omits columns, the least important first, rather than squeezing them below
-//! [`COMFORTABLE_WIDTH`]. CSV, NDJSON and names contain every column and every character.
+//! A layout of limited width omits columns, the least important first, rather than squeezing text. CSV, NDJSON and names contain every column and every character.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use ledger_domain::escape_line;
@@ -93,7 +92,7 @@ impl From<DateTime<Utc>> for Cell {
     }
 }
 
-impl<T: Into<Self>> From<Option<T>> for Cell {
+impl<T: Into<Cell>> From<Option<T>> for Cell {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Empty, Into::into)
     }

@@ -33,11 +33,11 @@ enum Command {
     /// Record releases that predate the ledger
     #[command(subcommand)]
     Import(client::Import),
-    State(client::State),
-    Diff(client::Diff),
+    State(Box<client::State>),
+    Diff(Box<client::Diff>),
     Overview(Box<client::Overview>),
     Services(client::Services),
-    Find(client::Find),
+    Find(Box<client::Find>),
     History(Box<client::History>),
     Entry(client::Entry),
     #[command(visible_alias = "who")]
