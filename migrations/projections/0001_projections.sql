@@ -29,6 +29,9 @@ CREATE TABLE events (
     went_live   text,                  -- version that the lane runs from here on, if the event changed it
     targets     text,                  -- candidate targets, if it names none and the service has several
     correlation text,                  -- what it has in common with other events
+    actor       text,                  -- name of the actor, by the sender or only claimed
+    commit      text,                  -- commit that the event names
+    artifact_key text,                 -- identity of the artifact that the event names
     leaf_hash   bytea       NOT NULL,  -- covers position, recorded_at and bytes
     bytes       bytea       NOT NULL,  -- as stored in the stream
     CONSTRAINT events_position PRIMARY KEY (position)
@@ -39,6 +42,11 @@ CREATE INDEX events_environment ON events (environment, position);
 CREATE INDEX events_service ON events (service, position);
 CREATE INDEX events_kind ON events (kind, position);
 CREATE INDEX events_correlation ON events (correlation, position) WHERE correlation IS NOT NULL;
+CREATE INDEX events_actor ON events (actor, position) WHERE actor IS NOT NULL;
+-- Commits are found by a prefix, so their order must be that of their bytes.
+CREATE INDEX events_commit ON events (commit text_pattern_ops) WHERE commit IS NOT NULL;
+CREATE INDEX events_artifact ON events (artifact_key, position) WHERE artifact_key IS NOT NULL;
+CREATE INDEX events_occurred ON events (occurred_at);
 
 -- Entries that are no events of a ledger, and have no effect. Something else wrote them to the stream.
 CREATE TABLE foreign_entries (
@@ -163,6 +171,9 @@ CREATE INDEX live_changes_lane ON live_changes (environment_id, service, target,
 CREATE INDEX live_changes_version ON live_changes (environment_id, service, target, version, position);
 CREATE INDEX live_changes_occurred ON live_changes (environment_id, occurred_at, number);
 CREATE INDEX live_changes_composition ON live_changes (environment_id, composition, number);
+-- Commits and digests are found by a prefix, so their order must be that of their bytes.
+CREATE INDEX live_changes_commit ON live_changes (commit text_pattern_ops) WHERE commit IS NOT NULL;
+CREATE INDEX live_changes_artifact ON live_changes (artifact_key text_pattern_ops) WHERE artifact_key IS NOT NULL;
 
 -- Spans in which what ran differs from what was recorded, because a late report or a correction changed the past.
 -- `until` is exclusive.

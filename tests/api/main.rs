@@ -11,6 +11,7 @@ mod http;
 mod live;
 mod manifests;
 mod queries;
+mod questions;
 mod requests;
 mod rollback;
 mod subscriptions;

@@ -26,6 +26,7 @@ mod promises;
 mod quarantine;
 mod queries;
 mod query_plans;
+mod questions;
 mod readme;
 mod real_history;
 mod real_rollbacks;

@@ -1,5 +1,5 @@
-//! The README: its commands print what it shows, when they run as they stand there against a ledger that
-//! `release-ledger up` serves.
+//! The README and the guide for questions: their commands print what they show, when they run as they stand there against
+//! a ledger that `release-ledger up` serves.
 
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use ledger_tests::{Client, Command, Outcome, free_port};
 use crate::PROGRAM;
 
 const README: &str = include_str!("../../README.md");
+const QUESTIONS: &str = include_str!("../../ops/guides/questions.md");
 
 /// Place in an expected output where any text may stand.
 const ANY: char = '…';
@@ -17,6 +18,19 @@ async fn the_commands_of_the_readme_print_what_it_shows() {
     let ledger = Ledger::start().await;
     let examples = shell_examples(README);
     assert!(examples.len() > 2, "the README has examples");
+
+    for example in examples {
+        ledger.check(&example).await;
+    }
+
+    ledger.stop().await;
+}
+
+#[tokio::test]
+async fn the_commands_of_the_guide_for_questions_print_what_it_shows() {
+    let ledger = Ledger::start().await;
+    let examples = shell_examples(QUESTIONS);
+    assert!(examples.len() > 10, "the guide has examples");
 
     for example in examples {
         ledger.check(&example).await;

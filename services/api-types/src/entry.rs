@@ -72,10 +72,11 @@ pub struct EventsBody<E = Box<RawValue>> {
     #[serde(default)]
     #[schema(required)]
     pub position: u64,
-    /// Entries, by position.
+    /// Entries, by position, in the order asked for.
     #[schema(value_type = Vec<EntryBody>)]
     pub events: Vec<EntryBody<E>>,
-    /// Cursor of the next page: pass it as `after`. Absent on the last page.
+    /// Cursor of the next page: pass it as `after`, or as `before` if the page is in descending order. Absent on the last
+    /// page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
 }

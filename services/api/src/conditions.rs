@@ -11,7 +11,7 @@ use crate::problem::Problem;
 pub(crate) struct Conditions<'q> {
     pub(crate) environment: Option<&'q str>,
     pub(crate) service: Option<&'q str>,
-    /// Types, separated by commas.
+    /// Types and families of types, separated by commas.
     pub(crate) kinds: Option<&'q str>,
     pub(crate) correlation: Option<&'q str>,
 }
@@ -28,15 +28,18 @@ impl Conditions<'_> {
     }
 }
 
-/// Parses types, separated by commas. Each type is listed once.
+/// Parses types, separated by commas. Each type is listed once; the name of a family stands for all its types.
 fn parse_kinds(text: &str) -> Result<Vec<EventKind>, String> {
     let mut kinds = Vec::new();
     for name in text.split(',') {
-        let kind = EventKind::parse_name(name).or_else(|_| EventKind::parse_type(name));
-        let kind = kind.map_err(|error| error.to_string())?;
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
+        let is_member = |kind: &EventKind| kind.name().split('.').next() == Some(name);
+        let mut named: Vec<EventKind> = EventKind::ALL.iter().copied().filter(is_member).collect();
+        if named.is_empty() {
+            let kind = EventKind::parse_name(name).or_else(|_| EventKind::parse_type(name));
+            named.push(kind.map_err(|error| error.to_string())?);
         }
+        named.retain(|kind| !kinds.contains(kind));
+        kinds.extend(named);
     }
     Ok(kinds)
 }
@@ -52,8 +55,10 @@ mod tests {
         let two =
             kinds("deploy.failed,io.releaseledger.deploy.succeeded.v1,deploy.failed").expect("a filter");
 
+        let switches = kinds("traffic,traffic.switched").expect("a filter");
         assert_eq!(two.kinds, [EventKind::DeployFailed, EventKind::DeploySucceeded]);
-        for wrong in ["", "deploy.failed,", "deploy.failed, deploy.succeeded", "deploy"] {
+        assert_eq!(switches.kinds, [EventKind::TrafficSwitched]);
+        for wrong in ["", "deploy.failed,", "deploy.failed, deploy.succeeded", "deplo"] {
             assert_eq!(kinds(wrong).expect_err("a problem").into_body().status, 400, "{wrong}");
         }
     }

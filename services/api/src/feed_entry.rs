@@ -80,7 +80,9 @@ impl Selection {
     /// Returns true if a follower receives the entry: the conditions are those of
     /// [`Projections::events`](ledger_projections::Projections::events).
     pub(crate) fn includes(&self, entry: &FeedEntry) -> bool {
-        let EventFilter { environment, service, kinds, identity, correlation, positions } = &self.filter;
+        // `Conditions`, from which the filter of a stream is made, states no details.
+        let EventFilter { environment, service, kinds, identity, correlation, positions, details: _ } =
+            &self.filter;
         self.includes_row(&entry.row)
             && (environment.is_none() || entry.environment == *environment)
             && (service.is_none() || entry.service == *service)

@@ -8,9 +8,11 @@ use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
-use ledger_domain::{EventId, Identity, Position, Source};
+use ledger_domain::{
+    Artifact, EventId, Identity, Kind as EventKind, Position, ShortText, Source, TargetName, parse_time,
+};
 use ledger_ingest::UnknownLane;
-use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
+use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -34,9 +36,24 @@ pub(crate) struct EventsQuery {
     environment: Option<String>,
     /// Only events of this service.
     service: Option<String>,
-    /// Only events of these types, separated by commas: `deploy.succeeded`, or the full CloudEvents type.
+    /// Only events of these types, separated by commas: `deploy.succeeded`, the full CloudEvents type, or `deploy` for all
+    /// types of a family.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Only events whose type ends in one of these words, separated by commas: `succeeded`, `failed`.
+    status: Option<String>,
+    /// Only events of this target.
+    target: Option<String>,
+    /// Only events of the actor with this name, by the sender or only claimed.
+    actor: Option<String>,
+    /// Only events that name a commit that begins with these characters.
+    commit: Option<String>,
+    /// Only events that name this artifact: a package URL, an OCI reference by digest, or a digest.
+    artifact: Option<String>,
+    /// Only events that occurred at this RFC 3339 time or later.
+    since: Option<String>,
+    /// Only events that occurred before this RFC 3339 time.
+    until: Option<String>,
     /// Only events with this CloudEvents source; requires `id`.
     source: Option<String>,
     /// Only events with this CloudEvents id; requires `source`.
@@ -45,6 +62,10 @@ pub(crate) struct EventsQuery {
     correlation: Option<String>,
     /// Only entries after this position, by default 0.
     after: Option<String>,
+    /// Only entries before this position; requires `order=desc`.
+    before: Option<String>,
+    /// Order by position: `asc` (the default) or `desc`.
+    order: Option<String>,
     /// Page size: 1 to 1000, by default 100.
     limit: Option<String>,
     /// Wait until the projections have applied this position.
@@ -70,13 +91,57 @@ impl EventsQuery {
             kinds: self.kind.as_deref(),
             correlation: self.correlation.as_deref(),
         };
-        Ok(EventFilter { identity: identity.map(|identity| identity.key()), ..conditions.filter()? })
+        let filter = conditions.filter()?;
+        Ok(EventFilter {
+            kinds: self.with_status(filter.kinds)?,
+            identity: identity.map(|identity| identity.key()),
+            details: self.details()?,
+            ..filter
+        })
+    }
+
+    fn details(&self) -> Result<EventDetails, Problem> {
+        Ok(EventDetails {
+            target: parse_optional("target", self.target.as_deref(), TargetName::parse)?,
+            actor: parse_optional("actor", self.actor.as_deref(), ShortText::stored)?,
+            commit: parse_optional("commit", self.commit.as_deref(), ShortText::stored)?,
+            artifact: parse_optional("artifact", self.artifact.as_deref(), Artifact::stored)?,
+            since: parse_optional("since", self.since.as_deref(), parse_time)?,
+            until: parse_optional("until", self.until.as_deref(), parse_time)?,
+        })
+    }
+
+    /// Returns those of the given kinds that have the status asked for. No kinds: any kind.
+    fn with_status(&self, kinds: Vec<EventKind>) -> Result<Vec<EventKind>, Problem> {
+        let Some(status) = &self.status else { return Ok(kinds) };
+        let words: Vec<&str> = status.split(',').collect();
+        let has_status =
+            |kind: &EventKind| kind.name().rsplit('.').next().is_some_and(|word| words.contains(&word));
+        let kinds = if kinds.is_empty() { EventKind::ALL.to_vec() } else { kinds };
+        let kinds: Vec<EventKind> = kinds.into_iter().filter(has_status).collect();
+        match kinds.is_empty() {
+            true => Err(Problem::parameter("status", "is the last word of no type that is asked for")),
+            false => Ok(kinds),
+        }
+    }
+
+    fn start(&self) -> Result<PageStart, Problem> {
+        let after = parse_optional("after", self.after.as_deref(), parse_position)?;
+        let after = after.unwrap_or(Position::START);
+        let before = parse_optional("before", self.before.as_deref(), parse_position)?;
+        match (self.order.as_deref(), before) {
+            (Some("desc"), before) => Ok(PageStart::Before(before, after)),
+            (None | Some("asc"), None) => Ok(PageStart::After(after)),
+            (None | Some("asc"), Some(_)) => Err(Problem::parameter("before", "requires order=desc")),
+            (Some(_), _) => Err(Problem::parameter("order", "must be asc or desc")),
+        }
     }
 }
 
 /// List events
 ///
-/// Lists the history by position. An entry must match all given conditions. A page also ends after 8 MiB of events:
+/// Lists the history by position, in either order. An entry must match all given conditions. With `order=desc`, pass
+/// `next` as `before`. A page also ends after 8 MiB of events:
 /// more pages follow if, and only if, `next` is present. With `Accept: application/cdevents+json`, the page is an array of
 /// CDEvents, and the header `Ledger-Next` has what `next` would. Positions without an event are left out: lost entries, and
 /// foreign ones, which something else than a ledger wrote to the stream. The event of a position says which it is.
@@ -103,7 +168,7 @@ pub(crate) async fn list_events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let filter = query.filter()?;
-    let after = parse_optional("after", query.after.as_deref(), parse_position)?.unwrap_or(Position::START);
+    let start = query.start()?;
     let limit = parse_optional("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
         Ok(limit @ 1..=1000) => Ok(limit),
         _ => Err("must be a whole number from 1 to 1000"),
@@ -118,7 +183,7 @@ pub(crate) async fn list_events(
             UnknownLane::check(environment, &lanes, Some(service), None)?;
         }
     }
-    let (projected, rows) = ledger.projections.events(&filter, after, limit).await?;
+    let (projected, rows) = ledger.projections.event_page(&filter, start, limit).await?;
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());

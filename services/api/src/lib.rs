@@ -38,6 +38,7 @@ mod ingest;
 mod intake;
 mod limits;
 mod openapi;
+mod overview;
 mod pace;
 mod paced_stream;
 mod parameter_schemas;
@@ -154,6 +155,8 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(history::get_position))
         .routes(routes!(clocks::list_clock_skews))
         .routes(routes!(environments::list_environments))
+        .routes(routes!(overview::get_overview))
+        .routes(routes!(overview::find_release))
         .routes(routes!(environments::get_state))
         .routes(routes!(environments::get_diff))
         .routes(routes!(plans::list_points))

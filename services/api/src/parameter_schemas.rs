@@ -1,6 +1,5 @@
 //! Schemas of the parameters in the OpenAPI document: a pattern, a list or bounds for each.
 
-use ledger_domain::Kind;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -10,6 +9,10 @@ const NAME: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
 /// Form of a position, of a time, and of a number of changes ago.
 const POINT_IN_TIME: &str = "latest|-?[0-9]{1,19}|\
     [0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})";
+
+/// Form of a time.
+const TIME: &str =
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})";
 
 /// Largest position.
 const MAX_POSITION: i64 = i64::MAX;
@@ -34,32 +37,40 @@ fn text_up_to(characters: usize) -> Object {
 
 /// Returns the schema of the parameter `name` of an operation; `None` for one without a rule.
 fn schema(operation: &str, name: &str) -> Option<Object> {
-    let selector = format!("{POINT_IN_TIME}|last-known-good|point:.{{1,512}}");
+    let selector = format!("{POINT_IN_TIME}|last-known-good|change:[1-9][0-9]{{0,18}}|point:.{{1,512}}");
     Some(match name {
-        "environment" | "service" | "tenant" | "hook" | "subscription" => text(format!("^{NAME}$")),
+        "environment" | "service" | "target" | "tenant" | "hook" | "subscription" => {
+            text(format!("^{NAME}$"))
+        }
+        "after" if operation.starts_with("getOverview") => text(format!("^{NAME}$")),
         "after" | "before" | "known_at" | "wait_for" | "position" | "Last-Event-ID" => {
             number(0, MAX_POSITION)
         }
         "wait_ms" => number(0, 30_000),
-        "limit" if operation.starts_with("listEvents") => number(1, 1_000),
+        "limit" if operation.starts_with("listEvents") || operation.starts_with("findRelease") => {
+            number(1, 1_000)
+        }
+        "limit" if operation.starts_with("getOverview") => number(1, 50),
+        "skip" => number(0, 100_000),
         "limit" => number(1, 100),
         "at" if operation.starts_with("getState") => text(format!("^({POINT_IN_TIME})$")),
         "at" | "point" => text(format!("^({selector})$")),
         "from" | "to" => text(format!("^({NAME}@)?({POINT_IN_TIME})$")),
         "format" if operation.starts_with("followEvents") => one_of(&["ledger", "cdevents"]),
         "format" => one_of(&["json", "yaml", "env", "kustomize", "helm-values"]),
+        "order" => one_of(&["asc", "desc"]),
+        "since" | "until" => text(format!("^{TIME}$")),
+        "status" if operation.starts_with("listEvents") => text("^[a-z]+(,[a-z]+)*$".to_owned()),
         "status" => one_of(&["empty", "candidate", "known_good", "bad"]),
         "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
-        "type" => {
-            let kinds = Kind::ALL.iter().flat_map(|kind| [kind.name(), kind.event_type()]);
-            let kinds = kinds.map(|name| name.replace('.', "\\.")).collect::<Vec<_>>().join("|");
-            text(format!("^({kinds})(,({kinds}))*$"))
-        }
+        "type" => text("^[a-z0-9_.]+(,[a-z0-9_.]+)*$".to_owned()),
         "message_id" => text("^[0-9a-f]{32}$".to_owned()),
         "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
-        "source" | "id" | "rollback_id" | "correlation" => text_up_to(512),
+        "source" | "id" | "rollback_id" | "correlation" | "actor" | "commit" | "artifact" | "release" => {
+            text_up_to(512)
+        }
         "dry_run" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
         _ => return None,
     })

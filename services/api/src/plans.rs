@@ -145,7 +145,7 @@ pub(crate) async fn list_points(
 pub(crate) struct PointPath {
     /// Environment name.
     environment: String,
-    /// Point: `latest`, a position, a time, `-N`, `last-known-good` or `point:NAME`.
+    /// Point: `latest`, a position, a time, `-N`, `change:N`, `last-known-good` or `point:NAME`.
     point: String,
 }
 

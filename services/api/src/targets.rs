@@ -29,7 +29,7 @@ const COMPOSITION_DIGEST: HeaderName = HeaderName::from_static("composition-dige
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ManifestQuery {
-    /// Point: `latest` (the default), a position, a time, `-N`, `last-known-good` or `point:NAME`.
+    /// Point: `latest` (the default), a position, a time, `-N`, `change:N`, `last-known-good` or `point:NAME`.
     at: Option<String>,
     /// Format: `json` (the default), `yaml`, `env`, `kustomize` or `helm-values`.
     format: Option<String>,

@@ -4,8 +4,11 @@ use ledger_api_types::{DiffBody, DifferenceBody, LaneBody, ReleaseBody, SideBody
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show how two states differ
@@ -14,13 +17,16 @@ pub struct Diff {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The first point: `latest`, a position, an RFC 3339 time, -N for N changes ago, or any of them of
-    /// another environment: `staging@latest` [default: -1]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    from: Option<String>,
+    /// The first point: `latest`, a position, a time, a date, `yesterday`, `2h` for two hours ago, -N for N
+    /// changes ago, `change:N`, `last-known-good`, the name of a point, or any of them of another environment:
+    /// `staging@latest` [default: -1]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    from: Option<WrittenPoint>,
     /// The second point, in the same notation [default: latest]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    to: Option<String>,
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    to: Option<WrittenPoint>,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -35,22 +41,31 @@ impl Diff {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "diff"]);
-        let url = with_param(with_param(url, "from", self.from.as_deref()), "to", self.to.as_deref());
-        self.query.fetch_and_print(&client, url, render).await
+        let mut sides = [None, None];
+        for (side, written) in sides.iter_mut().zip([&self.from, &self.to]) {
+            if let Some(written) = written {
+                *side = Some(written.in_time(&client, &self.environment, self.query.wait_for()).await?);
+            }
+        }
+        let [from, to] = sides;
+        let url = with_param(with_param(url, "from", from), "to", to);
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &DiffBody| !body.differences.is_empty())
     }
 }
 
-fn render(body: &DiffBody) -> String {
+fn render(body: &DiffBody) -> Report {
     let header = format!("{} -> {}", side(&body.from), side(&body.to));
-    if body.differences.is_empty() {
-        return format!("{header}\nno difference");
-    }
-    let mut rows: Vec<_> = body.differences.iter().map(row).collect();
-    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
-        rows.iter_mut().for_each(|row| row[1].clear());
-    }
-    let header_row = ["service", "target", "change", "from", "to", "also"];
-    format!("{header}\n{}", table::render(header_row, &rows))
+    let columns = [
+        column("service", 0),
+        column("target", 0).unless_all(DEFAULT_TARGET),
+        column("change", 0),
+        column("from", 0),
+        column("to", 0),
+        column("also", 1),
+    ];
+    let table = Table::new(columns).if_empty("no difference").with_rows(body.differences.iter().map(row));
+    Report::default().with_line(header).with_table(table)
 }
 
 fn side(side: &SideBody) -> String {
@@ -62,19 +77,19 @@ fn side(side: &SideBody) -> String {
     }
 }
 
-fn row(lane: &DifferenceBody) -> [String; 6] {
-    let version = |lane: Option<&LaneBody>| lane.map(|lane| lane.release.version.clone()).unwrap_or_default();
+fn row(lane: &DifferenceBody) -> [Cell; 6] {
+    let version = |lane: Option<&LaneBody>| Cell::from(lane.map(|lane| lane.release.version.clone()));
     let also = match (&lane.from, &lane.to) {
         (Some(from), Some(to)) => other_differences(&from.release, &to.release),
         _ => String::new(),
     };
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        lane.change.clone(),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        lane.change.clone().into(),
         version(lane.from.as_ref()),
         version(lane.to.as_ref()),
-        also,
+        also.into(),
     ]
 }
 
@@ -96,7 +111,7 @@ mod tests {
     use crate::query::read;
 
     fn rendered(json: &str) -> String {
-        render(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body")).to_string()
     }
 
     const SINCE: &str = r#""since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;

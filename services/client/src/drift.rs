@@ -1,13 +1,14 @@
 //! `release-ledger drift`: lanes for which the observed release differs from the recorded one.
 
-use chrono::SecondsFormat;
-use ledger_api_types::{DriftBody, DriftLaneBody, EventRefBody};
+use ledger_api_types::{DriftBody, DriftLaneBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
 use super::query::QueryArgs;
 use super::release::version;
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 
 /// Show where the observed releases differ from the recorded ones
 #[derive(Debug, clap::Args)]
@@ -15,6 +16,8 @@ pub struct Drift {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -29,40 +32,37 @@ impl Drift {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "drift"]);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &DriftBody| !body.drift.is_empty())
     }
 }
 
-fn render(body: &DriftBody) -> String {
-    let mut lines = vec![format!(
-        "{} position {}, {} lanes observed",
-        body.environment, body.position, body.observed_lanes
-    )];
-    if body.drift.is_empty() {
-        lines.push("no drift".into());
-    } else {
-        let rows: Vec<_> = body.drift.iter().map(row).collect();
-        lines.push(table::render(
-            ["service", "target", "ledger", "observed", "since", "last observed"],
-            &rows,
-        ));
-    }
-    if !body.unobserved.is_empty() {
-        let lanes = body.unobserved.iter().map(|lane| format!("{}@{}", lane.service, lane.target));
-        lines.push(format!("never observed: {}", lanes.collect::<Vec<_>>().join(", ")));
-    }
-    lines.join("\n")
+fn render(body: &DriftBody) -> Report {
+    let header =
+        format!("{} position {}, {} lanes observed", body.environment, body.position, body.observed_lanes);
+    let columns = [
+        column("service", 0),
+        column("target", 0),
+        column("ledger", 0),
+        column("observed", 0),
+        column("since", 1),
+        column("last observed", 2),
+    ];
+    let table = Table::new(columns).if_empty("no drift").with_rows(body.drift.iter().map(row));
+    let unobserved = body.unobserved.iter().map(|lane| format!("{}@{}", lane.service, lane.target));
+    let unobserved = unobserved.collect::<Vec<_>>().join(", ");
+    let unobserved = (!unobserved.is_empty()).then(|| format!("never observed: {unobserved}"));
+    Report::default().with_line(header).with_table(table).with_line_if(unobserved)
 }
 
-fn row(lane: &DriftLaneBody) -> [String; 6] {
-    let time = |since: &EventRefBody| since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+fn row(lane: &DriftLaneBody) -> [Cell; 6] {
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        version(lane.ledger.as_ref()),
-        version(lane.seen.as_ref()),
-        time(&lane.since),
-        time(&lane.last_seen),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        version(lane.ledger.as_ref()).into(),
+        version(lane.seen.as_ref()).into(),
+        lane.since.occurred_at.into(),
+        lane.last_seen.occurred_at.into(),
     ]
 }
 
@@ -82,11 +82,26 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render(&body),
+            render(&body).to_string(),
             "production position 9, 2 lanes observed\n\
              service  target  ledger  observed  since                 last observed\n\
              web      eu      v2      -         2026-08-01T10:00:00Z  2026-08-01T11:00:00Z\n\
              never observed: api@eu"
         );
+    }
+
+    #[test]
+    fn drift_with_long_values_fits_into_80_columns() {
+        let body = read(
+            br#"{"environment":"production-eu-central-1","position":123456789,"observed_lanes":2,"drift":[
+                {"service":"search-api-gateway","target":"on-premise-frankfurt","ledger":{"version":"2026.08.03-1"},
+                 "seen":{"version":"2026.08.02-17"},
+                 "since":{"position":5,"occurred_at":"2026-08-01T10:00:00Z","event_id":"a"},
+                 "last_seen":{"position":8,"occurred_at":"2026-08-01T11:00:00Z","event_id":"b"}}],
+                "unobserved":[{"service":"api","target":"eu-central-1"},{"service":"web","target":"eu-central-1"},
+                    {"service":"search","target":"on-premise-frankfurt"}]}"#,
+        )
+        .expect("a body");
+        render(&body).check_fits();
     }
 }

@@ -69,6 +69,12 @@ pub fn variables() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
 }
 
+/// Returns true if the environment asks for output without colours: `NO_COLOR` has a value, or the terminal is `dumb`.
+pub fn no_colour() -> bool {
+    let is_set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    is_set || std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
 /// Returns the user who runs the program, if the environment names one.
 pub fn user() -> Option<String> {
     let user = std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME"))?;

@@ -4,10 +4,12 @@ use ledger_api_types::{ActorRequest, FindingBody, GateBody, GateRequest};
 use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 
+use super::actor;
 use super::connection::Connection;
 use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
-use super::{actor, table};
+use super::report::Report;
+use super::table::{Cell, Table, Tone, column};
 
 /// Ask if a release may be deployed
 ///
@@ -84,28 +86,33 @@ impl Gate {
     }
 }
 
-fn render(body: &GateBody) -> String {
+/// Reports the gate's answer.
+pub(super) fn render(body: &GateBody) -> Report {
     let verdict = if body.allowed { "allowed" } else { "denied" };
     let header = format!("{} position {}: {verdict}", body.environment, body.position);
-    if body.findings.is_empty() {
-        return format!("{header}\nthe environment has no rules");
-    }
-    let rows: Vec<_> = body.findings.iter().map(row).collect();
-    format!("{header}\n{}", table::render(["rule", "target", "passes", "detail", "position"], &rows))
+    let columns = [
+        column("rule", 0),
+        column("target", 1),
+        column("passes", 0),
+        column("detail", 0),
+        column("position", 2),
+    ];
+    let table = Table::new(columns).if_empty("the environment has no rules");
+    Report::default().with_line(header).with_table(table.with_rows(body.findings.iter().map(row)))
 }
 
-fn row(finding: &FindingBody) -> [String; 5] {
+fn row(finding: &FindingBody) -> [Cell; 5] {
+    let (tone, passes) = match (finding.passes, finding.unknown) {
+        (true, _) => (Tone::Good, "yes"),
+        (false, false) => (Tone::Bad, "no"),
+        (false, true) => (Tone::Warning, "unknown"),
+    };
     [
-        finding.rule.clone(),
-        finding.target.clone().unwrap_or_default(),
-        match (finding.passes, finding.unknown) {
-            (true, _) => "yes",
-            (false, false) => "no",
-            (false, true) => "unknown",
-        }
-        .into(),
-        finding.detail.clone(),
-        finding.position.map(|position| position.to_string()).unwrap_or_default(),
+        finding.rule.clone().into(),
+        finding.target.clone().into(),
+        Cell::Status(tone, passes.to_owned()),
+        finding.detail.clone().into(),
+        finding.position.into(),
     ]
 }
 
@@ -128,7 +135,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render(&body),
+            render(&body).to_string(),
             "production position 9: denied\n\
              rule       target  passes  detail               position\n\
              freeze             yes     no freeze is active\n\
@@ -136,5 +143,16 @@ mod tests {
              approvals  eu      yes     1 of 1 approvals"
         );
         assert_eq!(denials(&body), "v2 is revoked");
+    }
+
+    #[test]
+    fn findings_with_long_values_fit_into_80_columns() {
+        let body: GateBody = read(
+            br#"{"environment":"production-eu-central-1","position":123456789,"allowed":false,"findings":[
+                {"rule":"promotion","target":"on-premise-frankfurt","passes":false,"position":123456789,
+                 "detail":"staging has not run 2026.08.03-1 for 3600 seconds with the checks end-to-end and smoke"}]}"#,
+        )
+        .expect("a body");
+        render(&body).check_fits();
     }
 }

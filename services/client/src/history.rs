@@ -1,27 +1,48 @@
 //! `release-ledger history`: the entries of the ledger.
 
+mod filter;
 mod follow;
 
 use std::process::ExitCode;
 
 use anyhow::bail;
+use chrono::DateTime;
 use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::connection::Connection;
+use self::filter::FilterArgs;
+
+use super::connection::{Client, Connection};
 use super::query::{QueryArgs, head, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Number of positions before the end that `--follow` shows first by default.
 const DEFAULT_FOLLOW_LIMIT: u32 = 10;
 
-/// Show the entries of the ledger, the oldest first
+/// Flags that have no meaning with `--follow`.
+const NOT_FOLLOWED: [&str; 12] = [
+    "wait_for",
+    "before",
+    "oldest_first",
+    "format",
+    "no_headers",
+    "status",
+    "target",
+    "actor",
+    "commit",
+    "artifact",
+    "since",
+    "until",
+];
+
+/// Show the entries of the ledger, the newest first
 ///
 /// All given conditions must hold. A page has up to 1000 entries; if there may be more, the last line says
-/// how to continue.
+/// how to continue. `--output wide` also shows when the ledger recorded each entry, by its own clock.
 ///
 /// With --follow, each further entry is printed when it is recorded, one line each, until Ctrl-C (exit 130). A lost
 /// connection is opened again after the last entry, so that none is missing or printed twice; stderr says so. The
@@ -35,21 +56,23 @@ pub struct History {
     /// Only entries of this service
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// Only entries of these types, separated by commas, such as `deploy.succeeded,deploy.failed`
-    #[arg(long = "type", value_name = "TYPES")]
-    kind: Option<String>,
-    /// Only entries with this correlationid, such as those of one run of a pipeline
-    #[arg(long, value_name = "ID")]
-    correlation: Option<String>,
-    /// Only entries after this position
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only entries after this position; without --before, the oldest first
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
+    /// Only entries before this position
+    #[arg(long, value_name = "POSITION", conflicts_with = "oldest_first")]
+    before: Option<u64>,
+    /// The oldest first
+    #[arg(long)]
+    oldest_first: bool,
     /// At most this many: 1 to 1000 [default: 100]. With --follow: first those of the last NUMBER positions
     /// [default: 10], unless --after is given
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
     /// Print the latest entries, then each further one when it is recorded; with --json, one entry a line
-    #[arg(long, conflicts_with = "wait_for")]
+    #[arg(long, conflicts_with_all = NOT_FOLLOWED)]
     follow: bool,
     #[command(flatten)]
     query: QueryArgs,
@@ -57,29 +80,27 @@ pub struct History {
     connection: Connection,
 }
 
-const HEADER: [&str; 9] =
-    ["position", "time", "type", "environment", "service", "target", "summary", "by", "note"];
-
 /// An event, limited to the members that a line shows.
 #[derive(Debug, Deserialize)]
-struct EventBody {
+pub(super) struct EventBody {
     #[serde(rename = "type")]
-    kind: String,
-    time: String,
+    pub(super) kind: String,
+    pub(super) time: String,
     #[serde(default)]
-    data: DataBody,
+    pub(super) data: DataBody,
 }
 
 /// The members of an event's data that a line shows; any may be missing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct DataBody {
+pub(super) struct DataBody {
     environment: Option<String>,
-    service: Option<String>,
+    pub(super) service: Option<String>,
     target: Option<String>,
     slot: Option<String>,
-    release: Option<VersionBody>,
+    pub(super) release: Option<VersionBody>,
     version: Option<String>,
+    commit: Option<String>,
     artifact: Option<String>,
     check: Option<String>,
     rollback_id: Option<String>,
@@ -95,8 +116,10 @@ struct DataBody {
 }
 
 #[derive(Debug, Deserialize)]
-struct VersionBody {
-    version: String,
+pub(super) struct VersionBody {
+    pub(super) version: String,
+    artifact: Option<String>,
+    commit: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,48 +134,79 @@ impl History {
     /// The service does not answer, or rejects a condition.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.connection.clone().client()?;
-        if !self.follow {
-            let url = self.with_conditions(client.url(&["events"]));
-            let url = with_param(with_param(url, "after", self.after), "limit", self.limit);
-            self.query.fetch_and_print(&client, url, render).await?;
-            return Ok(ExitCode::SUCCESS);
+        if self.follow {
+            return self.follow(&client).await;
         }
+        let url = self.filter.apply(self.in_lane(client.url(&["events"])));
+        let newest_first = !self.oldest_first && (self.after.is_none() || self.before.is_some());
+        let url = with_param(url, "order", newest_first.then_some("desc"));
+        let url = with_param(with_param(url, "after", self.after), "before", self.before);
+        let url = with_param(url, "limit", self.limit);
+        self.query
+            .fetch_and_print(&client, url, |body: &EventsBody<EventBody>| render(body, newest_first))
+            .await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn follow(&self, client: &Client) -> anyhow::Result<ExitCode> {
         if self.after.is_some() && self.limit.is_some() {
             bail!("--limit has no meaning with --follow and --after, which shows all entries; leave one out");
         }
         // Also if --after is given: a service that cannot be reached at the start is an error.
-        let head = head(&client).await?;
+        let head = head(client).await?;
         let shown = u64::from(self.limit.unwrap_or(DEFAULT_FOLLOW_LIMIT));
         let after = self.after.unwrap_or_else(|| head.saturating_sub(shown));
-        let url = self.with_conditions(client.url(&["events", "stream"]));
-        follow::follow(&client, url, after, self.query.is_json()).await
+        let url = self.filter.apply(self.in_lane(client.url(&["events", "stream"])));
+        follow::follow(client, url, after, self.query.is_json()).await
     }
 
-    fn with_conditions(&self, url: Url) -> Url {
+    /// Adds the conditions on the lane to a URL.
+    fn in_lane(&self, url: Url) -> Url {
         let url = with_param(url, "environment", self.environment.as_ref());
-        let url = with_param(with_param(url, "service", self.service.as_ref()), "type", self.kind.as_ref());
-        with_param(url, "correlation", self.correlation.as_ref())
+        with_param(url, "service", self.service.as_ref())
     }
 }
 
-fn render(body: &EventsBody<EventBody>) -> String {
-    if body.events.is_empty() {
-        return "no entries".into();
-    }
-    let mut rows: Vec<_> = body.events.iter().map(row).collect();
-    if rows.iter().all(|row| row[5].is_empty() || row[5] == DEFAULT_TARGET) {
-        rows.iter_mut().for_each(|row| row[5].clear());
-    }
-    let table = table::render(HEADER, &rows);
-    match body.next {
-        Some(next) => format!("{table}\nthere may be more: --after {next}"),
-        None => table,
-    }
+/// Reports a page of entries.
+pub(super) fn render(body: &EventsBody<EventBody>, newest_first: bool) -> Report {
+    let cursor = if newest_first { "--before" } else { "--after" };
+    let more = body.next.map(|next| format!("there may be more: {cursor} {next}"));
+    Report::default().with_table(table(body.events.iter())).with_line_if(more)
 }
 
-fn row(entry: &EntryBody<EventBody>) -> [String; 9] {
+/// Returns the table of entries.
+pub(super) fn table<'e>(entries: impl Iterator<Item = &'e EntryBody<EventBody>>) -> Table {
+    let columns = [
+        column("position", 1),
+        column("time", 0),
+        column("type", 0),
+        column("environment", 2),
+        column("service", 0),
+        column("target", 3).unless_all(DEFAULT_TARGET),
+        column("summary", 0),
+        column("by", 4),
+        column("note", 5),
+        wide_column("recorded"),
+        wide_column("commit"),
+        wide_column("artifact"),
+    ];
+    Table::new(columns).if_empty("no entries").with_rows(entries.map(row))
+}
+
+/// Returns the short name of an event's type: `deploy.succeeded`.
+pub(super) fn short_kind(kind: &str) -> &str {
+    let kind = kind.strip_prefix("io.releaseledger.").unwrap_or(kind);
+    kind.strip_suffix(".v1").unwrap_or(kind)
+}
+
+/// Returns the cell of an event's time.
+fn time_cell(text: &str) -> Cell {
+    DateTime::parse_from_rfc3339(text).map_or_else(|_| text.into(), |time| time.to_utc().into())
+}
+
+fn row(entry: &EntryBody<EventBody>) -> [Cell; 12] {
     let (event, data) = (&entry.event, &entry.event.data);
-    let kind = event.kind.strip_prefix("io.releaseledger.").unwrap_or(&event.kind);
+    let kind = short_kind(&event.kind);
     let note = match (entry.repeats, entry.corrected_by) {
         (Some(position), _) => format!("repeats {position}"),
         (None, Some(position)) => format!("corrected by {position}"),
@@ -161,22 +215,27 @@ fn row(entry: &EntryBody<EventBody>) -> [String; 9] {
     // A switch names only a slot: add the version that it made live.
     let went_live = entry.went_live.as_ref().filter(|_| kind.contains("traffic.switched"));
     let went_live = went_live.map(|version| format!(" → {version}")).unwrap_or_default();
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let release = data.release.as_ref();
+    let commit = release.and_then(|release| release.commit.clone()).or_else(|| data.commit.clone());
+    let artifact = release.and_then(|release| release.artifact.clone()).or_else(|| data.artifact.clone());
     [
-        entry.position.to_string(),
-        event.time.clone(),
-        kind.strip_suffix(".v1").unwrap_or(kind).to_owned(),
-        text(&data.environment),
-        text(&data.service),
-        entry.target.as_ref().or(data.target.as_ref()).cloned().unwrap_or_default(),
-        format!("{}{went_live}", summary(kind, data)),
-        by(entry),
-        note,
+        entry.position.into(),
+        time_cell(&event.time),
+        kind.into(),
+        data.environment.clone().into(),
+        data.service.clone().into(),
+        entry.target.as_ref().or(data.target.as_ref()).cloned().into(),
+        format!("{}{went_live}", summary(kind, data)).into(),
+        by(entry).into(),
+        note.into(),
+        entry.recorded_at.into(),
+        commit.map(Cell::Digest).into(),
+        artifact.map(Cell::Digest).into(),
     ]
 }
 
 /// Returns the actor of an entry. Without an authenticated sender, the actor is only claimed.
-fn by(entry: &EntryBody<EventBody>) -> String {
+pub(super) fn by(entry: &EntryBody<EventBody>) -> String {
     match (&entry.actor, &entry.event.data.actor) {
         (Some(actor), _) => actor.name.clone(),
         (None, Some(claimed)) => format!("{} (claimed)", claimed.name),
@@ -215,7 +274,7 @@ mod tests {
     use crate::query::read;
 
     fn rendered(json: &str) -> String {
-        render(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body"), false).to_string()
     }
 
     #[test]
@@ -246,6 +305,20 @@ mod tests {
              4         2026-08-01T15:00:00Z  validation.passed  production                     e2e             ada           repeats 2\n\
              there may be more: --after 4"
         );
+    }
+
+    #[test]
+    fn a_history_with_long_values_fits_into_80_columns() {
+        let json = format!(
+            r#"{{"position":9,"next":4,"events":[{{"position":123456789,"recorded_at":"2026-08-01T12:00:01Z",
+              "leaf_hash":"a","anomalies":["switched_to_empty_slot","during_freeze"],"target":"on-premise-frankfurt",
+              "event":{{"type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T13:00:00Z","data":{{
+                "environment":"production-eu-central-1","service":"search-api-gateway","slot":"blue",
+                "rollback_id":"rb-2026-08-01-1","actor":{{"type":"person","name":"ada.lovelace@example.test"}},
+                "release":{{"version":"2026.08.03-{}"}}}}}}}}]}}"#,
+            "a".repeat(8)
+        );
+        render(&read(json.as_bytes()).expect("a body"), true).check_fits();
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `release-ledger horizon`: the points to which an environment can be rolled back.
 
-use chrono::SecondsFormat;
 use ledger_api_types::{HorizonBody, HorizonPointBody, RetainedArtifactBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, Tone, column};
 
 /// Show the points to which an environment can be rolled back, and the artifacts to keep for them
 #[derive(Debug, clap::Args)]
@@ -35,44 +35,44 @@ impl Horizon {
     }
 }
 
-fn render(body: &HorizonBody) -> String {
-    let mut lines = vec![format!("{} position {}", body.environment, body.position)];
-    if body.points.is_empty() {
-        lines.push("no points".into());
-    } else {
-        let rows: Vec<_> = body.points.iter().map(row).collect();
-        let header = ["number", "position", "time", "possible", "issues"];
-        lines.push(table::render(header, &rows));
-    }
-    if !body.needed.is_empty() {
-        let rows: Vec<_> = body.needed.iter().map(needed).collect();
-        lines.push(table::render(["needed artifact", "services", "points"], &rows));
-    }
-    if !body.without_artifact.is_empty() {
-        let lanes = body.without_artifact.iter().map(|lane| format!("{} {}", lane.service, lane.version));
-        lines.push(format!("no known artifact: {}", lanes.collect::<Vec<_>>().join(", ")));
-    }
-    lines.join("\n")
+fn render(body: &HorizonBody) -> Report {
+    let columns = [
+        column("number", 2),
+        column("position", 0),
+        column("time", 1),
+        column("possible", 0),
+        column("issues", 0),
+    ];
+    let points = Table::new(columns).named_by("position").if_empty("no points");
+    let columns = [column("needed artifact", 0), column("services", 1), column("points", 2)];
+    let artifacts = Table::new(columns).with_rows(body.needed.iter().map(needed));
+    let lanes = body.without_artifact.iter().map(|lane| format!("{} {}", lane.service, lane.version));
+    let lanes = lanes.collect::<Vec<_>>().join(", ");
+    Report::default()
+        .with_line(format!("{} position {}", body.environment, body.position))
+        .with_table(points.with_rows(body.points.iter().map(row)))
+        .with_table(artifacts)
+        .with_line_if((!lanes.is_empty()).then(|| format!("no known artifact: {lanes}")))
 }
 
-fn row(point: &HorizonPointBody) -> [String; 5] {
-    let possible = match (point.possible, point.by_force) {
-        (true, _) => "yes",
-        (false, true) => "by force",
-        (false, false) => "no",
+fn row(point: &HorizonPointBody) -> [Cell; 5] {
+    let (tone, possible) = match (point.possible, point.by_force) {
+        (true, _) => (Tone::Good, "yes"),
+        (false, true) => (Tone::Warning, "by force"),
+        (false, false) => (Tone::Bad, "no"),
     };
     let issues: Vec<_> = point.issues.iter().map(|issue| issue.detail.as_str()).collect();
     [
-        point.number.to_string(),
-        point.position.to_string(),
-        point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        possible.into(),
-        issues.join("; "),
+        point.number.into(),
+        point.position.into(),
+        point.occurred_at.into(),
+        Cell::Status(tone, possible.to_owned()),
+        issues.join("; ").into(),
     ]
 }
 
-fn needed(needed: &RetainedArtifactBody) -> [String; 3] {
-    [needed.artifact.clone(), needed.services.join(", "), needed.points.to_string()]
+fn needed(needed: &RetainedArtifactBody) -> [Cell; 3] {
+    [Cell::Digest(needed.artifact.clone()), needed.services.join(", ").into(), needed.points.into()]
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render(&body),
+            render(&body).to_string(),
             "production position 9\n\
              number  position  time                  possible  issues\n\
              2       8         2026-08-01T11:00:00Z  yes\n\
@@ -103,5 +103,25 @@ mod tests {
              pkg:oci/web@1    web       2\n\
              no known artifact: api v1"
         );
+    }
+
+    #[test]
+    fn a_horizon_with_long_values_fits_into_80_columns() {
+        let digest = "ab".repeat(32);
+        let body = read(
+            format!(
+                r#"{{"environment":"production","position":9,"window_seconds":3600,"points":[
+                    {{"number":123456,"position":123456789,"occurred_at":"2026-08-01T10:00:00Z",
+                     "digest":"sha256:bb","possible":false,"by_force":true,"issues":[{{"kind":"barrier",
+                     "severity":"overridable","position":7,
+                     "detail":"the deploy of search-api-gateway to production cannot be undone by a redeploy"}}]}}],
+                    "needed":[{{"artifact":"pkg:oci/search-api-gateway@sha256:{digest}","points":2,
+                    "services":["search-api-gateway","search-indexer","search-frontend"]}}],
+                    "without_artifact":[]}}"#
+            )
+            .as_bytes(),
+        )
+        .expect("a body");
+        render(&body).check_fits();
     }
 }

@@ -8,6 +8,7 @@ use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::output::print_file;
+use super::point_arg;
 use super::query::{WaitArgs, with_param};
 
 /// Write the state of an environment, now or at any point, in a format of infrastructure as code
@@ -18,9 +19,9 @@ pub struct Manifest {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
-    /// changes ago [default: latest]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    /// The point: `latest`, `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
+    /// for two hours ago, -N for N changes ago, or `change:N` [default: latest]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse_to_text)]
     at: Option<String>,
     /// The format
     #[arg(long, default_value = "json", value_parser = ["json", "yaml", "env", "kustomize", "helm-values"])]

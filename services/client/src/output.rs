@@ -51,6 +51,28 @@ pub(super) fn print_json_or_text(json: bool, text: &str) -> io::Result<()> {
     if json { print_json(text.as_bytes()) } else { print_text(text) }
 }
 
+/// Writes text whose parts are escaped already to stdout, such as one with the codes of colours.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(super) fn print_styled(text: &str) -> io::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Width of a terminal that does not state its size, in columns.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Returns the width of the terminal at stdout, in columns; `None`: stdout is no terminal.
+pub(super) fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok();
+    let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    Some(width.unwrap_or(DEFAULT_WIDTH))
+}
+
 /// Writes a file for other programs to stdout: unchanged, unless stdout is a terminal.
 ///
 /// # Errors

@@ -8,9 +8,11 @@ use ledger_domain::event::{Action, Step};
 use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
 
 use super::connection::{Client, Error};
+use super::point_arg;
 use super::query::with_param;
 use super::release::{parse_release, version};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 
 /// The state that an environment should be brought to.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,9 +20,10 @@ pub(super) struct PlanRequest {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     pub(super) environment: EnvironmentName,
-    /// The point to go to: `last-known-good`, `point:NAME`, a position, an RFC 3339 time, -N for N changes
-    /// ago, or any of them of another environment: `staging@last-known-good`
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    /// The point to go to: `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
+    /// for two hours ago, -N for N changes ago, `change:N`, or any of them of another environment:
+    /// `staging@last-known-good`
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse_to_text)]
     pub(super) to: String,
     /// Only lanes of this service; may be given several times
     #[arg(long = "service", value_name = "NAME")]
@@ -90,18 +93,19 @@ pub(super) fn change(step: &StepBody) -> String {
     format!("{} {} -> {}", step.action, version(step.from.as_ref()), version(step.to.as_ref()))
 }
 
-/// Renders a plan: its target, its steps and its issues.
+/// Renders a plan as text: see [`report`].
 pub(super) fn render(plan: &PlanBody) -> String {
+    report(plan).to_string()
+}
+
+/// Reports a plan: its target, its steps and its issues.
+pub(super) fn report(plan: &PlanBody) -> Report {
     let source = plan.to.source.as_ref().map(|source| format!("{source} at ")).unwrap_or_default();
-    let mut text = format!(
+    let header = format!(
         "{} position {} -> {source}position {} ({}), plan {}",
         plan.environment, plan.environment_position, plan.to.position, plan.to.status, plan.plan_digest
     );
-    text.push_str(&match plan.steps.len() {
-        0 => "\nno steps".to_owned(),
-        _ => format!("\n{}", steps(&plan.steps)),
-    });
-    text.push_str(&format!("\nresult {}", plan.result_digest));
+    let mut text = format!("result {}", plan.result_digest);
     for issue in &plan.issues {
         let at = issue.position.map(|position| format!(" (position {position})")).unwrap_or_default();
         text.push_str(&format!("\n{}: {}: {}{at}", issue.severity, issue.kind, issue.detail));
@@ -110,23 +114,32 @@ pub(super) fn render(plan: &PlanBody) -> String {
     if unlisted > 0 {
         text.push_str(&format!("\nand {unlisted} more issues"));
     }
-    text
+    let table = table(&plan.steps).if_empty("no steps");
+    Report::default().with_line(header).with_table(table).with_line(text)
 }
 
-pub(super) fn steps(steps: &[StepBody]) -> String {
-    let rows: Vec<_> = steps.iter().map(row).collect();
-    table::render(["wave", "service", "target", "action", "slot", "from", "to"], &rows)
+fn table(steps: &[StepBody]) -> Table {
+    let columns = [
+        column("wave", 0),
+        column("service", 0),
+        column("target", 1),
+        column("action", 0),
+        column("slot", 2),
+        column("from", 0),
+        column("to", 0),
+    ];
+    Table::new(columns).named_by("service").with_rows(steps.iter().map(row))
 }
 
-fn row(step: &StepBody) -> [String; 7] {
+fn row(step: &StepBody) -> [Cell; 7] {
     [
-        step.wave.to_string(),
-        step.service.clone(),
-        step.target.clone(),
-        step.action.clone(),
-        step.slot.clone().unwrap_or_default(),
-        version(step.from.as_ref()),
-        version(step.to.as_ref()),
+        u64::from(step.wave).into(),
+        step.service.clone().into(),
+        step.target.clone().into(),
+        step.action.clone().into(),
+        step.slot.clone().into(),
+        version(step.from.as_ref()).into(),
+        version(step.to.as_ref()).into(),
     ]
 }
 
@@ -154,6 +167,17 @@ mod tests {
              result sha256:bb\n\
              warning: freeze: a freeze holds (position 7)"
         );
+    }
+
+    #[test]
+    fn a_plan_with_long_values_fits_into_80_columns() {
+        let mut plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
+        plan.plan_digest = format!("sha256:{}", "ab".repeat(32));
+        for step in &mut plan.steps {
+            step.service = "search-api-gateway".to_owned();
+            step.target = "on-premise-frankfurt".to_owned();
+        }
+        report(&plan).check_fits();
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody};
-use ledger_domain::{EnvironmentName, PointSelector};
+use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, Tone, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show the release points of an environment, the latest first
@@ -42,10 +44,10 @@ pub struct ShowPoint {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
-    /// changes ago
-    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
-    point: PointSelector,
+    /// The point: `latest`, `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
+    /// for two hours ago, -N for N changes ago, or `change:N`
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    point: WrittenPoint,
     /// As known at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
@@ -77,35 +79,49 @@ impl ShowPoint {
     /// The service does not answer, or there is no such point.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let point = self.point.to_string();
+        let point = self.point.of(&self.environment)?.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await
     }
 }
 
-fn render_list(body: &PointsBody) -> String {
-    let rows: Vec<_> = body.points.iter().map(row).collect();
-    let table = match rows.len() {
-        0 => "no points".to_owned(),
-        _ => table::render(["number", "position", "time", "changed", "status", "name", "reason"], &rows),
-    };
-    match body.next {
-        Some(next) => format!("{table}\nthere may be more: --before {next}"),
-        None => table,
-    }
+fn render_list(body: &PointsBody) -> Report {
+    let columns = [
+        column("number", 0),
+        column("position", 3),
+        column("time", 1),
+        column("changed", 0),
+        column("status", 0),
+        column("name", 2),
+        column("reason", 4),
+        wide_column("digest"),
+    ];
+    let table = Table::new(columns).named_by("position").if_empty("no points");
+    let more = body.next.map(|next| format!("there may be more: --before {next}"));
+    Report::default().with_table(table.with_rows(body.points.iter().map(row))).with_line_if(more)
 }
 
-fn row(point: &PointBody) -> [String; 7] {
+fn row(point: &PointBody) -> [Cell; 8] {
     let name = point.mark.as_ref().and_then(|mark| mark.name.clone());
     [
-        number(point),
-        point.position.to_string(),
-        point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        lanes(&point.changed),
-        point.status.clone(),
-        name.unwrap_or_default(),
-        point.reasons.first().map(|reason| reason.detail.clone()).unwrap_or_default(),
+        number(point).into(),
+        point.position.into(),
+        point.occurred_at.into(),
+        lanes(&point.changed).into(),
+        status_cell(&point.status),
+        name.into(),
+        point.reasons.first().map(|reason| reason.detail.clone()).into(),
+        Cell::Digest(point.digest.clone()),
     ]
+}
+
+/// Returns the cell of a point's status.
+pub(super) fn status_cell(status: &str) -> Cell {
+    match status {
+        "known_good" => Cell::Status(Tone::Good, status.to_owned()),
+        "bad" => Cell::Status(Tone::Bad, status.to_owned()),
+        _ => status.into(),
+    }
 }
 
 /// Returns the number of the change; a point that was selected by a time has none.
@@ -124,7 +140,7 @@ fn lane(changed: &ChangedBody) -> String {
     }
 }
 
-fn render(body: &PointDetailBody) -> String {
+fn render(body: &PointDetailBody) -> Report {
     let PointDetailBody { environment, policy, point, .. } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
@@ -149,7 +165,7 @@ fn render(body: &PointDetailBody) -> String {
     }));
     let unlisted = point.reason_count.saturating_sub(point.reasons.len());
     lines.extend((unlisted > 0).then(|| format!("- and {unlisted} more reasons")));
-    lines.join("\n")
+    Report::default().with_line(lines.join("\n"))
 }
 
 fn mark(mark: &MarkBody) -> String {
@@ -178,21 +194,35 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render_list(&body),
+            render_list(&body).to_string(),
             "number  position  time                  changed  status      name             reason\n\
              7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person marked it known_good\n\
              there may be more: --before 41"
         );
         let none =
             read(br#"{"environment":"production","position":50,"points":[],"next":9}"#).expect("a body");
-        assert_eq!(render_list(&none), "no points\nthere may be more: --before 9");
+        assert_eq!(render_list(&none).to_string(), "no points\nthere may be more: --before 9");
+    }
+
+    #[test]
+    fn points_with_long_values_fit_into_80_columns() {
+        let mut body: PointsBody = read(
+            format!(r#"{{"environment":"production","position":50,"points":[{POINT}],"next":41}}"#)
+                .as_bytes(),
+        )
+        .expect("a body");
+        let point = &mut body.points[0];
+        point.position = 123_456_789;
+        point.changed[0].target = "on-premise-frankfurt".to_owned();
+        point.reasons[0].detail = "the check end-to-end of search-api-gateway failed on 1 August".to_owned();
+        render_list(&body).check_fits();
     }
 
     #[test]
     fn a_point_is_shown_with_its_evidence() {
         let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
         assert_eq!(
-            render(&read(json.as_bytes()).expect("a body")),
+            render(&read(json.as_bytes()).expect("a body")).to_string(),
             "production point 7 at position 41: known_good\n\
              3 lanes, digest sha256:aa\n\
              from 2026-08-01T10:00:00Z, by web@eu, to now\n\

@@ -7,16 +7,17 @@ use reqwest::Url;
 use serde::de::DeserializeOwned;
 
 use super::connection::Client;
+use super::found::FoundArgs;
 use super::output::{print_json, print_text};
+use super::report::{OutputArgs, Report};
 
 /// Flags of every query.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct QueryArgs {
     #[command(flatten)]
     wait: WaitArgs,
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The position that a query waits for.
@@ -36,18 +37,37 @@ pub(super) fn with_param(mut url: Url, name: &str, value: Option<impl ToString>)
 }
 
 impl QueryArgs {
-    /// Prints a response body: as JSON with `--json`, else rendered as text.
-    pub(super) fn print<T: DeserializeOwned>(
+    /// Prints a response body in the format of the flags.
+    pub(super) fn print<T: DeserializeOwned, R: Into<Report>>(
         &self,
         body: Bytes,
-        render: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
-        print_body(self.json, &body, render)
+        self.output.print(&body, || Ok(render(&read(&body)?).into()))
+    }
+
+    /// Prints a response body unless the flags say not to, and returns the result that they ask for.
+    ///
+    /// # Errors
+    /// [`Found`](super::found::Found) if something was found and the flags ask for the exit code; otherwise that of
+    /// printing.
+    pub(super) fn print_found<T: DeserializeOwned, R: Into<Report>>(
+        &self,
+        body: Bytes,
+        found: FoundArgs,
+        render: impl FnOnce(&T) -> R,
+        is_found: impl FnOnce(&T) -> bool,
+    ) -> anyhow::Result<()> {
+        let is_found = is_found(&read(&body)?);
+        if found.prints() {
+            self.print(body, render)?;
+        }
+        found.result(is_found)
     }
 
     /// Returns true if the output is JSON.
-    pub(super) const fn is_json(&self) -> bool {
-        self.json
+    pub(super) fn is_json(&self) -> bool {
+        self.output.is_json()
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {
@@ -59,12 +79,17 @@ impl QueryArgs {
         with_param(url, "wait_for", self.wait.wait_for)
     }
 
-    /// Fetches a URL and prints the response body: as JSON with `--json`, else rendered as text.
-    pub(super) async fn fetch_and_print<T: DeserializeOwned>(
+    /// Fetches a URL, waiting for the position of the flags.
+    pub(super) async fn fetch(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
+        self.wait.fetch(client, url).await
+    }
+
+    /// Fetches a URL and prints the response body in the format of the flags.
+    pub(super) async fn fetch_and_print<T: DeserializeOwned, R: Into<Report>>(
         &self,
         client: &Client,
         url: Url,
-        render: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
         self.print(self.wait.fetch(client, url).await?, render)
     }

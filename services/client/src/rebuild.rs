@@ -6,16 +6,20 @@ use ledger_domain::{EnvironmentName, LongText, PointRef, ShortText};
 use serde_json::json;
 
 use super::connection::{Client, Connection};
+use super::env_list::ListEnvironments;
 use super::execution::{ExecutionArgs, execute};
 use super::fetch_rollback::find_rollback;
 use super::output::{print_json_or_text, print_text};
 use super::plan::{PlanRequest, render};
+use super::point_arg;
 use super::query::{head, read, with_param};
 use super::rollback::{RequestArgs, request_rollback};
 
-/// Build environments
+/// List and build environments
 #[derive(Debug, clap::Subcommand)]
 pub enum Environment {
+    /// List the environments, with the number of changes of each and the position of its first event
+    List(Box<ListEnvironments>),
     /// Bring an environment to the state of another one at a point
     ///
     /// Plans, requests that plan, and executes it as `rollback execute` does, with the same variables for the
@@ -31,6 +35,7 @@ impl Environment {
     /// The subcommand's errors.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::List(list) => list.run().await,
             Self::Rebuild(rebuild) => rebuild.run().await,
         }
     }
@@ -40,7 +45,7 @@ impl Environment {
 #[derive(Debug, clap::Args)]
 pub struct Rebuild {
     /// The source environment and point: `production@last-known-good`
-    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = PointRef::parse)]
+    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = point_arg::parse_reference)]
     from: PointRef,
     /// The environment to build
     #[arg(long, value_name = "ENVIRONMENT")]

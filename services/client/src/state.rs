@@ -1,12 +1,13 @@
 //! `release-ledger state`: the state of an environment at a point.
 
-use chrono::SecondsFormat;
 use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{QueryArgs, with_param};
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Show what an environment runs, or ran at any point
@@ -15,9 +16,10 @@ pub struct State {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, a position, an RFC 3339 time, or -N for N changes ago
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
-    at: Option<String>,
+    /// The point: `latest`, a position, a time, a date, `yesterday`, `2h` for two hours ago, -N for N changes ago,
+    /// `change:N`, `last-known-good`, or the name of a point
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    at: Option<WrittenPoint>,
     /// As known at this position; only with a time or `latest`
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
@@ -35,43 +37,56 @@ impl State {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
-        let url = with_param(with_param(url, "at", self.at.as_deref()), "known_at", self.known_at);
+        let at = match &self.at {
+            Some(at) => {
+                at.check(&self.environment)?;
+                Some(at.in_time(&client, &self.environment, self.query.wait_for()).await?)
+            }
+            None => None,
+        };
+        let url = with_param(with_param(url, "at", at), "known_at", self.known_at);
         self.query.fetch_and_print(&client, url, render).await
     }
 }
 
-fn render(body: &StateBody) -> String {
+fn render(body: &StateBody) -> Report {
     let at = match body.at.as_str() {
         "latest" => String::new(),
         at if at == body.position.to_string() => String::new(),
         at => format!(" at {at},"),
     };
     let header = format!("{}{at} position {}, digest {}", body.environment, body.position, body.digest);
-    if body.lanes.is_empty() && body.idle.is_empty() {
-        return format!("{header}\nnothing runs there");
-    }
-    let live = body.lanes.iter().map(|lane| row(lane, false));
-    let mut rows: Vec<_> = live.chain(body.idle.iter().map(|lane| row(lane, true))).collect();
+    let live = body.lanes.iter().map(|lane| (lane, false));
+    let mut lanes: Vec<_> = live.chain(body.idle.iter().map(|lane| (lane, true))).collect();
     // A stable sort: the live slot of a lane stays before its idle ones.
-    rows.sort_by(|one, other| one[..2].cmp(&other[..2]));
-    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
-        rows.iter_mut().for_each(|row| row[1].clear());
-    }
-    format!(
-        "{header}\n{}",
-        table::render(["service", "target", "slot", "version", "since", "position"], &rows)
-    )
+    lanes.sort_by(|(one, _), (other, _)| (&one.service, &one.target).cmp(&(&other.service, &other.target)));
+    let columns = [
+        column("service", 0),
+        column("target", 0).unless_all(DEFAULT_TARGET),
+        column("slot", 1),
+        column("version", 0),
+        column("since", 2),
+        column("position", 3),
+        wide_column("artifact"),
+        wide_column("commit"),
+    ];
+    let table = Table::new(columns).if_empty("nothing runs there");
+    let rows = lanes.into_iter().map(|(lane, idle)| row(lane, idle));
+    Report::default().with_line(header).with_table(table.with_rows(rows))
 }
 
-fn row(lane: &LaneBody, idle: bool) -> [String; 6] {
-    let slot = lane.slot.clone().unwrap_or_default();
+fn row(lane: &LaneBody, idle: bool) -> [Cell; 8] {
+    let slot = lane.slot.clone();
+    let slot = if idle { Some(format!("{} (idle)", slot.unwrap_or_default())) } else { slot };
     [
-        lane.service.clone(),
-        lane.target.clone(),
-        if idle { format!("{slot} (idle)") } else { slot },
-        lane.release.version.clone(),
-        lane.since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        lane.since.position.to_string(),
+        lane.service.clone().into(),
+        lane.target.clone().into(),
+        slot.into(),
+        lane.release.version.clone().into(),
+        lane.since.occurred_at.into(),
+        lane.since.position.into(),
+        lane.release.artifact.clone().map(Cell::Digest).into(),
+        lane.release.commit.clone().map(Cell::Digest).into(),
     ]
 }
 
@@ -81,7 +96,7 @@ mod tests {
     use crate::query::read;
 
     fn rendered(json: &str) -> String {
-        render(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body")).to_string()
     }
 
     #[test]
@@ -125,6 +140,19 @@ mod tests {
              api      eu      blue (idle)  v1       2026-08-01T12:00:00Z  3\n\
              api      us                   v1       2026-08-01T12:00:00Z  3"
         );
+    }
+
+    #[test]
+    fn a_state_with_long_values_fits_into_80_columns() {
+        let digest = "ab".repeat(32);
+        let json = format!(
+            r#"{{"environment":"production-eu-central-1","position":123456789,"at":"2026-08-03T00:00:00Z",
+                "digest":"sha256:{digest}","lanes":[{{"service":"search-api-gateway","target":"on-premise-frankfurt",
+                "slot":"green","release":{{"version":"2026.08.03-{}"}},
+                "since":{{"position":123456789,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}}}}]}}"#,
+            "a".repeat(20)
+        );
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
     }
 
     #[test]

@@ -4,9 +4,11 @@ use ledger_api_types::{TargetSkewBody, TargetsBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::found::FoundArgs;
 use super::query::QueryArgs;
 use super::release::version;
-use super::table;
+use super::report::Report;
+use super::table::{Cell, Table, column};
 
 /// The target of lanes for which none is named.
 pub(super) const DEFAULT_TARGET: &str = "default";
@@ -17,6 +19,8 @@ pub struct Targets {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -31,25 +35,25 @@ impl Targets {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "targets"]);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        self.query.print_found(body, self.found, render, |body: &TargetsBody| !body.uneven.is_empty())
     }
 }
 
-fn render(body: &TargetsBody) -> String {
+fn render(body: &TargetsBody) -> Report {
     let targets = body.targets.join(", ");
     let header = format!("{} position {}, targets: {targets}", body.environment, body.position);
-    if body.uneven.is_empty() {
-        return format!("{header}\nevery service runs the same release at every target");
-    }
-    let rows: Vec<_> = body.uneven.iter().flat_map(rows).collect();
-    format!("{header}\n{}", table::render(["service", "target", "version", "artifact"], &rows))
+    let columns = [column("service", 0), column("target", 0), column("version", 0), column("artifact", 1)];
+    let table = Table::new(columns).if_empty("every service runs the same release at every target");
+    Report::default().with_line(header).with_table(table.with_rows(body.uneven.iter().flat_map(rows)))
 }
 
-fn rows(skew: &TargetSkewBody) -> impl Iterator<Item = [String; 4]> {
+fn rows(skew: &TargetSkewBody) -> impl Iterator<Item = [Cell; 4]> {
     skew.targets.iter().map(|at| {
         let artifact = at.release.as_ref().and_then(|release| release.artifact.clone());
         let version = version(at.release.as_ref());
-        [skew.service.clone(), at.target.clone(), version, artifact.unwrap_or_default()]
+        let artifact = artifact.map(Cell::Digest);
+        [skew.service.clone().into(), at.target.clone().into(), version.into(), artifact.into()]
     })
 }
 
@@ -67,7 +71,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            render(&body),
+            render(&body).to_string(),
             "production position 9, targets: cloud, on-premise\n\
              service  target      version\n\
              web      cloud       v2\n\

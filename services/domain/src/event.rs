@@ -36,8 +36,8 @@ use chrono::TimeDelta;
 
 use crate::access::{Grant, GrantId, TokenId};
 use crate::{
-    Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, ServiceName, ShortText,
-    SubscriptionName, TargetName, Track,
+    Artifact, Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, Release,
+    ServiceName, ShortText, SubscriptionName, TargetName, Track,
 };
 
 /// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
@@ -326,6 +326,47 @@ impl Payload {
             Self::IncidentResolved(incident) => incident.target.as_ref(),
             Self::ActivityReported(activity) => activity.target.as_ref(),
             _ => self.lane().and_then(|lane| lane.target.as_ref()),
+        }
+    }
+
+    /// Returns the release that the event names, if it names one.
+    #[must_use]
+    pub const fn release(&self) -> Option<&Release> {
+        match self {
+            Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => Some(&d.release),
+            Self::ValidationStarted(v) | Self::ValidationPassed(v) | Self::ValidationFailed(v) => {
+                match &v.subject {
+                    ValidationSubject::Lane { release, .. } => release.as_ref(),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the commit that the event names, if it names one.
+    #[must_use]
+    pub fn commit(&self) -> Option<&ShortText> {
+        match self {
+            Self::ArtifactBuilt(built) => built.commit.as_ref(),
+            _ => self.release().and_then(|release| release.commit.as_ref()),
+        }
+    }
+
+    /// Returns the artifact that the event names, if it names one.
+    #[must_use]
+    pub fn artifact(&self) -> Option<&Artifact> {
+        match self {
+            Self::ArtifactBuilt(built) => Some(&built.artifact),
+            Self::ArtifactRevoked(revoked) => Some(&revoked.artifact),
+            Self::ArtifactReinstated(reinstated) => Some(&reinstated.artifact),
+            Self::ValidationStarted(v) | Self::ValidationPassed(v) | Self::ValidationFailed(v) => {
+                match &v.subject {
+                    ValidationSubject::Artifact(artifact) => Some(artifact),
+                    _ => self.release().and_then(|release| release.artifact.as_ref()),
+                }
+            }
+            _ => self.release().and_then(|release| release.artifact.as_ref()),
         }
     }
 

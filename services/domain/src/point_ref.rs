@@ -18,6 +18,8 @@ pub struct PointRef {
 pub enum PointSelector {
     /// `4711`, `-3`, a time or `latest`: the composition at that point in time.
     At(PointInTime),
+    /// `change:12`: the point after the change of the environment's composition with this number, at least 1.
+    Change(u64),
     /// `last-known-good`: the newest known-good point.
     LastKnownGood,
     /// `point:before-the-move`: the point last marked with this name.
@@ -28,7 +30,7 @@ pub enum PointSelector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PointRefError {
     /// The text has none of the forms.
-    #[error("{0}; last-known-good and point:NAME are valid too")]
+    #[error("{0}; last-known-good, change:N and point:NAME are valid too")]
     PointInTime(#[from] PointInTimeError),
     /// The text before the `@` is not the name of an environment.
     #[error("invalid environment before '@': {0}")]
@@ -57,13 +59,16 @@ impl PointRef {
 }
 
 impl PointSelector {
-    /// Parses `latest`, a position, an RFC 3339 time, `-N`, `last-known-good` or `point:NAME`.
+    /// Parses `latest`, a position, an RFC 3339 time, `-N`, `change:N`, `last-known-good` or `point:NAME`.
     ///
     /// # Errors
     /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PointRefError> {
         if text == "last-known-good" {
             return Ok(Self::LastKnownGood);
+        }
+        if let Some(number) = text.strip_prefix("change:").and_then(parse_number) {
+            return Ok(Self::Change(number));
         }
         match text.strip_prefix("point:") {
             Some(name) => Ok(Self::Named(ShortText::parse(name)?)),
@@ -72,10 +77,18 @@ impl PointSelector {
     }
 }
 
+/// Parses the number of a change: digits, at least 1. Numbers are stored as 64-bit signed numbers.
+fn parse_number(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<i64>().ok().filter(|number| is_number && *number > 0);
+    number.map(i64::unsigned_abs)
+}
+
 impl fmt::Display for PointSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(point) => point.fmt(f),
+            Self::Change(number) => write!(f, "change:{number}"),
             Self::LastKnownGood => f.write_str("last-known-good"),
             Self::Named(name) => write!(f, "point:{name}"),
         }
@@ -97,7 +110,15 @@ mod tests {
 
     #[test]
     fn parsing_a_displayed_reference_gives_it_back() {
-        for text in ["latest", "4711", "-3", "last-known-good", "point:a@b", "production@last-known-good"] {
+        for text in [
+            "latest",
+            "4711",
+            "-3",
+            "change:12",
+            "last-known-good",
+            "point:a@b",
+            "production@last-known-good",
+        ] {
             assert_eq!(PointRef::parse(text).map(|point| point.to_string()), Ok(text.to_owned()));
         }
     }
@@ -108,5 +129,8 @@ mod tests {
         assert!(error.contains("last-known-good") && error.contains("point:NAME"), "{error}");
         assert!(matches!(PointRef::parse("pro duction@latest"), Err(PointRefError::Environment(_))));
         assert!(matches!(PointRef::parse("point:"), Err(PointRefError::Name(_))));
+        for text in ["change:", "change:0", "change:+1", "change:99999999999999999999"] {
+            assert!(matches!(PointRef::parse(text), Err(PointRefError::PointInTime(_))), "{text}");
+        }
     }
 }

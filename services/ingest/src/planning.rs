@@ -428,6 +428,7 @@ pub async fn resolve(
             let named = marks.named(name);
             named.ok_or_else(|| PlanError::UnknownName(environment.clone(), name.clone()))?
         }
+        PointSelector::Change(number) => snapshot.change(environment, *number, known_at).await?,
         PointSelector::At(PointInTime::Latest) => known_at,
         PointSelector::At(PointInTime::Position(position)) => *position,
         PointSelector::At(PointInTime::Time(time)) => {

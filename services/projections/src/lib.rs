@@ -31,6 +31,7 @@ pub use long_computation::compute;
 pub use postgres::{Error, Projections, Purpose, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::status::{ProjectorStatus, StopReason};
+pub use queries::find::{FoundRun, ReleaseQuery};
 pub use queries::marks::{Marks, StatedDeployVote};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::search::{KnownGoodSearch, SEARCH_TIMEOUT};
@@ -40,7 +41,9 @@ pub use statements::statements;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
-pub use tables::events::{EntrySummary, EventFilter, EventRow, KnownEntry, PAGE_BYTES};
+pub use tables::events::{
+    EntrySummary, EventDetails, EventFilter, EventRow, KnownEntry, PAGE_BYTES, PageStart,
+};
 pub use tables::foreign_entries::ForeignEntry;
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;

@@ -1,6 +1,7 @@
 //! Queries that combine several tables.
 
 pub(crate) mod evidence;
+pub(crate) mod find;
 pub(crate) mod marks;
 pub(crate) mod point_at_time;
 pub(crate) mod points;

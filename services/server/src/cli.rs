@@ -33,9 +33,19 @@ enum Command {
     /// Record releases that predate the ledger
     #[command(subcommand)]
     Import(client::Import),
-    State(client::State),
-    Diff(client::Diff),
-    History(client::History),
+    State(Box<client::State>),
+    Diff(Box<client::Diff>),
+    Overview(Box<client::Overview>),
+    Services(client::Services),
+    Find(Box<client::Find>),
+    History(Box<client::History>),
+    Entry(client::Entry),
+    #[command(visible_alias = "who")]
+    Why(Box<client::Why>),
+    Audit(Box<client::Audit>),
+    #[command(subcommand)]
+    Events(client::Events),
+    Explain(client::Explain),
     Position(client::ShowPosition),
     Points(client::Points),
     Point(client::ShowPoint),
@@ -126,7 +136,15 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
         Command::Diff(diff) => diff.run().await,
+        Command::Overview(overview) => overview.run().await,
+        Command::Services(services) => services.run().await,
+        Command::Find(find) => find.run().await,
         Command::History(history) => return history_exit_code(history.run().await),
+        Command::Entry(entry) => entry.run().await,
+        Command::Why(why) => why.run().await,
+        Command::Audit(audit) => audit.run().await,
+        Command::Events(events) => events.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Position(position) => position.run().await,
         Command::Points(points) => points.run().await,
         Command::Point(point) => point.run().await,
@@ -180,8 +198,12 @@ fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { failure_exit_code(error) }
 }
 
-/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; every other failure exits 1.
+/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; exit 3, that a question with
+/// `--exit-code` found something; every other failure exits 1.
 fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::Found>() {
+        return ExitCode::from(3);
+    }
     if error.is::<client::AddressError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
@@ -201,6 +223,8 @@ fn run_exit_code(run: anyhow::Result<ExitCode>) -> ExitCode {
 fn exit_code(result: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The answer is printed: there is no failure to report.
+        Err(error) if error.is::<client::Found>() => status(&error),
         Err(error) => {
             // A closed stderr leaves nowhere to report the error.
             let _ = writeln!(std::io::stderr().lock(), "error: {}", client::printable(&format!("{error:#}")));

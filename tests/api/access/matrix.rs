@@ -47,6 +47,8 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("getPosition", Tenant),
         ("listClockSkews", Everywhere("read")),
         ("listEnvironments", Tenant),
+        ("getOverview", Tenant),
+        ("findRelease", Tenant),
         ("getState", InEnvironment("read")),
         ("getDiff", InEnvironment("read")),
         ("listPoints", InEnvironment("read")),

@@ -10,7 +10,7 @@ use reqwest::Url;
 use tokio::signal::ctrl_c;
 use tokio::time::interval;
 
-use super::{EventBody, HEADER, row};
+use super::{EventBody, row};
 use crate::connection::Client;
 use crate::output::{is_stdout_closed, print_json, print_text};
 use crate::query::read;
@@ -22,6 +22,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Interval at which the command looks whether its output is still read.
 const OUTPUT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Columns of a line.
+const HEADER: [&str; 9] =
+    ["position", "time", "type", "environment", "service", "target", "summary", "by", "note"];
 
 /// Smallest widths of the columns except for the last one: the entries to come are not known.
 const WIDTHS: [usize; 8] = [8, 20, 18, 12, 12, 7, 16, 12];
@@ -62,15 +66,15 @@ fn print_entry(message: &Message, json: bool) -> anyhow::Result<()> {
         return Ok(print_json(message.data.as_bytes())?);
     }
     let entry: EntryBody<EventBody> = read(message.data.as_bytes())?;
-    let mut cells = row(&entry);
-    if cells[5] == DEFAULT_TARGET {
-        cells[5].clear();
+    let mut cells: Vec<String> = row(&entry).iter().take(HEADER.len()).map(|cell| cell.shown(None)).collect();
+    if let Some(target) = cells.get_mut(5).filter(|target| *target == DEFAULT_TARGET) {
+        target.clear();
     }
     Ok(print_text(&line(&cells))?)
 }
 
 /// Returns a line of the table, with unprintable characters and line feeds escaped.
-fn line(cells: &[String; 9]) -> String {
+fn line(cells: &[String]) -> String {
     let widths = WIDTHS.into_iter().chain([0]);
     let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{:<width$}", escape_line(cell)));
     padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()

@@ -5,7 +5,8 @@ use ledger_domain::EnvironmentName;
 
 use crate::connection::Connection;
 use crate::query::{QueryArgs, with_param};
-use crate::table;
+use crate::report::Report;
+use crate::table::{Cell, Table, column, wide_column};
 
 /// The command `rollback list`.
 #[derive(Debug, clap::Args)]
@@ -37,30 +38,35 @@ impl List {
     }
 }
 
-fn render(body: &RollbacksBody) -> String {
-    if body.rollbacks.is_empty() {
-        return "no rollbacks".into();
-    }
-    let header = ["rollback", "environment", "to", "phase", "steps", "requested", "by", "reason"];
-    let rows: Vec<_> = body.rollbacks.iter().map(row).collect();
-    let table = table::render(header, &rows);
-    match body.next {
-        Some(next) => format!("{table}\nthere may be more: --before {next}"),
-        None => table,
-    }
+fn render(body: &RollbacksBody) -> Report {
+    let columns = [
+        column("rollback", 0),
+        column("environment", 0),
+        column("to", 1),
+        column("phase", 0),
+        column("steps", 2),
+        column("requested", 4),
+        column("by", 3),
+        column("reason", 5),
+        wide_column("time"),
+    ];
+    let table = Table::new(columns).if_empty("no rollbacks").with_rows(body.rollbacks.iter().map(row));
+    let more = body.next.map(|next| format!("there may be more: --before {next}"));
+    Report::default().with_table(table).with_line_if(more)
 }
 
-fn row(rollback: &RollbackBody) -> [String; 8] {
+fn row(rollback: &RollbackBody) -> [Cell; 9] {
     let progress = rollback.progress;
     [
-        rollback.rollback_id.clone(),
-        rollback.environment.clone(),
-        target_point(rollback),
+        rollback.rollback_id.clone().into(),
+        rollback.environment.clone().into(),
+        target_point(rollback).into(),
         rollback.phase.name().into(),
-        format!("{}/{}", progress.done, progress.total),
-        rollback.requested.position.to_string(),
-        rollback.initiated_by.name.clone(),
-        rollback.reason.clone().unwrap_or_default(),
+        format!("{}/{}", progress.done, progress.total).into(),
+        rollback.requested.position.into(),
+        rollback.initiated_by.name.clone().into(),
+        rollback.reason.clone().into(),
+        rollback.requested.recorded_at.into(),
     ]
 }
 
@@ -69,5 +75,23 @@ pub(super) fn target_point(rollback: &RollbackBody) -> String {
     match &rollback.source {
         Some(source) => format!("{source}@{}", rollback.to),
         None => rollback.to.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn rollbacks_with_long_values_fit_into_80_columns() {
+        let json = r#"{"position":9,"rollbacks":[{"position":9,"rollback_id":"0198c1f2-3d4a-7b69-8c1f-2e3d4a5b6978",
+            "environment":"production-eu-central-1","to":123456789,"phase":"started","automatic":true,"force":false,
+            "requested":{"position":123456799,"recorded_at":"2026-08-01T10:00:00Z"},
+            "initiated_by":{"type":"person","name":"ada.lovelace@example.test"},"plan_digest":"sha256:aa",
+            "progress":{"done":1,"failed":0,"total":12},
+            "approvals":{"wanted":0,"granted":0,"rejected":false},
+            "reason":"the check end-to-end of search-api-gateway failed in production"}],"next":7}"#;
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
     }
 }

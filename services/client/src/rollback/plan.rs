@@ -1,7 +1,10 @@
 //! `release-ledger rollback plan`: the plan that would bring an environment to a point.
 
+use ledger_api_types::PlanBody;
+
 use crate::connection::Connection;
-use crate::plan::{PlanRequest, render};
+use crate::found::FoundArgs;
+use crate::plan::{PlanRequest, report};
 use crate::query::QueryArgs;
 
 /// The command `rollback plan`.
@@ -9,6 +12,8 @@ use crate::query::QueryArgs;
 pub struct Plan {
     #[command(flatten)]
     request: PlanRequest,
+    #[command(flatten)]
+    found: FoundArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -19,6 +24,6 @@ impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let plan = self.request.plan(&client, self.query.wait_for()).await?;
-        self.query.print(plan, render)
+        self.query.print_found(plan, self.found, report, |plan: &PlanBody| !plan.steps.is_empty())
     }
 }

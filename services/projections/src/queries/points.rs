@@ -148,6 +148,32 @@ impl Snapshot {
         Ok(changes.first().map_or(Position::START, |change| change.since.position))
     }
 
+    /// Returns the position of a change of an environment's composition, by its number from 1, as known at a position.
+    ///
+    /// # Errors
+    /// There are fewer changes, or the database query fails.
+    pub async fn change(
+        &mut self,
+        environment: &EnvironmentName,
+        number: u64,
+        known_at: Position,
+    ) -> Result<Position, QueryError> {
+        let Some(id) = self.environment_id(environment).await? else {
+            return Err(QueryError::UnknownEnvironment(environment.clone()));
+        };
+        let last = self.last_change(id, known_at).await?;
+        let Some(wanted) = i64::try_from(number).ok().filter(|number| *number <= last) else {
+            let environment = environment.clone();
+            return Err(QueryError::TooFewChanges {
+                environment,
+                asked: number,
+                changes: last.cast_unsigned(),
+            });
+        };
+        let changes = composition_changes(self.connection(), id, wanted - 1, wanted).await?;
+        Ok(changes.first().map_or(Position::START, |change| change.since.position))
+    }
+
     /// Returns the number of the first change of an environment's composition that occurred after a time, as known now.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::{Envelope, content_of};
 use ledger_domain::event::{Counts, Payload};
 use ledger_domain::{
-    Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
+    Anomaly, Artifact, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
 };
 use ledger_journal::Entry;
 use ledger_tlog::Hash;
@@ -79,6 +79,34 @@ pub struct EventFilter {
     pub correlation: Option<ShortText>,
     /// Positions of the event; empty: any position.
     pub positions: Vec<Position>,
+    /// Conditions of questions by people.
+    pub details: EventDetails,
+}
+
+/// Conditions on what an event names and on its time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventDetails {
+    /// Target of the event.
+    pub target: Option<TargetName>,
+    /// Name of the actor, by the sender or only claimed.
+    pub actor: Option<ShortText>,
+    /// First characters of the commit that the event names.
+    pub commit: Option<ShortText>,
+    /// Artifact that the event names.
+    pub artifact: Option<Artifact>,
+    /// The event occurred at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// The event occurred before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Order and start of a page of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageStart {
+    /// Ascending, after a position.
+    After(Position),
+    /// Descending, before a position; `None`: from the last event. Only events after the second position.
+    Before(Option<Position>, Position),
 }
 
 /// What a filter needs to know of an entry.
@@ -157,8 +185,24 @@ impl Projections {
         limit: u32,
         bytes: usize,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        let rows: Vec<Row> =
-            page_query(filter, after, limit, bytes).build_query_as().fetch_all(&self.pool()?).await?;
+        self.page(page_query(filter, PageStart::After(after), limit, bytes)).await
+    }
+
+    /// Returns a page of events and the position of the projections, as [`events`](Self::events) does, in either order.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn event_page(
+        &self,
+        filter: &EventFilter,
+        start: PageStart,
+        limit: u32,
+    ) -> Result<(Position, Vec<EventRow>), Error> {
+        self.page(page_query(filter, start, limit, PAGE_BYTES)).await
+    }
+
+    async fn page(&self, mut query: QueryBuilder<Postgres>) -> Result<(Position, Vec<EventRow>), Error> {
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
@@ -309,7 +353,11 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 
 /// Builds the query for a page of events. The statement has only the conditions that the filter gives, so that Postgres
 /// can use the index for each.
-fn page_query(filter: &EventFilter, after: Position, limit: u32, bytes: usize) -> QueryBuilder<Postgres> {
+fn page_query(filter: &EventFilter, start: PageStart, limit: u32, bytes: usize) -> QueryBuilder<Postgres> {
+    let (after, before, order) = match start {
+        PageStart::After(after) => (after, None, "position"),
+        PageStart::Before(before, after) => (after, before, "position DESC"),
+    };
     let mut query = QueryBuilder::new(
         "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats,
             e.anomalies, e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
@@ -317,10 +365,25 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32, bytes: usize) -
             e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (
             SELECT * FROM (
-                SELECT *, sum(octet_length(bytes)) OVER (ORDER BY position) - octet_length(bytes) AS bytes_before
+                SELECT *, sum(octet_length(bytes)) OVER (ORDER BY ",
+    );
+    query.push(order).push(
+        ") - octet_length(bytes) AS bytes_before
                 FROM (SELECT * FROM events WHERE position > ",
     );
     query.push_bind(bigint(after));
+    if let Some(before) = before {
+        query.push(" AND position < ").push_bind(bigint(before));
+    }
+    push_conditions(&mut query, filter);
+    push_details(&mut query, &filter.details);
+    query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
+    query.push(") asked) page WHERE bytes_before < ").push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
+    query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.").push(order);
+    query
+}
+
+fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     if let Some(environment) = &filter.environment {
         query.push(" AND environment = ").push_bind(environment.to_string());
     }
@@ -346,10 +409,34 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32, bytes: usize) -
         let positions: Vec<i64> = filter.positions.iter().copied().map(bigint).collect();
         query.push(" AND position = ANY(").push_bind(positions).push(")");
     }
-    query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
-    query.push(") asked) page WHERE bytes_before < ").push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
-    query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.position");
-    query
+}
+
+fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
+    if let Some(target) = &details.target {
+        query.push(" AND target = ").push_bind(target.to_string());
+    }
+    if let Some(actor) = &details.actor {
+        query.push(" AND actor = ").push_bind(actor.to_string());
+    }
+    if let Some(commit) = &details.commit {
+        // The operators compare bytes, as the index does.
+        query.push(" AND commit ~>=~ ").push_bind(commit.to_string());
+        query.push(" AND commit ~<~ ").push_bind(prefix_end(commit.as_str()));
+    }
+    if let Some(artifact) = &details.artifact {
+        query.push(" AND artifact_key = ANY(").push_bind(artifact.keys()).push(")");
+    }
+    if let Some(since) = details.since {
+        query.push(" AND occurred_at >= ").push_bind(since);
+    }
+    if let Some(until) = details.until {
+        query.push(" AND occurred_at < ").push_bind(until);
+    }
+}
+
+/// Returns the first text, by bytes, after all that begin with a prefix.
+pub(crate) fn prefix_end(prefix: &str) -> String {
+    format!("{prefix}{}", char::MAX)
 }
 
 pub(crate) async fn look_up(
@@ -434,6 +521,9 @@ insert_row! {
         went_live: Option<String>,
         targets: Option<String>,
         correlation: Option<String>,
+        actor: Option<String>,
+        commit: Option<String>,
+        artifact_key: Option<String>,
         leaf_hash: [u8; Hash::LENGTH],
         bytes: EntryBytes,
     }
@@ -466,6 +556,9 @@ impl EventInsert {
             went_live: outcome.went_live.as_ref().map(ToString::to_string),
             targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
             correlation: envelope.correlation().map(str::to_owned),
+            actor: envelope.event().actor.as_ref().map(|actor| actor.name.to_string()),
+            commit: payload.commit().map(ToString::to_string),
+            artifact_key: payload.artifact().map(Artifact::identity),
             leaf_hash: *leaf_hash.as_bytes(),
             bytes: EntryBytes(entry.bytes.clone()),
         }

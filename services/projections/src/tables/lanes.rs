@@ -147,11 +147,11 @@ pub enum QueryError {
         projections: Position,
     },
     /// The composition has changed fewer times than requested.
-    #[error("cannot go back {asked} changes: the composition of {environment} has changed {changes} times")]
+    #[error("{environment} has fewer than {asked} changes: its composition has changed {changes} times")]
     TooFewChanges {
         /// Environment of the composition.
         environment: EnvironmentName,
-        /// Requested number of changes to go back.
+        /// Requested number of changes to go back, or number of a change.
         asked: u64,
         /// Total number of changes.
         changes: u64,

@@ -1,0 +1,220 @@
+//! Overview of environments, and the lanes on which a release ran.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use ledger_api_types::{
+    EnvironmentOverviewBody, FindBody, FoundRunBody, LaneOverviewBody, MomentBody, OpenDeployBody,
+    OverviewBody, ReleaseBody,
+};
+use ledger_domain::access::Verb;
+use ledger_domain::drift::drift;
+use ledger_domain::{EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
+use ledger_projections::{AsKnownAt, AsOf, FoundRun, ReleaseQuery, Snapshot};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::access::{Authorized, ReadSome};
+use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
+use crate::plans::parse_limit;
+use crate::problem::Problem;
+
+/// Largest number of lanes that a request skips.
+const MAX_SKIP: u32 = 100_000;
+
+/// Query parameters of the overview.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OverviewQuery {
+    /// Only environments whose names sort after this one.
+    after: Option<String>,
+    /// Page size: 1 to 50 environments, by default 20.
+    limit: Option<String>,
+    /// Wait until the projections have applied this position.
+    wait_for: Option<String>,
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
+    wait_ms: Option<String>,
+}
+
+/// Get an overview of the environments
+///
+/// Returns what each environment runs that the client may read and that is not retired, with the status of its latest
+/// release point, drift, revoked artifacts, and deploys under way.
+#[utoipa::path(
+    get,
+    path = "/overview",
+    operation_id = "getOverview",
+    tag = "environments",
+    params(OverviewQuery),
+    responses(
+        (status = 200, description = "Overview", body = OverviewBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get_overview(
+    ledger: Authorized<ReadSome>,
+    StrictQuery(query): StrictQuery<OverviewQuery>,
+) -> Result<Response, Problem> {
+    let after = parse_optional("after", query.after.as_deref(), EnvironmentName::parse)?;
+    let limit = parse_limit(query.limit.as_deref(), 20, 50)? as usize;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let (_, rows) = ledger.projections.environments().await?;
+    let mut names: Vec<EnvironmentName> = rows
+        .into_iter()
+        .filter(|row| !row.retired && after.as_ref().is_none_or(|after| row.name > *after))
+        .filter(|row| ledger.tenancy().check(Verb::Read, &row.name, None).is_ok())
+        .map(|row| row.name)
+        .collect();
+    names.sort_unstable();
+    let has_more = names.len() > limit;
+    names.truncate(limit);
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let position = snapshot.position();
+    let now = ledger.now();
+    let mut environments = Vec::with_capacity(names.len());
+    for name in &names {
+        environments.push(environment_overview(&mut snapshot, name, now).await?);
+    }
+    ledger.tenancy().activity().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
+    let next = names.last().filter(|_| has_more).map(ToString::to_string);
+    Ok(with_position(position, Json(OverviewBody { position: position.get(), environments, next })))
+}
+
+async fn environment_overview(
+    snapshot: &mut Snapshot,
+    name: &EnvironmentName,
+    now: DateTime<Utc>,
+) -> Result<EnvironmentOverviewBody, Problem> {
+    let state = snapshot.state(name, AsOf::LATEST).await?;
+    let composition = state.composition();
+    let recorded = state.into_lanes();
+    let seen = snapshot.observations(name).await?;
+    let drifting: BTreeSet<(&ServiceName, &TargetName)> =
+        drift(&recorded, &seen).into_iter().map(|lane| (lane.service, lane.target)).collect();
+    let releases: Vec<(&ServiceName, &Release)> =
+        composition.lanes().map(|(service, _, live)| (service, &live.release)).collect();
+    let (revoked, resolved) = snapshot.revoked_releases(name, &releases, now).await?;
+    let is_revoked = |service: &ServiceName, release: &Release| {
+        let meant = || resolved.get(&(service.clone(), release.version.clone()));
+        let artifact = release.artifact.as_ref().or_else(meant);
+        artifact.is_some_and(|artifact| revoked.iter().any(|revoked| revoked.artifact.is_same(artifact)))
+    };
+    let lanes = composition.lanes().map(|(service, target, live)| LaneOverviewBody {
+        service: service.to_string(),
+        target: target.to_string(),
+        release: ReleaseBody::from(&live.release),
+        since: (&live.since).into(),
+        drift: drifting.contains(&(service, target)),
+        revoked: is_revoked(service, &live.release),
+    });
+    let lanes = lanes.collect();
+    let deploying = snapshot.open_deploys(name).await?.into_iter().map(|open| OpenDeployBody {
+        service: open.service.to_string(),
+        target: open.target.to_string(),
+        version: open.version.to_string(),
+        position: open.position.get(),
+    });
+    let deploying = deploying.collect();
+    let status = latest_status(snapshot, name, now).await?;
+    Ok(EnvironmentOverviewBody { name: name.to_string(), status, lanes, deploying })
+}
+
+/// Returns the status of the latest point of an environment, if it has any.
+async fn latest_status(
+    snapshot: &mut Snapshot,
+    name: &EnvironmentName,
+    now: DateTime<Utc>,
+) -> Result<Option<String>, Problem> {
+    let position = snapshot.position();
+    let cursor = snapshot.points(name, position, AsKnownAt { known_at: None, now }).await?;
+    let Some(mut cursor) = cursor else { return Ok(None) };
+    let point = cursor.next(snapshot, 1).await?;
+    Ok(point.map(|point| point.judgement.status.name().to_owned()))
+}
+
+/// Query parameters of the search for a release.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FindQuery {
+    /// A version, an artifact, a commit or a digest; of a commit or a digest, the first 7 characters or more suffice.
+    release: String,
+    /// Number of lanes to skip: at most 100000, by default 0.
+    skip: Option<String>,
+    /// Page size: 1 to 1000 lanes, by default 100.
+    limit: Option<String>,
+    /// Wait until the projections have applied this position.
+    wait_for: Option<String>,
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
+    wait_ms: Option<String>,
+}
+
+/// Find where a release ran
+///
+/// Lists the lanes that the client may read on which a release ever went live, with the first and the last time, and the
+/// time at which another one replaced it. Deploys that were corrected do not count.
+#[utoipa::path(
+    get,
+    path = "/find",
+    operation_id = "findRelease",
+    tag = "environments",
+    params(FindQuery),
+    responses(
+        (status = 200, description = "Lanes", body = FindBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn find_release(
+    ledger: Authorized<ReadSome>,
+    StrictQuery(query): StrictQuery<FindQuery>,
+) -> Result<Response, Problem> {
+    let release = ReleaseQuery::new(parse("release", &query.release, ShortText::stored)?);
+    let limit = parse_limit(query.limit.as_deref(), 100, 1000)?;
+    let skip = parse_optional("skip", query.skip.as_deref(), |text| {
+        let number = text.parse::<u32>().ok().filter(|number| *number <= MAX_SKIP);
+        number.ok_or_else(|| format!("must be a number from 0 to {MAX_SKIP}"))
+    })?
+    .unwrap_or_default();
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let position = snapshot.position();
+    let found = snapshot.find_release(&release, skip, limit).await?;
+    let next = (found.len() == limit as usize).then_some(skip + limit).filter(|next| *next <= MAX_SKIP);
+    let may_read = |run: &FoundRun| {
+        ledger.tenancy().check(Verb::Read, &run.lane.environment, Some(&run.lane.service)).is_ok()
+    };
+    let runs: Vec<FoundRunBody> = found.into_iter().filter(may_read).map(run_body).collect();
+    ledger.tenancy().activity().add_reads(runs.len());
+    Ok(with_position(position, Json(FindBody { position: position.get(), runs, next })))
+}
+
+fn run_body(run: FoundRun) -> FoundRunBody {
+    let moment = |(occurred_at, position): (DateTime<Utc>, Position)| MomentBody {
+        position: position.get(),
+        occurred_at,
+    };
+    FoundRunBody {
+        environment: run.lane.environment.to_string(),
+        service: run.lane.service.to_string(),
+        target: run.lane.target.to_string(),
+        release: ReleaseBody {
+            version: run.version,
+            artifact: run.artifact,
+            config: None,
+            infrastructure: None,
+            commit: run.commit,
+        },
+        first: moment(run.first),
+        last: moment(run.last),
+        until: run.until.map(moment),
+    }
+}

@@ -1,0 +1,96 @@
+//! `release-ledger entry`: one entry of the ledger, with what the ledger knows about it.
+
+use ledger_api_types::EntryBody;
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::point_arg::time_text;
+use super::query::QueryArgs;
+use super::report::Report;
+use super::table::{Cell, Table, column};
+
+/// Show one entry of the ledger
+#[derive(Debug, clap::Args)]
+pub struct Entry {
+    /// The position of the entry
+    #[arg(value_name = "POSITION")]
+    position: u64,
+    #[command(flatten)]
+    query: QueryArgs,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Entry {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such entry.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let url = client.url(&["events", &self.position.to_string()]);
+        self.query.fetch_and_print(&client, url, render).await
+    }
+}
+
+fn render(entry: &EntryBody<Value>) -> Report {
+    let text = |member: &str| entry.event[member].as_str().map(str::to_owned);
+    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(", "));
+    let position = |position: Option<u64>| position.map(|position| position.to_string());
+    let sent_by = entry.principal.as_ref().map(|sender| format!("{} of {}", sender.name, sender.issuer));
+    let claimed = || entry.event["data"]["actor"]["name"].as_str().map(|name| format!("{name} (claimed)"));
+    let members = [
+        ("position", Some(entry.position.to_string())),
+        ("type", text("type")),
+        ("occurred", text("time")),
+        ("recorded", Some(time_text(entry.recorded_at))),
+        ("by", entry.actor.as_ref().map(|actor| actor.name.clone()).or_else(claimed)),
+        ("sent by", sent_by),
+        ("source", text("source")),
+        ("id", text("id")),
+        ("target", entry.target.clone()),
+        ("possible targets", list(&entry.targets)),
+        ("made live", entry.went_live.clone()),
+        ("ran before at", position(entry.returns_to)),
+        ("repeats", position(entry.repeats)),
+        ("corrected by", position(entry.corrected_by)),
+        ("anomalies", list(&entry.anomalies)),
+        ("first names", list(&entry.new)),
+        ("leaf hash", Some(entry.leaf_hash.clone())),
+    ];
+    let rows = members.into_iter().filter_map(|(name, value)| {
+        let cell = if name == "leaf hash" { Cell::Digest } else { Cell::Text };
+        value.filter(|value| !value.is_empty()).map(|value| [name.into(), cell(value)])
+    });
+    let table = Table::new([column("member", 0), column("value", 0)]).with_rows(rows);
+    Report::default().with_table(table).with_verbatim(format!("{:#}", entry.event["data"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn an_entry_is_shown_with_what_is_known_about_it_and_with_its_data() {
+        let body = read(
+            br#"{"position":9,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"ab","anomalies":["late"],
+                "corrected_by":12,"event":{"type":"io.releaseledger.deploy.succeeded.v1",
+                "time":"2026-08-01T12:00:00Z","id":"7","source":"ci","data":{"service":"web",
+                "actor":{"type":"person","name":"ada"}}}}"#,
+        )
+        .expect("a body");
+        let text = render(&body).to_string();
+        for line in [
+            "position      9",
+            "occurred      2026-08-01T12:00:00Z",
+            "recorded      2026-08-01T12:00:01Z",
+            "by            ada (claimed)",
+            "corrected by  12",
+            "anomalies     late",
+            "  \"service\": \"web\"",
+        ] {
+            assert!(text.lines().any(|shown| shown.trim_end_matches(',') == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `release-ledger why`: what set the release of a lane, and the evidence for it.
+
+use anyhow::bail;
+use bytes::Bytes;
+use ledger_api_types::{EntryBody, EventsBody, GateBody, GateRequest, LaneBody, ReleaseRequest, StateBody};
+use ledger_domain::{EnvironmentName, ServiceName, TargetName};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::connection::{Client, Connection};
+use super::gate;
+use super::history::{self, EventBody, by, short_kind};
+use super::output::print_notice;
+use super::point_arg::time_text;
+use super::query::{QueryArgs, head, read, with_param};
+use super::report::Report;
+
+/// Most entries of evidence that are read for a lane.
+const MAX_EVIDENCE: u32 = 200;
+
+/// Show why a service runs what it runs: who set it, its checks and approvals, and the gate
+///
+/// The gate's answer is about a deploy of the same release now; it needs the permission to ask the gate.
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    service: ServiceName,
+    /// The target [default: every target at which the service runs]
+    #[arg(long, value_name = "NAME")]
+    target: Option<TargetName>,
+    #[command(flatten)]
+    query: QueryArgs,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Lanes, each with its evidence.
+#[derive(Debug, Serialize, Deserialize)]
+struct WhyBody<E> {
+    environment: String,
+    lanes: Vec<LaneWhy<E>>,
+}
+
+/// Lane, with the entry that set its release, the checks and approvals of it, latest first, and the gate's answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct LaneWhy<E> {
+    lane: LaneBody,
+    entry: EntryBody<E>,
+    evidence: Vec<EntryBody<E>>,
+    gate: Option<GateBody>,
+}
+
+impl Why {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or the environment does not run the service.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.clone().client()?;
+        // All questions must see what the first one saw.
+        let known = match self.query.wait_for() {
+            Some(position) => position,
+            None => head(&client).await?,
+        };
+        let url = client.url(&["environments", self.environment.as_str(), "state"]);
+        let state: StateBody = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+        let is_asked = |lane: &LaneBody| {
+            lane.service == self.service.as_str()
+                && self.target.as_ref().is_none_or(|target| lane.target == target.as_str())
+        };
+        let mut lanes = Vec::new();
+        for lane in state.lanes.into_iter().filter(is_asked) {
+            lanes.push(self.lane(&client, lane, known).await?);
+        }
+        if lanes.is_empty() {
+            bail!("{} does not run {} there; see release-ledger state", self.environment, self.service);
+        }
+        let body = WhyBody { environment: self.environment.to_string(), lanes };
+        self.query.print(Bytes::from(serde_json::to_vec(&body)?), render)
+    }
+
+    async fn lane(&self, client: &Client, lane: LaneBody, known: u64) -> anyhow::Result<LaneWhy<Value>> {
+        let position = lane.since.position.to_string();
+        let entry = read(&client.get(client.url(&["events", &position])).await?)?;
+        let url = with_param(client.url(&["events"]), "environment", Some(&self.environment));
+        let url =
+            with_param(with_param(url, "service", Some(&self.service)), "type", Some("validation,approval"));
+        let url = with_param(with_param(url, "order", Some("desc")), "limit", Some(MAX_EVIDENCE));
+        let page: EventsBody<Value> = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+        let evidence = page.events.into_iter().filter(|entry| concerns(entry, &lane)).collect();
+        let gate = self.ask_gate(client, &lane, known).await;
+        Ok(LaneWhy { lane, entry, evidence, gate })
+    }
+
+    /// Asks the gate about a deploy of the release. Prints why the gate gives no answer.
+    async fn ask_gate(&self, client: &Client, lane: &LaneBody, known: u64) -> Option<GateBody> {
+        let release = lane.release.clone();
+        let request = GateRequest {
+            service: lane.service.clone(),
+            target: Some(lane.target.clone()),
+            release: ReleaseRequest {
+                version: release.version,
+                artifact: release.artifact,
+                config: release.config,
+                infrastructure: release.infrastructure,
+                commit: release.commit,
+            },
+            requester: None,
+            rollback_id: None,
+            new: false,
+        };
+        let url = client.url(&["environments", self.environment.as_str(), "gate"]);
+        let answer = client.post(with_param(url, "wait_for", Some(known)), &request, None).await;
+        let body = answer.map_err(anyhow::Error::from).and_then(|body| read(&body));
+        match body {
+            Ok(body) => Some(body),
+            Err(error) => {
+                print_notice(&format!("the gate gives no answer: {error:#}"));
+                None
+            }
+        }
+    }
+}
+
+/// Returns true if a check or an approval concerns the release of a lane: it names its version or none, and its target or
+/// none.
+fn concerns(entry: &EntryBody<Value>, lane: &LaneBody) -> bool {
+    let data = &entry.event["data"];
+    let version = data["release"]["version"].as_str().or_else(|| data["version"].as_str());
+    let names_version = version.is_none_or(|version| version == lane.release.version);
+    names_version && data["target"].as_str().is_none_or(|target| target == lane.target)
+}
+
+fn render(body: &WhyBody<EventBody>) -> Report {
+    let mut report = Report::default();
+    for LaneWhy { lane, entry, evidence, gate } in &body.lanes {
+        let by = by(entry);
+        let by = if by.is_empty() { "an unknown actor" } else { &by };
+        report = report
+            .with_line(format!(
+                "{} of {} at {} runs {} since {} (position {})",
+                lane.service,
+                body.environment,
+                lane.target,
+                lane.release.version,
+                time_text(lane.since.occurred_at),
+                lane.since.position
+            ))
+            .with_line(format!("set by {by} with {}", short_kind(&entry.event.kind)))
+            .with_line_if(evidence.is_empty().then(|| "no checks and no approvals".to_owned()))
+            .with_table(history::table(evidence.iter()).if_empty(""));
+        if let Some(gate) = gate {
+            report = report.with_line("gate for a deploy of it now:").with_report(gate::render(gate));
+        }
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANE: &str = r#"{"service":"api","target":"default","release":{"version":"v1"},
+        "since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}}"#;
+
+    fn entry(position: u64, kind: &str, data: &str) -> String {
+        format!(
+            r#"{{"position":{position},"recorded_at":"2026-08-01T12:00:01Z","event":{{
+                "type":"io.releaseledger.{kind}.v1","time":"2026-08-01T12:00:00Z","data":{data}}}}}"#
+        )
+    }
+
+    #[test]
+    fn evidence_concerns_the_release_if_it_names_its_version_or_none() {
+        let lane: LaneBody = read(LANE.as_bytes()).expect("a lane");
+        let is_evidence = |data: &str| {
+            concerns(&read(entry(4, "validation.passed", data).as_bytes()).expect("an entry"), &lane)
+        };
+        assert!(is_evidence(r#"{"release":{"version":"v1"}}"#) && is_evidence("{}"));
+        assert!(!is_evidence(r#"{"release":{"version":"v2"}}"#) && !is_evidence(r#"{"target":"eu"}"#));
+    }
+
+    #[test]
+    fn a_lane_is_shown_with_who_set_it_and_the_evidence() {
+        let deploy =
+            entry(3, "deploy.succeeded", r#"{"service":"api","actor":{"type":"person","name":"ada"}}"#);
+        let check = entry(4, "validation.passed", r#"{"service":"api","check":"e2e"}"#);
+        let json = format!(
+            r#"{{"environment":"dev","lanes":[{{"lane":{LANE},"entry":{deploy},"evidence":[{check}],"gate":null}}]}}"#
+        );
+        assert_eq!(
+            render(&read(json.as_bytes()).expect("a body")).to_string(),
+            "api of dev at default runs v1 since 2026-08-01T12:00:00Z (position 3)\n\
+             set by ada (claimed) with deploy.succeeded\n\
+             position  time                  type               service  summary\n\
+             4         2026-08-01T12:00:00Z  validation.passed  api      e2e"
+        );
+    }
+}
