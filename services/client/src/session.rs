@@ -62,6 +62,11 @@ impl ReportArgs {
         Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), patience), self.json, is_single))
     }
 
+    /// Returns the connection, for a question that precedes the event.
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Returns true if a spooled event is a failure.
     pub(super) const fn is_strict(&self) -> bool {
         self.strict
