@@ -24,7 +24,7 @@ const PLACES: &Places =
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   release-ledger freeze production --reason 'The sale starts.'
-  release-ledger freeze production --reason 'Holidays.' --until 2027-01-04T06:00:00Z --name holidays
+  release-ledger freeze production --reason 'Holidays.' --until 14d --name holidays
   release-ledger freeze production --reason 'Incident 42.' --until 2h")]
 pub struct Freeze {
     /// The environment
