@@ -14,6 +14,7 @@ mod gitops;
 mod history;
 mod imports;
 mod killed_imports;
+mod mistakes;
 mod nats_users;
 mod older_copy;
 mod outages;
@@ -37,6 +38,7 @@ mod spool;
 mod tls;
 mod up;
 mod varied;
+mod verbs;
 mod wrapped_deploy;
 
 /// The program under test.
