@@ -9,10 +9,11 @@ use crate::PROGRAM;
 const ARTIFACT: &str = "pkg:oci/web@sha256:1e69f8162c23cc6c981ef52ea27680dc1c8a7ed24f68fd48a2c2c5f9527e51cc";
 
 /// Variables of a run in GitHub Actions that another person started again.
-const GITHUB: [(&str, &str); 7] = [
+const GITHUB: [(&str, &str); 8] = [
     ("GITHUB_ACTIONS", "true"),
     ("GITHUB_SHA", "6973793ef3442b763e3f66547344994e5c778d6c"),
     ("GITHUB_RUN_ID", "7"),
+    ("GITHUB_RUN_ATTEMPT", ""),
     ("GITHUB_SERVER_URL", "https://github.com"),
     ("GITHUB_REPOSITORY", "acme/web"),
     ("GITHUB_ACTOR", "ada"),
@@ -59,12 +60,13 @@ async fn a_freeze_closes_the_gate_until_it_is_lifted_and_is_never_spooled() {
 #[tokio::test]
 async fn deploys_are_approved_and_rejected_by_persons() {
     let ledger = Ledger::start().await;
+    ledger.deploy("v1").await;
     let approve = ["approve", "production", "web", "v2", "--until", "1d", "--by", "noa"];
     let approved = ledger.run(&approve).await;
     let rejected = ledger.run(&["reject", "production", "web", "v2", "--reason", "Wait."]).await;
 
     assert_eq!((approved.code, rejected.code), (Some(0), Some(0)), "{}{}", approved.stderr, rejected.stderr);
-    let [approval, rejection] = &ledger.events().await[..] else { panic!("two events") };
+    let [_, approval, rejection] = &ledger.events().await[..] else { panic!("three events") };
     assert_eq!(approval["type"], "io.releaseledger.approval.granted.v1");
     assert!(
         approval["data"]["expires_at"].is_string() && approval["data"]["actor"]["name"] == "noa",
@@ -162,7 +164,7 @@ async fn a_check_that_runs_is_reported_with_its_start_its_end_and_its_counts() {
     let script = format!("printf '1..2\\nok\\nok\\n' > {tap}; echo checked; exit 3");
     let check = ["check", "run", "e2e", "--environment", "staging", "--tap", tap, "--", "sh", "-c"];
 
-    let ran = ledger.run(&[&check[..], &[&script]].concat()).await;
+    let ran = ledger.run(&[&check[..], &[script.as_str()]].concat()).await;
     let stale = ledger.run(&[&check[..], &["true"]].concat()).await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(3), "checked\n"), "{}", ran.stderr);
