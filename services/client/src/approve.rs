@@ -114,12 +114,12 @@ impl DeployArgs {
 
     fn data(&self, expires_at: Option<String>) -> Map<String, Value> {
         let members = [
-            ("environment", Some(self.environment.as_str().into())),
-            ("service", Some(self.service.as_str().into())),
-            ("target", self.target.as_ref().map(|target| target.as_str().into())),
+            ("environment", Some(Value::from(self.environment.as_str()))),
+            ("service", Some(Value::from(self.service.as_str()))),
+            ("target", self.target.as_ref().map(|target| Value::from(target.as_str()))),
             ("release", Some(Value::Object(self.release.members(Some(&self.version))))),
             ("expires_at", expires_at.map(Value::String)),
-            ("reason", self.reason.as_ref().map(|reason| reason.as_str().into())),
+            ("reason", self.reason.as_ref().map(|reason| Value::from(reason.as_str()))),
         ];
         members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }

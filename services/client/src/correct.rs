@@ -152,10 +152,10 @@ fn correction(
 impl Changes {
     fn apply(&self, data: &mut Map<String, Value>) {
         let members = [
-            ("environment", self.environment.as_ref().map(|name| name.as_str().into())),
-            ("service", self.service.as_ref().map(|name| name.as_str().into())),
-            ("target", self.target.as_ref().map(|name| name.as_str().into())),
-            ("slot", self.slot.as_ref().map(|name| name.as_str().into())),
+            ("environment", self.environment.as_ref().map(|name| Value::from(name.as_str()))),
+            ("service", self.service.as_ref().map(|name| Value::from(name.as_str()))),
+            ("target", self.target.as_ref().map(|name| Value::from(name.as_str()))),
+            ("slot", self.slot.as_ref().map(|name| Value::from(name.as_str()))),
             ("deployment", self.deployment.clone().map(Value::String)),
             ("reversible", self.reversible.map(Value::Bool)),
         ];

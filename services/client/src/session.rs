@@ -131,7 +131,7 @@ fn is_unsent(error: &Error) -> bool {
     }
 }
 
-/// Returns how to send an event again: unchanged, so that it is recorded only once. Another event with the same id would
+/// Returns how to send an event again: unchanged, so that the ledger records it once. Another event with the same id would
 /// be a conflict.
 fn how_to_send_again(event: &Envelope) -> String {
     let event = String::from_utf8_lossy(event.bytes()).replace('\'', r"'\''");
