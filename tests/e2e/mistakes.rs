@@ -242,7 +242,7 @@ async fn every_mistake_gets_a_message_that_names_it_and_a_documented_exit_status
     let mut wrong = Vec::new();
     for (line, code, message) in &table {
         let outcome = shell.run(line).await;
-        let says_it = outcome.stderr.contains(*message) && !outcome.stderr.contains("/data");
+        let says_it = outcome.stderr.contains(*message) && !outcome.stderr.contains(" /data/");
         // Errors in the arguments are followed by the usage; all others are one line.
         let errors = outcome.stderr.lines().filter(|line| line.starts_with("error: ")).count();
         if outcome.code != Some(*code) || !says_it || errors > 1 || !outcome.stdout.is_empty() {
@@ -265,6 +265,9 @@ impl Shell {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink(PROGRAM, folder.path().join("release-ledger")).expect("a link");
+        for name in ["config", "state"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
         for (name, text) in [
             ("page.html", "<html><body>Bad gateway</body></html>"),
             ("policy.json", r#"{"approvals":1}"#),
@@ -286,12 +289,14 @@ impl Shell {
         let path = format!("{folder}:{}", path.to_string_lossy());
         let no_ci =
             ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
+        // Not the folder, where `release-ledger` is the program.
+        let (config, state) = (format!("{folder}/config"), format!("{folder}/state"));
         let mut variables = vec![
             ("PATH", path.as_str()),
             ("FOLDER", folder),
             ("HOME", folder),
-            ("XDG_CONFIG_HOME", folder),
-            ("XDG_STATE_HOME", folder),
+            ("XDG_CONFIG_HOME", config.as_str()),
+            ("XDG_STATE_HOME", state.as_str()),
             ("USER", "ada"),
             ("RELEASE_LEDGER_URL", ""),
             ("RELEASE_LEDGER_ACTOR", ""),

@@ -64,7 +64,7 @@ struct Counter {
 impl Counter {
     fn open(&mut self, element: &BytesStart<'_>) -> Result<(), String> {
         let name = element.local_name();
-        let name = name.as_ref();
+        let name: &[u8] = name.as_ref();
         if self.depth == 0 {
             if self.has_root || !matches!(name, b"testsuites" | b"testsuite") {
                 return Err("its root is not testsuites or testsuite".to_owned());
