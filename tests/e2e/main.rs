@@ -16,6 +16,7 @@ mod imports;
 mod kafka;
 mod killed_imports;
 mod live;
+mod mistakes;
 mod nats;
 mod nats_users;
 mod older_copy;
@@ -42,6 +43,7 @@ mod subscriptions;
 mod tls;
 mod up;
 mod varied;
+mod verbs;
 mod wrapped_deploy;
 
 /// The program under test.

@@ -84,7 +84,7 @@ async fn points_are_marked_and_an_environment_is_inspected_with_every_command() 
     let plan = show(&["rollback", "plan", "production", "--to=point:before", "--service=web"]).await;
     let unmarked = show(&["unmark", "production", "point:before", "--reason=x", "--by=ada"]).await;
     let none = setup.run(&["unmark", "production", &target, "--reason=x", "--by=ada"]).await;
-    let policy = show(&["policy", "production"]).await;
+    let policy = show(&["policy", "show", "production"]).await;
     let drift = show(&["drift", "production"]).await;
     let targets = show(&["targets", "production"]).await;
     let file = std::env::temp_dir().join(format!("manifest-{}.yaml", std::process::id()));

@@ -1,38 +1,8 @@
-//! Actors as flags: `ada`, `workload:ci`.
+//! Actors as texts: `ada`, `workload:ci`.
 
-use anyhow::Context as _;
 use ledger_domain::event::Actor;
 use ledger_domain::{ShortText, TextError};
 use serde_json::{Value, json};
-
-use crate::environment;
-
-/// The actor of a command.
-#[derive(Debug, Clone, clap::Args)]
-pub(super) struct ActorArgs {
-    /// The actor, where the sender is not authenticated or is the user of `up`: a person's name, or TYPE:NAME such as
-    /// workload:ci [default: the user who runs the command]
-    #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = parse)]
-    by: Option<Actor>,
-}
-
-impl ActorArgs {
-    pub(super) fn actor(&self) -> anyhow::Result<Actor> {
-        if let Some(actor) = &self.by {
-            return Ok(actor.clone());
-        }
-        let user = environment::user().context("no actor given and no user in the environment; set --by")?;
-        Ok(parse(&format!("person:{user}"))?)
-    }
-
-    /// Returns the actor that executes a rollback; a workload if there is no user, as in an unattended job.
-    pub(super) fn executor(&self) -> anyhow::Result<Actor> {
-        match (&self.by, environment::user()) {
-            (None, None) => Ok(parse("workload:rollback-executor")?),
-            _ => self.actor(),
-        }
-    }
-}
 
 /// Parses `TYPE:NAME`, or the name of a person.
 pub(super) fn parse(text: &str) -> Result<Actor, TextError> {

@@ -10,6 +10,7 @@ use std::fmt;
 use ledger_domain::{NameError, TenantName};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 /// The address of the ledger that a flag or a variable gives is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum AddressError {
     /// The URL of the service.
     #[error("invalid --url or RELEASE_LEDGER_URL: {0}")]
     Url(Cow<'static, str>),
+    /// A header.
+    #[error("invalid --header: {0}")]
+    Header(&'static str),
     /// The tenant.
     #[error("invalid --tenant or RELEASE_LEDGER_TENANT: {0}")]
     Tenant(NameError),
@@ -41,14 +45,46 @@ impl GivenUrl {
     }
 }
 
-/// Parses the URL of a service. The errors of the URL parser are constants, and do not show the text.
+/// Parses the URL of a service. A host without a scheme is reached over https, or over http if it is this machine; the
+/// path of the API at the end is left out. The errors of the URL parser are constants, and do not show the text.
 pub(super) fn parse_url(text: &str) -> Result<ServiceUrl, Cow<'static, str>> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(ServiceUrl::new(url)),
-        "http" | "https" => Err("must not contain ? or #; percent-encode them in a password".into()),
-        _ => Err("must start with http:// or https://".into()),
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        _ if is_host(text) => with_scheme(text)?,
+        Ok(_) => return Err("must start with http:// or https://".into()),
+        Err(error) => return Err(error.to_string().into()),
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not contain ? or #; percent-encode them in a password".into());
     }
+    if url.path().contains("/v1/tenants/") {
+        return Err("must not contain the path of a tenant; remove it, and set --tenant".into());
+    }
+    Ok(ServiceUrl::new(without_api_path(url)))
+}
+
+/// Returns true for a host, with or without a port and a path. A text with credentials must have a scheme: that decides
+/// if they may be sent.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('/') && !text.contains("://") && !text.contains('@')
+}
+
+/// Adds the scheme: https, so that nothing is sent to another machine unencrypted, or http for this machine.
+fn with_scheme(host: &str) -> Result<Url, Cow<'static, str>> {
+    let parse = |scheme: &str| -> Result<Url, Cow<'static, str>> {
+        Url::parse(&format!("{scheme}://{host}")).map_err(|error| error.to_string().into())
+    };
+    let url = parse("https")?;
+    if is_loopback(&url) { parse("http") } else { Ok(url) }
+}
+
+/// Removes the path of the API at the end: clients add it.
+fn without_api_path(mut url: Url) -> Url {
+    let prefix = url.path().trim_end_matches('/').strip_suffix("/v1").map(str::to_owned);
+    if let Some(prefix) = prefix {
+        url.set_path(&prefix);
+    }
+    url
 }
 
 /// The name of a tenant, or the reason why the given text is none.
@@ -63,6 +99,49 @@ impl GivenTenant {
     pub(super) fn into_result(self) -> Result<TenantName, AddressError> {
         self.0
     }
+}
+
+/// Headers that this program sets.
+const OWN_HEADERS: [&str; 8] = [
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "if-match",
+    "last-event-id",
+    "transfer-encoding",
+];
+
+/// A header, or the reason why the given text is none. Its value may be a secret, and is not shown.
+#[derive(Debug, Clone)]
+pub(super) struct GivenHeader(Result<(HeaderName, HeaderValue), AddressError>);
+
+impl GivenHeader {
+    pub(super) fn parse(text: OsString) -> Self {
+        let text = text.into_string().map_err(|_| "must be UTF-8");
+        Self(text.and_then(|text| parse_header(&text)).map_err(AddressError::Header))
+    }
+
+    pub(super) fn into_result(self) -> Result<(HeaderName, HeaderValue), AddressError> {
+        self.0
+    }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("must be NAME:VALUE")?;
+    let name =
+        HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| "its name is not that of a header")?;
+    if name == AUTHORIZATION {
+        return Err("credentials are not given by a header; use --token-file or RELEASE_LEDGER_TOKEN");
+    }
+    if OWN_HEADERS.contains(&name.as_str()) {
+        return Err("this program sets that header");
+    }
+    let value = HeaderValue::from_str(value.trim());
+    let mut value = value.map_err(|_| "its value contains a character that no header may contain")?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 /// The URL of a service, with its credentials apart.
@@ -189,6 +268,63 @@ mod tests {
         assert_eq!(service.url.as_str(), "https://example.com/ledger/");
         let credentials = service.credentials.expect("credentials");
         assert_eq!((&*credentials.user, credentials.password.as_deref()), ("ci", Some("s3@cret")));
+    }
+
+    #[test]
+    fn a_url_may_lack_its_scheme_and_may_end_with_the_path_of_the_api() {
+        for (text, expected) in [
+            ("ledger.example", "https://ledger.example/"),
+            ("ledger.example:8080", "https://ledger.example:8080/"),
+            ("ledger.example/behind/proxy", "https://ledger.example/behind/proxy"),
+            ("localhost:8080", "http://localhost:8080/"),
+            ("127.0.0.1:8080/v1", "http://127.0.0.1:8080/"),
+            ("[::1]:8080", "http://[::1]:8080/"),
+            ("10.0.0.1:8080", "https://10.0.0.1:8080/"),
+            ("https://ledger.example/v1", "https://ledger.example/"),
+            ("https://ledger.example/behind/v1/", "https://ledger.example/behind"),
+            ("https://ledger.example/v1/behind", "https://ledger.example/v1/behind"),
+            ("http://ledger.example", "http://ledger.example/"),
+        ] {
+            assert_eq!(
+                parse_url(text).map(|service| service.url.to_string()),
+                Ok(expected.to_owned()),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("", "relative URL without a base"),
+            ("/ledger", "relative URL without a base"),
+            ("ledger.example:port", "invalid port number"),
+            ("ftp://ledger.example", "must start with http:// or https://"),
+            ("ci@ledger.example", "relative URL without a base"),
+            (
+                "https://ledger.example/v1/tenants/shop",
+                "must not contain the path of a tenant; remove it, and set --tenant",
+            ),
+        ] {
+            assert_eq!(parse_url(text).map(|service| service.url), Err(expected.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_name_and_a_value_and_neither_output_shows_the_value() {
+        let parse = |text: &str| GivenHeader::parse(text.into());
+        let given = parse("X-Access: s3cret:1 ");
+        assert!(!format!("{given:?}").contains("s3cret"), "{given:?}");
+        let (name, value) = given.into_result().expect("a header");
+        assert_eq!((name.as_str(), value.as_bytes()), ("x-access", &b"s3cret:1"[..]));
+        for (text, expected) in [
+            ("s3cret", "invalid --header: must be NAME:VALUE"),
+            ("a b: s3cret", "invalid --header: its name is not that of a header"),
+            ("x: s3cret\n1", "invalid --header: its value contains"),
+            ("Content-Type: s3cret", "invalid --header: this program sets that header"),
+            ("Authorization: s3cret", "invalid --header: credentials are not given by a header"),
+        ] {
+            let given = parse(text);
+            assert!(!format!("{given:?}").contains("s3cret"), "{given:?}");
+            let error = given.into_result().expect_err(text).to_string();
+            assert!(error.starts_with(expected) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[cfg(unix)]

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use ledger_access::ApiToken;
 use ledger_api_types::{EventResult, ProblemBody};
 use ledger_domain::{TenantName, escape_line};
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ pub(super) use self::flags::ServiceFlags;
 
 use super::address::{ServiceUrl, is_loopback, origin};
 use super::chunk::Chunk;
-use super::credentials::{Credentials, CredentialsError, http_client, root_cause};
+use super::credentials::{Credentials, CredentialsError, client_identity, http_client, root_cause};
 use super::event_result::parse_results;
 use super::problem;
 
@@ -129,24 +129,42 @@ impl Error {
     }
 }
 
+/// How requests reach the service.
+#[derive(Debug, Default)]
+struct Transport<'a> {
+    /// The file with further certificate authorities.
+    ca_file: Option<&'a Path>,
+    /// The file with the client certificate and its private key.
+    client_cert: Option<&'a Path>,
+    /// Headers of every request.
+    headers: HeaderMap,
+}
+
 impl Client {
     /// Creates a client of the service at `url`, which may contain credentials. Without them, requests have none.
     #[must_use]
     pub fn new(url: Url, tenant: &TenantName) -> Self {
         let ServiceUrl { url, credentials } = ServiceUrl::new(url);
         let credentials = Credentials::of_url(&url, credentials);
-        Self::of(url, tenant, credentials, None)
+        Self::of(url, tenant, credentials, &Transport::default())
     }
 
     /// Creates a client that sends a token, also over plain HTTP: the caller knows the way to the service.
     #[must_use]
     pub fn with_token(url: Url, tenant: &TenantName, token: &ApiToken) -> Self {
-        Self::of(ServiceUrl::new(url).url, tenant, Credentials::of_token(token), None)
+        Self::of(ServiceUrl::new(url).url, tenant, Credentials::of_token(token), &Transport::default())
     }
 
-    fn of(url: Url, tenant: &TenantName, credentials: Credentials, ca_file: Option<&Path>) -> Self {
+    fn of(url: Url, tenant: &TenantName, credentials: Credentials, transport: &Transport<'_>) -> Self {
         let builder = || {
-            let builder = http_client(ca_file)?.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
+            let builder = http_client(transport.ca_file)?
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .default_headers(transport.headers.clone());
+            let builder = match transport.client_cert {
+                Some(path) => builder.identity(client_identity(path)?),
+                None => builder,
+            };
             // Do not use HTTP_PROXY for loopback addresses.
             Ok(if is_loopback(&url) { builder.no_proxy() } else { builder })
         };

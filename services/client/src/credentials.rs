@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
 pub use self::error::CredentialsError;
-pub(super) use self::fetch::{Fetcher, http_client, root_cause};
+pub(super) use self::fetch::{Fetcher, client_identity, http_client, root_cause};
 pub(super) use self::issuer::{Issuer, Refusal, Tokens};
 pub(super) use self::session::Session;
 pub(super) use self::token::Token;

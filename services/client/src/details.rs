@@ -5,40 +5,46 @@ use serde_json::{Map, Value, json};
 
 use super::ci::CiContext;
 use super::release::ReleaseFlags;
-use crate::identity;
+
+/// Flags of every event: why, who and where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(super) struct OriginFlags {
+    /// The reason
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// The actor: `person:ada`, `workload:ci`
+    #[arg(long, alias = "by", value_name = "TYPE:NAME", value_parser = actor)]
+    actor: Option<Value>,
+    /// A link to more information: `pipeline=https://…`; may be given several times
+    #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
+    links: Vec<Value>,
+    /// The event's source: a URI-reference [default: the CI's project, or release-ledger-cli]
+    #[arg(long, value_name = "URI")]
+    source: Option<String>,
+}
 
 /// Optional flags of an event, besides environment, service and version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct DetailFlags {
     /// The target within the environment
     #[arg(long, value_name = "NAME")]
-    target: Option<TargetName>,
+    pub(super) target: Option<TargetName>,
     /// The slot of the lane
     #[arg(long, value_name = "NAME")]
-    slot: Option<SlotName>,
+    pub(super) slot: Option<SlotName>,
     #[command(flatten)]
-    release: ReleaseFlags,
+    pub(super) release: ReleaseFlags,
     /// The deployment: the id of the CI's run
     #[arg(long, value_name = "RUN")]
-    deployment: Option<String>,
+    pub(super) deployment: Option<String>,
     /// The rollback that the event belongs to
     #[arg(long, value_name = "ID")]
-    rollback: Option<String>,
+    pub(super) rollback: Option<String>,
     /// The deploy cannot be undone by deploying the previous release
     #[arg(long)]
-    irreversible: bool,
-    /// The reason
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// The actor: `person:ada`, `workload:ci`
-    #[arg(long, value_name = "TYPE:NAME", value_parser = actor)]
-    actor: Option<Value>,
-    /// A link to more information: `pipeline=https://…`; may be given several times
-    #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
-    links: Vec<Value>,
-    /// The event's source: a URI-reference [default: release-ledger-cli]
-    #[arg(long, value_name = "URI")]
-    source: Option<String>,
+    pub(super) irreversible: bool,
+    #[command(flatten)]
+    pub(super) origin: OriginFlags,
 }
 
 /// The subject of an event: environment, service and version, each if given.
@@ -60,20 +66,61 @@ fn link(text: &str) -> Result<Value, &'static str> {
     Ok(json!({"rel": rel, "href": href}))
 }
 
-impl DetailFlags {
+impl OriginFlags {
     /// Fills in metadata of the CI where no flag is given.
-    pub(super) fn or(mut self, ci: CiContext) -> Self {
-        self.deployment = self.deployment.or(ci.deployment);
-        self.release = self.release.or_commit(ci.commit);
+    pub(super) fn or(mut self, ci: &CiContext) -> Self {
         self.actor = self.actor.or_else(|| ci.actor.as_ref().map(super::actor::body));
         if self.links.is_empty() {
-            self.links.extend(ci.pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
+            let pipeline = ci.pipeline.iter();
+            self.links.extend(pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
         }
+        self.source = self.source.or_else(|| ci.source.clone());
+        self
+    }
+
+    /// Returns the event's source, if it is not this program.
+    pub(super) fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// Returns the members that are given.
+    pub(super) fn members(&self) -> Map<String, Value> {
+        let others = [
+            ("reason", self.reason.clone().map(Value::String)),
+            ("actor", self.actor.clone()),
+            ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
+        ];
+        others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+}
+
+/// Returns true for events that the run of a CI causes, and that have its name. A check names the deployment that it
+/// checks instead.
+const fn has_deployment(kind: Kind) -> bool {
+    matches!(kind.family(), Family::Deploy | Family::Traffic)
+}
+
+/// Returns true for events with a release, or an artifact, that is built from the commit of the CI's run.
+const fn has_commit(kind: Kind) -> bool {
+    matches!(kind, Kind::DeployStarted | Kind::DeploySucceeded | Kind::DeployFailed | Kind::ArtifactBuilt)
+}
+
+impl DetailFlags {
+    /// Fills in metadata of the CI where no flag is given, as far as events of this kind have it. The release of a
+    /// rollback's step is that of the plan, and not built from the commit of the run.
+    pub(super) fn or(mut self, ci: &CiContext, kind: Kind) -> Self {
+        if has_deployment(kind) {
+            self.deployment = self.deployment.or_else(|| ci.deployment.clone());
+        }
+        if has_commit(kind) && self.rollback.is_none() {
+            self.release = self.release.or_commit(ci.commit.clone());
+        }
+        self.origin = self.origin.or(ci);
         self
     }
 
     pub(super) const fn has_reason(&self) -> bool {
-        self.reason.is_some()
+        self.origin.reason.is_some()
     }
 
     /// Returns the members of the data of an event of this family.
@@ -95,31 +142,9 @@ impl DetailFlags {
             ("deployment", text(&self.deployment)),
             ("rollback_id", text(&self.rollback)),
             ("reversible", self.irreversible.then_some(Value::Bool(false))),
-            ("reason", text(&self.reason)),
-            ("actor", self.actor.clone()),
-            ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
         ];
+        members.extend(self.origin.members());
         members.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         members
-    }
-
-    /// Returns the CloudEvent of a kind, not validated yet; with a new id if none is given.
-    pub(super) fn event(
-        &self,
-        kind: Kind,
-        id: Option<&str>,
-        time: &str,
-        data: Map<String, Value>,
-    ) -> serde_json::Result<Vec<u8>> {
-        let event = json!({
-            "specversion": "1.0",
-            "id": id.map_or_else(identity::new_id, str::to_owned),
-            "source": self.source.as_deref().unwrap_or(identity::SOURCE),
-            "type": kind.event_type(),
-            "time": time,
-            "datacontenttype": "application/json",
-            "data": data,
-        });
-        serde_json::to_vec(&event)
     }
 }

@@ -3,23 +3,15 @@
 mod flags;
 
 use std::io;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use ledger_api_types::{AnnotationsBody, EventResult, EventStatus};
-use ledger_codec::cloudevents::Envelope;
-use ledger_domain::Family;
-use ledger_domain::event::Payload;
-use serde_json::json;
+use anyhow::ensure;
 
 use flags::EventFlags;
 
 use super::bounded::JsonValues;
-use super::chunk::{Chunk, ChunkBuilder};
-use super::connection::{self, Connection};
-use super::event_result::{describe, notes};
-use super::output::{print_json, print_notice, print_text};
-use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
+use super::chunk::ChunkBuilder;
+use super::ci::CiFlags;
+use super::session::{EmitSession, ReportArgs};
 
 /// Report an event to the ledger
 ///
@@ -31,8 +23,12 @@ use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 /// a failure only with --strict. A report that the ledger rejects is always a failure.
 ///
 /// Commands are never spooled, because the ledger decides them by its current state: an event about a
-/// rollback, a release point, an approval, a freeze, a policy or a revoked artifact is sent at once, or
-/// fails.
+/// rollback, a release point, an approval, a freeze, a policy, a retired environment or a revoked artifact is
+/// sent at once, or fails.
+///
+/// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=… and --source, as far as the event
+/// has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by two runs,
+/// must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -48,19 +44,10 @@ pub struct Emit {
     kind: String,
     #[command(flatten)]
     flags: EventFlags,
-    /// Fail if an event is spooled instead of recorded
-    #[arg(long)]
-    strict: bool,
-    /// Time limit for sending before events are spooled [default: 5; 60 for events from stdin]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    patience: Option<u64>,
     #[command(flatten)]
-    spool: SpoolFolder,
-    /// Print the service's response as JSON, one line per event
-    #[arg(long)]
-    json: bool,
+    ci: CiFlags,
     #[command(flatten)]
-    connection: Connection,
+    sending: ReportArgs,
 }
 
 impl Emit {
@@ -69,39 +56,24 @@ impl Emit {
     /// # Errors
     /// An event is invalid, rejected, or neither recorded nor spooled.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
-        let is_single = self.kind != "-";
-        let patience = Duration::from_secs(self.patience.unwrap_or(if is_single { 5 } else { 60 }));
-        let outbox = Outbox::new(client, self.spool.folder(), patience);
-        let mut session = EmitSession::new(outbox, self.json, is_single);
-        if is_single {
-            let event = self.flags.event(&self.kind)?;
-            // Validate here too, so that a mistake is reported even without a service.
-            let envelope =
-                Envelope::parse(&event).map_err(|invalid| invalid.reason).context("invalid event")?;
-            session.send_one(&envelope).await?;
-        } else {
-            ensure!(
-                self.flags.is_empty(),
-                "events from stdin are complete: remove the flags that describe an event"
-            );
-            let sent = send_from_stdin(&mut session).await;
-            if sent.is_err() {
-                session.print_spooled();
-            }
-            sent?;
+        if self.kind != "-" {
+            // Compose it before anything else, so that a mistake is reported even without a service.
+            let event = self.flags.event(&self.kind, &self.ci)?;
+            return self.sending.send(&event).await;
         }
-        session.finish(self.strict)
+        ensure!(
+            self.flags.is_empty(),
+            "events from stdin are complete: remove the flags that describe an event"
+        );
+        let strict = self.sending.is_strict();
+        let mut session = self.sending.session(false)?;
+        let sent = send_from_stdin(&mut session).await;
+        if sent.is_err() {
+            session.print_spooled();
+        }
+        sent?;
+        session.finish(strict)
     }
-}
-
-/// Returns true if the event asks the ledger for something or takes something back. The ledger decides such
-/// an event by its current state: sent hours later from the spool, it would do what its author no longer
-/// wants.
-fn is_command(payload: &Payload) -> bool {
-    let is_revocation =
-        payload.kind().family() == Family::Artifact && !matches!(payload, Payload::ArtifactBuilt(_));
-    is_revocation || payload.is_command()
 }
 
 async fn send_from_stdin(session: &mut EmitSession) -> anyhow::Result<()> {
@@ -129,242 +101,3 @@ async fn send_from_stdin(session: &mut EmitSession) -> anyhow::Result<()> {
     }
     parse_error.map_or(Ok(()), Err)
 }
-
-/// Returns true if the request certainly had no effect.
-fn is_unsent(error: &Error) -> bool {
-    match error {
-        Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy => {
-            true
-        }
-        Error::Ledger(error) => error.is_about_credentials(),
-        _ => false,
-    }
-}
-
-/// Sends events, and counts what became of them.
-struct EmitSession {
-    outbox: Outbox,
-    json: bool,
-    /// Exactly one event is sent: only the returned error reports its failure.
-    is_single: bool,
-    events: u64,
-    failed: u64,
-    /// The number of the first event that failed, and the reason.
-    first_failure: Option<(u64, String)>,
-    spooled: usize,
-    /// The reason why the first event was spooled.
-    spool_cause: Option<Error>,
-}
-
-impl EmitSession {
-    const fn new(outbox: Outbox, json: bool, is_single: bool) -> Self {
-        Self {
-            outbox,
-            json,
-            is_single,
-            events: 0,
-            failed: 0,
-            first_failure: None,
-            spooled: 0,
-            spool_cause: None,
-        }
-    }
-
-    /// Sends one event: a report after everything in the spool, a command at once.
-    async fn send_one(&mut self, event: &Envelope) -> anyhow::Result<()> {
-        let mut builder = ChunkBuilder::default();
-        builder.push(1, event.bytes());
-        let Some(chunk) = builder.take() else { return Ok(()) };
-        if is_command(&event.event().payload) {
-            self.send_command(&chunk, event).await
-        } else {
-            self.send(&chunk).await
-        }
-    }
-
-    async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
-        // Keep the order: spool it behind the earlier events.
-        if self.spool_cause.is_some() {
-            return self.spool(chunk, |_| true).await;
-        }
-        let (results, body) = match self.outbox.send(chunk).await {
-            Ok(sent) => sent,
-            Err(error) if error.may_be_recorded_later() => {
-                self.spool_cause = Some(error);
-                return self.spool(chunk, |_| true).await;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.print_results(chunk, &results, &body)?;
-        match results.iter().find(|result| result.status == EventStatus::Refused) {
-            Some(refused) => {
-                self.spool_cause = Some(Error::RefusedForNow(Box::new(refused.clone())));
-                self.spool(chunk, |index| results[index].status == EventStatus::Refused).await
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Sends a command at once, ahead of the spool; never spools it.
-    async fn send_command(&mut self, chunk: &Chunk, event: &Envelope) -> anyhow::Result<()> {
-        let kind = event.event().payload.kind().name();
-        let (results, body) = self.outbox.send_directly(chunk).await.map_err(|error| {
-            if !error.may_be_recorded_later() {
-                return error.into();
-            }
-            let is_unsent = is_unsent(&error);
-            let error = anyhow::Error::from(error);
-            if is_unsent {
-                return error.context(format!("{kind} is not recorded, and commands are never spooled"));
-            }
-            error.context(format!(
-                "{kind} may or may not be recorded, and commands are never spooled; emit it again with \
-                 --id {}: it is recorded only once",
-                event.identity().id.as_str()
-            ))
-        })?;
-        self.print_results(chunk, &results, &body)?;
-        match results.iter().find(|result| result.status == EventStatus::Refused) {
-            Some(refused) => {
-                bail!("{kind} is not recorded, and commands are never spooled: {}", describe(refused))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Prints the result of each event, except of those that the ledger refuses for now.
-    fn print_results(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
-        let (mut text, mut notices) = (String::new(), Vec::new());
-        for (number, result) in chunk.numbers().iter().zip(results) {
-            if result.status == EventStatus::Refused {
-                continue;
-            }
-            self.events += 1;
-            if result.status.is_recorded() {
-                text.push_str(&format!("{}\n", describe(result)));
-                let position = result.position.unwrap_or_default();
-                let AnnotationsBody { anomalies, new, targets, went_live, .. } = &result.annotations;
-                let (anomalies, new) = (anomalies.as_deref(), new.as_deref());
-                let notes =
-                    notes(anomalies.unwrap_or_default(), new.unwrap_or_default(), targets).into_iter();
-                notices.extend(notes.map(|note| format!("position {position}: {note}")));
-                if self.is_single
-                    && let Some(version) = went_live
-                {
-                    notices.push(format!("position {position}: {version} is live"));
-                }
-            } else {
-                self.fail(*number, describe(result), &mut text);
-            }
-        }
-        if self.json {
-            print_json(body)?;
-        } else if !text.is_empty() {
-            print_text(&text)?;
-        }
-        for notice in notices {
-            print_notice(&notice);
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, number: u64, reason: String, text: &mut String) {
-        self.failed += 1;
-        if !self.is_single {
-            text.push_str(&format!("not recorded: {reason}\n"));
-        }
-        self.first_failure.get_or_insert((number, reason));
-    }
-
-    /// Spools the selected events of a chunk that are reports; those that are commands fail.
-    async fn spool(&mut self, chunk: &Chunk, is_selected: impl Fn(usize) -> bool) -> anyhow::Result<()> {
-        let (mut events, mut commands) = (Vec::new(), Vec::new());
-        let mut text = String::new();
-        for (index, (number, event)) in chunk.numbers().iter().zip(parse_events(chunk)).enumerate() {
-            if !is_selected(index) {
-                continue;
-            }
-            self.events += 1;
-            match event {
-                Ok(event) if is_command(&event.event().payload) => {
-                    let kind = event.event().payload.kind().name();
-                    let cause =
-                        self.spool_cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let reason = format!("{kind} is a command, and commands are never spooled{cause}");
-                    self.fail(*number, reason, &mut text);
-                    commands.push(event);
-                }
-                Ok(event) => events.push(event),
-                Err(reason) => self.fail(*number, reason, &mut text),
-            }
-        }
-        if !events.is_empty()
-            && let Err(error) = self.outbox.spool(&events).await
-        {
-            return Err(self.lost(&error, &events));
-        }
-        self.spooled += events.len();
-        if self.json {
-            let events = events.iter().map(|event| (event, "spooled"));
-            for (event, status) in events.chain(commands.iter().map(|event| (event, "not_sent"))) {
-                let identity = event.identity();
-                let (id, source) = (identity.id.as_str(), identity.source.as_str());
-                print_json(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
-            }
-        } else if !text.is_empty() {
-            print_text(&text)?;
-        }
-        Ok(())
-    }
-
-    /// Returns the error for events that are neither sent nor spooled. After a request that failed half-way,
-    /// an event may be recorded all the same: the error names its id.
-    fn lost(&mut self, spool_error: &anyhow::Error, events: &[Envelope]) -> anyhow::Error {
-        let Some(cause) = self.spool_cause.take() else {
-            return anyhow!("cannot spool events: {spool_error:#}");
-        };
-        let is_unsent = is_unsent(&cause);
-        let error = anyhow::Error::from(cause);
-        let error = match events {
-            [event] if self.is_single && !is_unsent => error.context(format!(
-                "the event may or may not be recorded; emit it again with --id {}: it is recorded only once",
-                event.identity().id.as_str()
-            )),
-            _ => error,
-        };
-        error.context(format!("neither sent nor spooled ({spool_error:#})"))
-    }
-
-    /// Prints how many events are spooled, and why.
-    fn print_spooled(&mut self) {
-        if self.spooled > 0
-            && let Some(cause) = self.spool_cause.take()
-        {
-            let events = count_events(self.spooled);
-            let (folder, cause) = (self.outbox.spool_folder(), anyhow::Error::from(cause));
-            print_notice(&format!(
-                "spooled: {events} in {folder}; the next command sends them first: {cause:#}"
-            ));
-        }
-    }
-
-    fn finish(mut self, strict: bool) -> anyhow::Result<()> {
-        self.print_spooled();
-        match self.first_failure {
-            None if self.events == 0 => bail!("no event on stdin"),
-            None if strict && self.spooled > 0 => {
-                bail!("{} spooled and not yet recorded", count_events(self.spooled))
-            }
-            None => Ok(()),
-            Some((_, reason)) if self.events == 1 => bail!("{reason}"),
-            Some((number, reason)) => bail!(
-                "{} of {} events are not recorded, the first is event {number}: {reason}",
-                self.failed,
-                self.events
-            ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -81,6 +81,12 @@ pub fn user() -> Option<String> {
     user.into_string().ok().filter(|user| !user.is_empty())
 }
 
+/// Returns the command of the editor that the user prefers: `VISUAL`, or else `EDITOR`.
+pub fn editor() -> Option<String> {
+    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    named("VISUAL").or_else(|| named("EDITOR"))?.into_string().ok()
+}
+
 /// Returns the variables that configure an object store: `AWS_ENDPOINT_URL` and all others with the prefix
 /// `AWS_`.
 pub fn storage() -> Vec<(String, String)> {

@@ -5,6 +5,7 @@ use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 
 use super::actor;
+use super::ci::CiFlags;
 use super::connection::Connection;
 use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
@@ -16,7 +17,16 @@ use super::table::{Cell, Table, Tone, column};
 /// Shows the result of every rule of the environment. Exits with 0 if the release may be deployed, with 1 if
 /// it may not, and with 2 if the gate gives no answer.
 #[derive(Debug, clap::Args)]
-#[command(disable_version_flag = true)]
+#[command(
+    disable_version_flag = true,
+    after_help = "Example:
+  release-ledger gate production web v2 --requester ada
+
+Exit status:
+  0  the release may be deployed
+  1  it may not
+  2  the gate gives no answer, or the arguments are invalid"
+)]
 pub struct Gate {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
@@ -37,8 +47,11 @@ pub struct Gate {
     #[command(flatten)]
     release: ReleaseFlags,
     /// The actor who wants to deploy the release; an approval of the same actor does not count
+    /// [default: RELEASE_LEDGER_ACTOR, or the actor of the CI]
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
     requester: Option<Actor>,
+    #[command(flatten)]
+    ci: CiFlags,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -61,7 +74,7 @@ impl Gate {
     /// # Errors
     /// [`GateDenied`] if a rule denies the release; another error if the gate gives no answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        let request = self.request();
+        let request = self.request(self.ci.context()?.actor);
         let client = self.connection.client()?;
         let url = self.query.with_wait_for(client.url(&["environments", self.environment.as_str(), "gate"]));
         let response = client.post(url, &request, None).await?;
@@ -74,12 +87,12 @@ impl Gate {
         Err(GateDenied { environment, service, version, reasons: denials(&body) }.into())
     }
 
-    fn request(&self) -> GateRequest {
+    fn request(&self, of_ci: Option<Actor>) -> GateRequest {
         GateRequest {
             service: self.service.to_string(),
             target: self.target.as_ref().map(ToString::to_string),
             release: self.release.request(&self.version),
-            requester: self.requester.as_ref().map(ActorRequest::from),
+            requester: self.requester.as_ref().or(of_ci.as_ref()).map(ActorRequest::from),
             rollback_id: None,
             new: self.new,
         }

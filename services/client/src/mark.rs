@@ -6,7 +6,7 @@ use ledger_domain::event::{Mark, MarkedStatus, Payload, ReleasePointId};
 use ledger_domain::{EnvironmentName, LongText, PointSelector, Position, ShortText};
 use serde_json::json;
 
-use super::actor::ActorArgs;
+use super::author::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
 use super::query::{head, read, with_param};
@@ -16,6 +16,8 @@ use super::record::record_new;
 ///
 /// A mark outranks the environment's policy until it is removed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  release-ledger mark production -1 --as bad --reason 'It loses orders.'")]
 pub struct MarkPoint {
     #[command(flatten)]
     point: PointArgs,
@@ -31,6 +33,8 @@ pub struct MarkPoint {
 
 /// Remove the mark of a release point
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  release-ledger unmark production 4711 --reason 'It was the load balancer.'")]
 pub struct UnmarkPoint {
     #[command(flatten)]
     point: PointArgs,
@@ -110,8 +114,8 @@ impl MarkArgs {
     ) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let point = selector.resolve(&client).await?;
-        let position =
-            record_new(&client, payload(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
+        let author = self.by.author()?;
+        let position = record_new(&client, payload(point.clone()), &author, Some(self.reason)).await?;
         let ReleasePointId { environment, position: at } = point;
         let text = if self.json {
             json!({"environment": environment.as_str(), "point": at.get(), "position": position}).to_string()

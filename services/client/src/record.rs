@@ -9,6 +9,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Actor, Event, Payload};
 use ledger_domain::{EventId, Identity, LongText, Source};
 
+use super::author::Author;
 use super::connection::{Client, Error};
 use super::event_result::describe;
 use super::retry::retry;
@@ -59,9 +60,24 @@ async fn record_once(client: &Client, event: &Envelope) -> Result<EventResult, E
 pub(super) async fn record_new(
     client: &Client,
     payload: Payload,
-    actor: &Actor,
+    author: &Author,
     reason: Option<LongText>,
 ) -> anyhow::Result<u64> {
-    let result = record_once(client, &compose(payload, actor, reason)?).await?;
+    let result = record_once(client, &compose_by(author, payload, reason)?).await?;
     result.position.with_context(|| format!("the event has no position: {}", describe(&result)))
+}
+
+/// Composes an event of an author as of now, with a new id.
+fn compose_by(author: &Author, payload: Payload, reason: Option<LongText>) -> anyhow::Result<Envelope> {
+    let source = Source::parse(&author.source)?;
+    let identity = Identity { source, id: EventId::parse(&identity::new_id())? };
+    let event = Event {
+        payload,
+        actor: Some(author.actor.clone()),
+        sender: None,
+        reason,
+        links: author.links.clone(),
+        corrects: None,
+    };
+    Ok(Envelope::compose(identity, clock::now().trunc_subsecs(6), event)?)
 }

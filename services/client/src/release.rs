@@ -28,6 +28,11 @@ impl ReleaseFlags {
         self
     }
 
+    /// Removes the artifact and returns it, for an event whose subject is the artifact.
+    pub(super) fn take_artifact(&mut self) -> Option<String> {
+        self.artifact.take()
+    }
+
     /// Returns the members of the release that are given, with its version.
     pub(super) fn members(&self, version: Option<&str>) -> Map<String, Value> {
         let members = [

@@ -9,7 +9,7 @@ use ledger_domain::event::{Payload, Subscription as Settings, SubscriptionFilter
 use ledger_domain::{EnvironmentName, Kind, LongText, SecretName, ServiceName, SubscriptionName};
 use serde_json::json;
 
-use super::actor::ActorArgs;
+use super::author::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
 use super::query::{QueryArgs, head, print_body, with_param};
@@ -115,7 +115,7 @@ impl ChangeArgs {
         payload: Payload,
         result: &str,
     ) -> anyhow::Result<()> {
-        let position = record_new(client, payload, &self.by.actor()?, self.reason).await?;
+        let position = record_new(client, payload, &self.by.author()?, self.reason).await?;
         let text = if self.json {
             json!({"subscription": name.as_str(), "position": position}).to_string()
         } else {

@@ -1,5 +1,7 @@
 //! Command line of the program.
 
+mod help;
+
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,6 +31,11 @@ enum Command {
     Emit(Box<client::Emit>),
     Run(Box<client::Run>),
     #[command(subcommand)]
+    Check(Box<client::Check>),
+    Switch(Box<client::Switch>),
+    Remove(Box<client::Remove>),
+    Correct(Box<client::Correct>),
+    #[command(subcommand)]
     Spool(client::Spool),
     /// Record releases that predate the ledger
     #[command(subcommand)]
@@ -51,6 +58,14 @@ enum Command {
     Point(client::ShowPoint),
     Mark(Box<client::MarkPoint>),
     Unmark(Box<client::UnmarkPoint>),
+    Freeze(Box<client::Freeze>),
+    Unfreeze(Box<client::Unfreeze>),
+    Approve(Box<client::Approve>),
+    Reject(Box<client::Reject>),
+    Revoke(Box<client::Revoke>),
+    Reinstate(Box<client::Reinstate>),
+    Retire(Box<client::Retire>),
+    #[command(subcommand)]
     Policy(client::Policy),
     Horizon(client::Horizon),
     Targets(client::Targets),
@@ -86,7 +101,7 @@ enum Command {
     Verify(Box<projections::Verify>),
 }
 
-/// Exit status of `run` for a failure other than that of its command.
+/// Exit status of `run` and `check run` for a failure other than that of their command.
 const RUN_FAILED: u8 = 125;
 
 /// Runs the program. On failure, prints one line to stderr and returns a non-zero status.
@@ -98,7 +113,7 @@ pub fn run() -> ExitCode {
 /// Runs the program with another schema version of the projections, such as that of the next release.
 #[must_use]
 pub fn run_with(schema_version: SchemaVersion) -> ExitCode {
-    let command = ignore_empty_variables(Arguments::command());
+    let command = help::complete(ignore_empty_variables(Arguments::command()));
     let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -132,6 +147,11 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Restore(restore) => restore.run(schema_version).await,
         Command::Emit(emit) => emit.run().await,
         Command::Run(run) => return run_exit_code(run.run().await),
+        Command::Check(check) if check.is_run() => return run_exit_code(check.run().await),
+        Command::Check(check) => check.run().await.map(drop),
+        Command::Switch(switch) => switch.run().await,
+        Command::Remove(remove) => remove.run().await,
+        Command::Correct(correct) => correct.run().await,
         Command::Spool(spool) => spool.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
@@ -150,6 +170,14 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Point(point) => point.run().await,
         Command::Mark(mark) => mark.run().await,
         Command::Unmark(unmark) => unmark.run().await,
+        Command::Freeze(freeze) => freeze.run().await,
+        Command::Unfreeze(unfreeze) => unfreeze.run().await,
+        Command::Approve(approve) => approve.run().await,
+        Command::Reject(reject) => reject.run().await,
+        Command::Revoke(revoke) => revoke.run().await,
+        Command::Reinstate(reinstate) => reinstate.run().await,
+        Command::Retire(retire) => retire.run().await,
+        Command::Policy(policy) if policy.is_diff() => return exit_code(policy.run().await, diff_exit_code),
         Command::Policy(policy) => policy.run().await,
         Command::Horizon(horizon) => horizon.run().await,
         Command::Targets(targets) => targets.run().await,
@@ -176,21 +204,38 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
     exit_code(result, failure_exit_code)
 }
 
-/// Prints the help or the error of the arguments. An error in the arguments of `run` exits with [`RUN_FAILED`].
+/// Prints the help or the error of the arguments. An error in those of `run` and `check run` exits with [`RUN_FAILED`].
 fn usage_error(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let shown = client::printable(&text);
     // A failure to print cannot be reported anywhere.
     let _ = if shown == text { error.print() } else { std::io::stderr().lock().write_all(shown.as_bytes()) };
-    let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
-    let code =
-        if is_run && error.use_stderr() { RUN_FAILED } else { u8::try_from(error.exit_code()).unwrap_or(2) };
+    let code = if is_wrapping() && error.use_stderr() {
+        RUN_FAILED
+    } else {
+        u8::try_from(error.exit_code()).unwrap_or(2)
+    };
     ExitCode::from(code)
+}
+
+/// Returns true if the arguments begin as those of a command that passes the exit status of another one through.
+fn is_wrapping() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(command) if command == "run" => true,
+        Some(command) if command == "check" => arguments.next().is_some_and(|command| command == "run"),
+        _ => false,
+    }
 }
 
 /// Exit 1 means that the gate denies the deploy; every other failure exits 2.
 fn gate_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateDenied>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+/// Exit 1 means that the policies differ; every other failure exits 2.
+fn diff_exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::PolicyDiffers>() { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 /// Exit 3 means that the ledger is not empty; every other failure exits as [`failure_exit_code`] says.

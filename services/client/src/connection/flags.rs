@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
 use ledger_domain::TenantName;
+use reqwest::Url;
+use reqwest::header::HeaderMap;
 
-use super::Client;
-use crate::address::{AddressError, GivenTenant, GivenUrl, ServiceUrl, is_same_service};
+use super::{Client, Transport};
+use crate::address::{
+    AddressError, GivenHeader, GivenTenant, GivenUrl, ServiceUrl, is_loopback, is_same_service,
+};
 use crate::contexts::{Context, Contexts};
 use crate::credentials::{Credentials, Given, SelectedContext, Surroundings};
 
@@ -38,6 +42,19 @@ pub(crate) struct ServiceFlags {
     /// Send credentials over plain http to another machine
     #[arg(long, env = "RELEASE_LEDGER_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
     insecure_http: bool,
+    /// A file with further certificate authorities, in PEM form [default: that of the context]
+    #[arg(long, alias = "ca", value_name = "FILE", env = "RELEASE_LEDGER_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// A file with a client certificate and its private key, in PEM form, for a proxy that asks for one
+    #[arg(long, value_name = "FILE", env = "RELEASE_LEDGER_CLIENT_CERT")]
+    client_cert: Option<PathBuf>,
+    /// A header of every request, for a proxy that asks for one; may be given several times
+    #[arg(
+        long = "header",
+        value_name = "NAME:VALUE",
+        value_parser = OsStringValueParser::new().map(GivenHeader::parse)
+    )]
+    headers: Vec<GivenHeader>,
 }
 
 /// Flags that select the service and the tenant's ledger.
@@ -94,7 +111,8 @@ impl ServiceFlags {
             self.target(surroundings)?;
         let tenant = choose(tenant);
         let of_service = context.as_ref().ok().and_then(Option::as_ref).filter(|found| found.is_of_service);
-        let ca_file = of_service.and_then(|found| found.ca_file.clone());
+        let ca_file = self.ca_file.clone().or_else(|| of_service.and_then(|found| found.ca_file.clone()));
+        let headers = self.headers(&url)?;
         let given = Given {
             service: &url,
             token_file: self.token_file.as_deref(),
@@ -104,7 +122,26 @@ impl ServiceFlags {
             insecure_http: self.insecure_http,
         };
         let credentials = Credentials::choose(given, surroundings);
-        Ok((Client::of(url, &tenant, credentials, ca_file.as_deref()), tenant))
+        let transport =
+            Transport { ca_file: ca_file.as_deref(), client_cert: self.client_cert.as_deref(), headers };
+        Ok((Client::of(url, &tenant, credentials, &transport), tenant))
+    }
+
+    /// Returns the headers. They may be secrets, and are sent like credentials.
+    fn headers(&self, service: &Url) -> Result<HeaderMap, AddressError> {
+        let mut headers = HeaderMap::new();
+        for header in self.headers.iter().cloned() {
+            let (name, value) = header.into_result()?;
+            headers.append(name, value);
+        }
+        let is_plain = service.scheme() != "https" && !is_loopback(service);
+        if !headers.is_empty() && is_plain && !self.insecure_http {
+            return Err(AddressError::Header(
+                "refusing to send it over plain http to another machine; use https, or allow it with --insecure-http or \
+                 RELEASE_LEDGER_INSECURE_HTTP=1",
+            ));
+        }
+        Ok(headers)
     }
 
     /// Finds the service: the URL, and the context that is selected, current, or of this URL.

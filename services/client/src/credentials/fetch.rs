@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, ClientBuilder, RequestBuilder, StatusCode, Url, header, redirect};
+use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, StatusCode, Url, header, redirect};
 
 use super::bounded_file::read_bytes;
 use super::error::CredentialsError;
@@ -36,6 +36,17 @@ pub(crate) fn http_client(ca_file: Option<&Path>) -> Result<ClientBuilder, Strin
         return Err(failed("it has no certificate in PEM form".to_owned()));
     }
     Ok(builder.tls_certs_merge(certificates))
+}
+
+/// Reads a client certificate and its private key.
+///
+/// # Errors
+/// The file cannot be read, or does not contain both.
+pub(crate) fn client_identity(path: &Path) -> Result<Identity, String> {
+    let failed = |reason: &str| format!("cannot use the client certificate {}: {reason}", path.display());
+    let pem = read_bytes(path, MAX_CERTIFICATES_BYTES).map_err(|error| failed(&error.to_string()))?;
+    // The parser's error may quote the file.
+    Identity::from_pem(&pem).map_err(|_| failed("it needs a certificate and its private key in PEM form"))
 }
 
 /// A response of an issuer.

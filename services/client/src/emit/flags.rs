@@ -3,12 +3,13 @@
 use std::fs::File;
 
 use anyhow::{Context as _, bail};
-use chrono::SecondsFormat;
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, ServiceName};
 use serde_json::{Map, Value};
 
 use crate::bounded::read_text;
-use crate::clock;
+use crate::ci::{CiContext, CiFlags};
+use crate::compose::{Attributes, compose_event};
 use crate::details::{DetailFlags, EventSubject};
 
 /// Members of an event that most kinds have; `--data` adds the others.
@@ -42,30 +43,59 @@ impl EventFlags {
         *self == Self::default()
     }
 
-    /// Returns the CloudEvent, not validated yet.
-    pub(super) fn event(&self, kind: &str) -> anyhow::Result<Vec<u8>> {
+    /// Composes the event of a kind, with the metadata of the CI.
+    ///
+    /// # Errors
+    /// The event is invalid; the error names the flag.
+    pub(super) fn event(&self, kind: &str, ci: &CiFlags) -> anyhow::Result<Envelope> {
         let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
-        let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        let time = self.time.clone().unwrap_or_else(now);
-        Ok(self.details.event(kind, self.id.as_deref(), &time, self.all_data(kind)?)?)
+        // The same event, emitted again by another run of the CI, must not differ.
+        let ci = if self.id.is_some() { ci.named_actor()? } else { ci.context()? };
+        self.event_of(kind, ci).context("invalid event")
     }
 
-    fn all_data(&self, kind: Kind) -> anyhow::Result<Map<String, Value>> {
-        let mut data = match &self.data {
+    fn event_of(&self, kind: Kind, ci: CiContext) -> anyhow::Result<Envelope> {
+        let data = match &self.data {
             Some(text) => parse_data(text)?,
             None => Map::new(),
         };
+        let details = self.details.clone().or(&without(&data, ci), kind);
+        let data = self.all_data(kind, &details, data)?;
+        let (id, time, source) = (self.id.as_deref(), self.time.as_deref(), details.origin.source());
+        compose_event(kind, Attributes { id, time, source }, data, &[])
+    }
+
+    fn all_data(
+        &self,
+        kind: Kind,
+        details: &DetailFlags,
+        mut data: Map<String, Value>,
+    ) -> anyhow::Result<Map<String, Value>> {
         let subject = EventSubject {
             environment: self.environment.as_ref(),
             service: self.service.as_ref(),
             version: self.version.as_deref(),
         };
-        for (name, value) in self.details.members(kind.family(), subject) {
+        for (name, value) in details.members(kind.family(), subject) {
             if data.insert(name.clone(), value).is_some() {
                 bail!("{name} is given twice: by a flag and in --data");
             }
         }
         Ok(data)
+    }
+}
+
+/// Returns the metadata of the CI without what the data has already.
+fn without(data: &Map<String, Value>, ci: CiContext) -> CiContext {
+    let unless = |names: &[&str], value: Option<String>| {
+        value.filter(|_| !names.iter().any(|name| data.contains_key(*name)))
+    };
+    CiContext {
+        deployment: unless(&["deployment"], ci.deployment),
+        commit: unless(&["release", "commit", "rollback_id"], ci.commit),
+        pipeline: unless(&["links"], ci.pipeline),
+        actor: ci.actor.filter(|_| !data.contains_key("actor")),
+        source: ci.source,
     }
 }
 
@@ -83,8 +113,10 @@ fn parse_data(text: &str) -> anyhow::Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use ledger_codec::cloudevents::Envelope;
-    use ledger_domain::event::Payload;
+    use ledger_domain::ShortText;
+    use ledger_domain::event::{Actor, Payload};
+
+    use serde_json::json;
 
     use super::*;
 
@@ -96,12 +128,75 @@ mod tests {
     }
 
     fn event(arguments: &[&str]) -> anyhow::Result<Envelope> {
+        event_in(CiContext::default(), arguments)
+    }
+
+    fn event_in(ci: CiContext, arguments: &[&str]) -> anyhow::Result<Envelope> {
         let arguments = Arguments::try_parse_from([&["emit"], arguments].concat())?;
-        Ok(Envelope::parse(&arguments.flags.event(&arguments.kind)?)?)
+        arguments.flags.event_of(Kind::parse_name(&arguments.kind)?, ci)
     }
 
     fn error_of(arguments: &[&str]) -> String {
         event(arguments).expect_err("an error").to_string()
+    }
+
+    /// Returns the data of an event that a run of a CI emits.
+    fn data_in_ci(arguments: &[&str]) -> Value {
+        let text = |text: &str| ShortText::parse(text).expect("a text");
+        let ci = CiContext {
+            deployment: Some("run-1".to_owned()),
+            commit: Some("6973793".to_owned()),
+            pipeline: Some("https://ci.example/1".to_owned()),
+            actor: Some(Actor { kind: text("person"), name: text("ada") }),
+            source: Some("https://ci.example/web".to_owned()),
+        };
+        let envelope = event_in(ci, arguments).expect("an event");
+        let mut event: Value = serde_json::from_slice(envelope.bytes()).expect("JSON");
+        assert_eq!(event["source"], "https://ci.example/web");
+        let mut data = event["data"].take();
+        assert_eq!(data["links"], json!([{"rel": "pipeline", "href": "https://ci.example/1"}]));
+        assert_eq!(data["actor"], json!({"type": "person", "name": "ada"}));
+        data.as_object_mut().expect("an object").retain(|name, _| name != "links" && name != "actor");
+        data
+    }
+
+    #[test]
+    fn the_ci_provides_what_an_event_of_the_kind_has() {
+        let lane = ["--environment", "dev", "--service", "web"];
+        let of = |kind: &'static str, more: &[&'static str]| data_in_ci(&[&[kind][..], &lane, more].concat());
+        let deploy = ["--version", "v1"];
+        assert_eq!(
+            of("deploy.succeeded", &deploy),
+            json!({
+                "environment": "dev", "service": "web", "deployment": "run-1",
+                "release": {"version": "v1", "commit": "6973793"},
+            })
+        );
+        let step = [&deploy[..], &["--rollback", "r-1"]].concat();
+        assert_eq!(of("deploy.succeeded", &step)["release"], json!({"version": "v1"}));
+        assert_eq!(
+            of("traffic.switched", &["--slot", "green"]),
+            json!({"environment": "dev", "service": "web", "deployment": "run-1", "slot": "green"})
+        );
+        let check = ["--data", r#"{"check":"smoke"}"#];
+        assert_eq!(
+            of("validation.passed", &check),
+            json!({"environment": "dev", "service": "web", "check": "smoke"})
+        );
+        let freeze = ["freeze.started", "--environment", "dev", "--data", r#"{"freeze_id":"f"}"#];
+        assert_eq!(data_in_ci(&freeze), json!({"environment": "dev", "freeze_id": "f"}));
+        let built = ["artifact.built", "--artifact", "pkg:cargo/rand@0.9.1"];
+        assert_eq!(data_in_ci(&built), json!({"artifact": "pkg:cargo/rand@0.9.1", "commit": "6973793"}));
+    }
+
+    #[test]
+    fn data_takes_precedence_over_the_ci() {
+        let data = r#"{"release":{"version":"v1"},"deployment":"mine"}"#;
+        let deploy = ["deploy.succeeded", "--environment", "dev", "--service", "web", "--data", data];
+        let expected = json!({
+            "environment": "dev", "service": "web", "deployment": "mine", "release": {"version": "v1"},
+        });
+        assert_eq!(data_in_ci(&deploy), expected);
     }
 
     #[test]
@@ -179,7 +274,7 @@ mod tests {
     #[test]
     fn an_error_names_the_wrong_member_or_flag() {
         let dev = ["deploy.succeeded", "--environment", "dev"];
-        assert_eq!(error_of(&dev), "/data/service: is required");
+        assert_eq!(error_of(&dev), "--service is missing");
         assert!(error_of(&["deploy.done"]).starts_with("unknown event type \"deploy.done\""));
         assert!(
             error_of(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")

@@ -3,7 +3,7 @@
 use ledger_domain::event::{Approval, ApprovalSubject, Payload, Rollback};
 use ledger_domain::{LongText, ShortText};
 
-use crate::actor::ActorArgs;
+use crate::author::ActorArgs;
 use crate::connection::Connection;
 use crate::fetch_rollback::{fetch_rollback, parse_rollback};
 use crate::output::print_text;
@@ -61,9 +61,9 @@ impl Decide {
     pub(super) async fn run(self, decision: Decision) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let rollback = parse_rollback(&fetch_rollback(&client, &self.rollback_id, None).await?)?;
-        let actor = self.by.actor()?;
-        let position = record_new(&client, decision.payload(rollback), &actor, self.reason).await?;
-        let result = decision.result(&actor.name);
+        let author = self.by.author()?;
+        let position = record_new(&client, decision.payload(rollback), &author, self.reason).await?;
+        let result = decision.result(&author.actor.name);
         Ok(print_text(&format!("rollback {} {result} (position {position})", self.rollback_id))?)
     }
 }

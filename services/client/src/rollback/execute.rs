@@ -3,7 +3,7 @@
 use ledger_domain::ShortText;
 
 use super::show::render;
-use crate::actor::ActorArgs;
+use crate::author::ActorArgs;
 use crate::connection::Connection;
 use crate::execution::{ExecutionArgs, execute};
 use crate::output::{print_json, print_text};

@@ -6,7 +6,7 @@ use ledger_domain::event::Actor;
 use ledger_domain::{LongText, ShortText};
 use serde_json::{Value, json};
 
-use crate::actor::ActorArgs;
+use crate::author::ActorArgs;
 use crate::connection::{Client, Connection};
 use crate::identity;
 use crate::output::print_json_or_text;

@@ -1,4 +1,4 @@
-//! Reports of one deploy: spooled before they are sent, so that none is lost if a process is killed.
+//! Reports of one deploy or check: spooled before they are sent, so that none is lost if a process is killed.
 
 use ledger_codec::cloudevents::Envelope;
 
@@ -7,43 +7,62 @@ use crate::event_result::describe;
 use crate::output::print_notice;
 use crate::spool::{DeliveryStatus, Entry, Error, Outbox, RetryWindow};
 
-/// The reports of one deploy, in order.
+/// The reports of one deploy or check, in order.
 #[derive(Clone)]
-pub(super) struct DeployReports {
+pub(super) struct Reports {
     outbox: Outbox,
     spooled: Vec<Entry>,
     /// Reports that the spool did not accept.
     unspooled: Vec<Envelope>,
+    /// The noun for messages, such as `deploy`.
+    noun: &'static str,
 }
 
 /// The reason why a report is not recorded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotRecorded {
     /// The report waits in the spool.
-    #[error("spooled: the deploy's reports are in {folder}; the next command sends them first")]
+    #[error("spooled: the {noun}'s reports are in {folder}; the next command sends them first")]
     Spooled {
+        /// The noun.
+        noun: &'static str,
         /// The queue's folder.
         folder: String,
         /// The reason why it could not be sent.
         source: Error,
     },
     /// The report is neither recorded nor spooled.
-    #[error("the deploy's reports are neither sent nor spooled")]
-    Lost(#[source] Error),
+    #[error("the {noun}'s reports are neither sent nor spooled")]
+    Lost {
+        /// The noun.
+        noun: &'static str,
+        /// The reason why it could not be sent.
+        source: Error,
+    },
     /// The ledger rejects the report permanently.
-    #[error("the ledger rejected a report of the deploy: {0}")]
-    Rejected(String),
+    #[error("the ledger rejected a report of the {noun}: {reason}")]
+    Rejected {
+        /// The noun.
+        noun: &'static str,
+        /// The reason of the ledger.
+        reason: String,
+    },
 }
 
 impl NotRecorded {
     pub(super) const fn is_rejected(&self) -> bool {
-        matches!(self, Self::Rejected(_))
+        matches!(self, Self::Rejected { .. })
     }
 }
 
-impl DeployReports {
-    pub(super) const fn new(outbox: Outbox) -> Self {
-        Self { outbox, spooled: Vec::new(), unspooled: Vec::new() }
+impl Reports {
+    pub(super) const fn new(outbox: Outbox, noun: &'static str) -> Self {
+        Self { outbox, spooled: Vec::new(), unspooled: Vec::new(), noun }
+    }
+
+    /// Returns the noun for messages.
+    pub(super) const fn noun(&self) -> &'static str {
+        self.noun
     }
 
     /// Spools a report behind the earlier ones. If the disk does not accept it in time, keeps it in memory
@@ -89,13 +108,13 @@ impl DeployReports {
         // Send these regardless of the others: no later command can send them.
         let unspooled = self.send_unspooled(window).await;
         if let Some(reason) = rejected {
-            return Err(NotRecorded::Rejected(reason));
+            return Err(NotRecorded::Rejected { noun: self.noun, reason });
         }
         unspooled?;
         match unsent {
             Some(error) => {
                 let source = flushed.err().unwrap_or(error);
-                Err(NotRecorded::Spooled { folder: self.spool_folder(), source })
+                Err(NotRecorded::Spooled { noun: self.noun, folder: self.spool_folder(), source })
             }
             None => Ok(()),
         }
@@ -107,9 +126,11 @@ impl DeployReports {
             builder.push(number, event.bytes());
         }
         let Some(chunk) = builder.take() else { return Ok(()) };
-        let results = self.outbox.send_without_spool(&chunk, window).await.map_err(NotRecorded::Lost)?;
+        let noun = self.noun;
+        let sent = self.outbox.send_without_spool(&chunk, window).await;
+        let results = sent.map_err(|source| NotRecorded::Lost { noun, source })?;
         match results.iter().find(|result| !result.status.is_recorded()) {
-            Some(result) => Err(NotRecorded::Rejected(describe(result))),
+            Some(result) => Err(NotRecorded::Rejected { noun, reason: describe(result) }),
             None => Ok(()),
         }
     }

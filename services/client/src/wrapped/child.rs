@@ -21,14 +21,14 @@ const NOT_RUNNABLE_STATUS: u8 = 126;
 
 /// The exit status of the command, and the failure if there is one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CommandResult {
+pub(crate) struct CommandResult {
     /// The exit status as a shell reports it.
-    pub(super) code: u8,
-    pub(super) failure: Option<String>,
+    pub(crate) code: u8,
+    pub(crate) failure: Option<String>,
 }
 
 impl CommandResult {
-    pub(super) fn not_started(failure: &str) -> Self {
+    pub(crate) fn not_started(failure: &str) -> Self {
         Self { code: NOT_RUNNABLE_STATUS, failure: Some(failure.to_owned()) }
     }
 

@@ -164,7 +164,8 @@ async fn a_command_is_recorded_or_fails_and_is_never_spooled() {
     for (number, response) in FOREIGN.into_iter().enumerate() {
         let (result, spooled) = emit(serve(response).await, &freeze()).await;
         let error = result.expect_err("no answer of the ledger");
-        assert!(error.contains("emit it again with --id 1") && spooled == 0, "response {number}: {error}");
+        assert!(error.contains(r#""id":"1""#) && error.contains("| release-ledger emit -"), "{error}");
+        assert_eq!(spooled, 0, "response {number}: {error}");
     }
     let (result, spooled) = emit(serve(UNKNOWN_TENANT).await, &freeze()).await;
     assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
@@ -179,6 +180,7 @@ fn an_event_that_requests_or_withdraws_something_is_a_command() {
     let commands = [
         ("freeze.started", json!({"environment": "dev", "freeze_id": "f", "reason": "peak"})),
         ("environment.declared", json!({"environment": "dev", "policy": {}})),
+        ("environment.retired", json!({"environment": "dev"})),
         (
             "release_point.marked",
             json!({"environment": "dev", "position": 1, "status": "bad", "reason": "x"}),

@@ -1,0 +1,189 @@
+//! Composes the event that flags describe, and says in terms of flags what is wrong with it.
+
+use chrono::SecondsFormat;
+use ledger_codec::cloudevents::{Envelope, Reason};
+use ledger_domain::{Family, Kind};
+use serde_json::{Map, Value, json};
+
+use super::{clock, identity};
+
+/// Attributes of an event, each if it is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attributes<'a> {
+    /// The id [default: a new one].
+    pub(super) id: Option<&'a str>,
+    /// The time, in RFC 3339 [default: now].
+    pub(super) time: Option<&'a str>,
+    /// The source [default: this program].
+    pub(super) source: Option<&'a str>,
+}
+
+/// Members of an event, as JSON pointers, and the arguments that set them.
+pub(super) type Places = [(&'static str, &'static str)];
+
+/// The flags of the members that most commands set. A member of one of these is set by the same flag.
+const FLAGS: &Places = &[
+    ("/id", "--id"),
+    ("/time", "--time"),
+    ("/source", "--source"),
+    ("/data/environment", "--environment"),
+    ("/data/service", "--service"),
+    ("/data/target", "--target"),
+    ("/data/slot", "--slot"),
+    ("/data/deployment", "--deployment"),
+    ("/data/rollback_id", "--rollback"),
+    ("/data/reversible", "--irreversible"),
+    ("/data/reason", "--reason"),
+    ("/data/actor", "--actor"),
+    ("/data/links", "--link"),
+    ("/data/release", "--version"),
+    ("/data/release/version", "--version"),
+    ("/data/release/artifact", "--artifact"),
+    ("/data/release/config", "--config"),
+    ("/data/release/infrastructure", "--infrastructure"),
+    ("/data/release/commit", "--commit"),
+    ("/data/version", "--version"),
+    ("/data/artifact", "--artifact"),
+    ("/data/config", "--config"),
+    ("/data/infrastructure", "--infrastructure"),
+    ("/data/commit", "--commit"),
+];
+
+/// Composes the event of a kind. `own` has the arguments of the command that differ from those of most commands.
+///
+/// # Errors
+/// The event is invalid; the error names the argument.
+pub(super) fn compose_event(
+    kind: Kind,
+    attributes: Attributes<'_>,
+    data: Map<String, Value>,
+    own: &Places,
+) -> anyhow::Result<Envelope> {
+    let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let event = json!({
+        "specversion": "1.0",
+        "id": attributes.id.map_or_else(identity::new_id, str::to_owned),
+        "source": attributes.source.unwrap_or(identity::SOURCE),
+        "type": kind.event_type(),
+        "time": attributes.time.map_or_else(now, str::to_owned),
+        "datacontenttype": "application/json",
+        "data": data,
+    });
+    let event = serde_json::to_vec(&event)?;
+    Envelope::parse(&event).map_err(|invalid| anyhow::Error::msg(in_flags(kind, &invalid.reason, own)))
+}
+
+/// Describes the fault of an event by the argument that sets the member, without a JSON pointer.
+fn in_flags(kind: Kind, reason: &Reason, own: &Places) -> String {
+    let Reason::Value { pointer, detail } = reason else { return reason.to_string() };
+    if pointer == "/data" && kind.family() == Family::Validation {
+        return format!("{detail}; set --environment or --artifact");
+    }
+    let Some(argument) = argument(own, pointer).or_else(|| argument(FLAGS, pointer)) else {
+        let member = pointer.strip_prefix("/data").unwrap_or(pointer).trim_start_matches('/');
+        let member = member.replace('/', ".").replace("~1", "/").replace("~0", "~");
+        return match detail.as_str() {
+            detail if member.is_empty() => format!("--data: {detail}"),
+            "is required" => format!("--data: {member} is missing"),
+            detail => format!("--data: {member}: {detail}"),
+        };
+    };
+    match detail.as_str() {
+        "is required" => format!("{argument} is missing"),
+        "is not a known member" => format!("{argument} does not apply to {kind}"),
+        detail => format!("{argument}: {detail}"),
+    }
+}
+
+/// Returns the argument of the innermost member that contains the place.
+fn argument(places: &Places, pointer: &str) -> Option<&'static str> {
+    let contains = |place: &str| {
+        pointer.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let found = places.iter().filter(|(place, _)| contains(place));
+    found.max_by_key(|(place, _)| place.len()).map(|(_, argument)| *argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASE: &str = r#""environment":"dev","service":"web","release":{"version":"v1"}"#;
+
+    fn error_of(kind: Kind, attributes: Attributes<'_>, data: &str, own: &Places) -> String {
+        let data = serde_json::from_str(&format!("{{{data}}}")).expect("an object");
+        compose_event(kind, attributes, data, own).expect_err("an invalid event").to_string()
+    }
+
+    #[test]
+    fn every_fault_names_the_flag_and_never_a_pointer() {
+        let lane = r#""environment":"dev","service":"web""#;
+        let with = |member: &str| format!("{RELEASE},{member}");
+        let release = |member: &str| format!(r#"{lane},"release":{{"version":"v1",{member}}}"#);
+        let built = |member: &str| format!(r#""artifact":"pkg:cargo/rand@0.9.1",{member}"#);
+        for (kind, data, expected) in [
+            (Kind::DeploySucceeded, r#""service":"web""#.to_owned(), "--environment is missing"),
+            (Kind::DeploySucceeded, r#""environment":"dev""#.to_owned(), "--service is missing"),
+            (Kind::DeploySucceeded, lane.to_owned(), "--version is missing"),
+            (Kind::DeploySucceeded, format!(r#"{lane},"release":{{}}"#), "--version is missing"),
+            (Kind::DeploySucceeded, format!(r#"{lane},"release":{{"version":""}}"#), "--version: "),
+            (Kind::DeploySucceeded, release(r#""artifact":"web:latest""#), "--artifact: "),
+            (Kind::DeploySucceeded, release(r#""config":"sha256:12""#), "--config: "),
+            (Kind::DeploySucceeded, release(r#""infrastructure":"""#), "--infrastructure: "),
+            (Kind::DeploySucceeded, release(r#""commit":"""#), "--commit: "),
+            (Kind::DeploySucceeded, with(r#""target":"a b""#), "--target: "),
+            (Kind::DeploySucceeded, with(r#""slot":"a b""#), "--slot: "),
+            (Kind::DeploySucceeded, with(r#""deployment":"""#), "--deployment: "),
+            (Kind::DeploySucceeded, with(r#""rollback_id":"""#), "--rollback: "),
+            (Kind::DeploySucceeded, with(r#""reversible":1"#), "--irreversible: "),
+            (Kind::DeploySucceeded, with(r#""reason":1"#), "--reason: "),
+            (Kind::DeploySucceeded, with(r#""actor":{"type":"","name":"a"}"#), "--actor: "),
+            (Kind::DeploySucceeded, with(r#""links":[{"rel":"","href":"a"}]"#), "--link: "),
+            (Kind::DeployRemoved, RELEASE.to_owned(), "--version does not apply to deploy.removed"),
+            (Kind::TrafficSwitched, lane.to_owned(), "--slot is missing"),
+            (Kind::ArtifactBuilt, String::new(), "--artifact is missing"),
+            (Kind::ArtifactBuilt, built(r#""version":"""#), "--version: "),
+            (Kind::ArtifactBuilt, built(r#""commit":"""#), "--commit: "),
+            (Kind::ArtifactBuilt, built(r#""config":"""#), "--config does not apply to artifact.built"),
+            (
+                Kind::ArtifactBuilt,
+                built(r#""infrastructure":"""#),
+                "--infrastructure does not apply to artifact.built",
+            ),
+            (Kind::RollbackCancelled, r#""environment":"dev""#.to_owned(), "--rollback is missing"),
+            (Kind::ArtifactRevoked, r#""artifact":"pkg:cargo/rand@0.9.1""#.to_owned(), "--reason is missing"),
+            (Kind::ApprovalGranted, RELEASE.to_owned(), "--actor is missing"),
+            (Kind::FreezeStarted, r#""environment":"dev""#.to_owned(), "--data: freeze_id is missing"),
+            (Kind::DeploySucceeded, with(r#""colour":1"#), "--data: colour: is not a known member"),
+            (
+                Kind::ValidationPassed,
+                r#""check":"smoke""#.to_owned(),
+                "a check requires an artifact or an environment; set --environment or --artifact",
+            ),
+        ] {
+            let error = error_of(kind, Attributes::default(), &data, &[]);
+            assert!(error.starts_with(expected), "{kind} {data}: {error}");
+            assert!(!error.contains("/data"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_attribute_names_its_flag() {
+        for (attributes, expected) in [
+            (Attributes { id: Some(""), ..Attributes::default() }, "--id: "),
+            (Attributes { time: Some("yesterday"), ..Attributes::default() }, "--time: "),
+            (Attributes { source: Some("a b"), ..Attributes::default() }, "--source: "),
+        ] {
+            let error = error_of(Kind::DeploySucceeded, attributes, RELEASE, &[]);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_of_a_command_take_precedence() {
+        let own: &Places = &[("/data/check", "NAME")];
+        let data = r#""environment":"dev","check":"""#;
+        let error = error_of(Kind::ValidationPassed, Attributes::default(), data, own);
+        assert!(error.starts_with("NAME: "), "{error}");
+    }
+}

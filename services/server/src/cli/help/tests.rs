@@ -1,0 +1,89 @@
+//! The help is complete, and its examples are valid.
+
+use std::collections::BTreeSet;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+use crate::cli::Arguments;
+
+/// Returns the commands that run, each with its path.
+fn runnable(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+    for subcommand in command.get_subcommands() {
+        let path = format!("{path} {}", subcommand.get_name());
+        if !subcommand.is_subcommand_required_set() {
+            found.push((path.trim_start().to_owned(), subcommand.clone()));
+        }
+        runnable(subcommand, &path, found);
+    }
+}
+
+/// Returns the words of a command line as a shell splits them, up to a redirection.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for letter in line.chars() {
+        match (quote, letter) {
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '<' | '|' | '>') => break,
+            (None, ' ') => words.push(String::new()),
+            (Some(open), close) if open == close => quote = None,
+            (_, letter) => words.last_mut().expect("a word").push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_command_is_in_one_group_and_every_group_has_commands_that_exist() {
+    let command = Arguments::command();
+    let grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    let distinct: BTreeSet<_> = grouped.iter().copied().collect();
+    assert_eq!(grouped.len(), distinct.len(), "a command is in two groups");
+    let commands: BTreeSet<_> = command.get_subcommands().map(Command::get_name).collect();
+    assert_eq!(distinct, commands);
+}
+
+#[test]
+fn every_command_has_an_example_and_its_exit_statuses() {
+    let mut commands = Vec::new();
+    runnable(&complete(Arguments::command()), "", &mut commands);
+    assert!(commands.len() > 60, "{} commands", commands.len());
+    for (path, command) in &commands {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains(&format!("release-ledger {path}")), "{path} has no example: {help}");
+        assert!(help.contains("Exit status:"), "{path} has no exit statuses: {help}");
+    }
+    let paths: BTreeSet<_> = commands.iter().map(|(path, _)| path.as_str()).collect();
+    for (path, _) in EXAMPLES.iter().chain(EXIT_STATUSES) {
+        assert!(paths.contains(path), "there is no command {path}");
+    }
+}
+
+#[test]
+fn every_example_is_valid() {
+    let mut commands = Vec::new();
+    runnable(&complete(Arguments::command()), "", &mut commands);
+    for (path, command) in commands {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.replace("\\\n", " ");
+        for line in help.lines().filter(|line| line.starts_with("  ")) {
+            let Some(start) = line.find("release-ledger ") else { continue };
+            let arguments = words(&line[start..]);
+            if let Err(error) = Arguments::try_parse_from(&arguments) {
+                panic!("{path}: {arguments:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_help_of_the_program_lists_the_groups() {
+    let help = complete(Arguments::command()).render_help().to_string();
+    let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text} is missing: {help}"));
+    assert!(at("\nReport:\n  emit ") < at("\nAsk:\n  state "), "{help}");
+    assert!(at("\nDecide and roll back:\n  rollback ") < at("\nOperate:\n  up "), "{help}");
+    assert!(at("Usage: ") < at("\nReport:") && at("\nOperate:") < at("\nOptions:\n"), "{help}");
+    assert!(!help.contains('{') && !help.contains("Other:"), "{help}");
+}

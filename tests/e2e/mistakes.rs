@@ -1,0 +1,331 @@
+//! Mistakes at the command line: the message and the exit status that each gets.
+
+use ledger_tests::{Command, Outcome};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::PROGRAM;
+
+/// A mistake as typed into a shell, the exit status, and a part of what stderr says. In the folder are the files
+/// `page.html`, `policy.json` and `bad.json`; nothing listens at `$DOWN`, and `$PROXY` answers with a page.
+type Mistake = (&'static str, i32, &'static str);
+
+const NAMES: &[Mistake] = &[
+    ("release-ledger stat production", 2, "unrecognized subcommand 'stat'"),
+    ("release-ledger rollback exceute r-1", 2, "unrecognized subcommand 'exceute'"),
+    ("release-ledger check pased smoke", 2, "unrecognized subcommand 'pased'"),
+    ("release-ledger policy production", 2, "unrecognized subcommand 'production'"),
+    ("release-ledger emit deploy.done --environment dev", 1, "error: unknown event type \"deploy.done\""),
+    ("release-ledger emit deploy.succeeded --enviroment dev", 2, "unexpected argument '--enviroment' found"),
+    (
+        "release-ledger emit deploy.succeeded --environment 'a b'",
+        2,
+        "invalid value 'a b' for '--environment <NAME>'",
+    ),
+    ("release-ledger emit deploy.succeeded --service a/b", 2, "invalid value 'a/b' for '--service <NAME>'"),
+    ("release-ledger emit deploy.succeeded --slot 'a b'", 2, "invalid value 'a b' for '--slot <NAME>'"),
+    ("release-ledger state 'pro duction'", 2, "invalid value 'pro duction' for '<ENVIRONMENT>'"),
+    ("release-ledger gate production web", 2, "<VERSION>"),
+    ("release-ledger freeze production", 2, "--reason <TEXT>"),
+    ("release-ledger switch production web", 2, "<SLOT>"),
+    ("release-ledger remove production", 2, "<SERVICE>"),
+    ("release-ledger retire", 2, "<ENVIRONMENT>"),
+    ("release-ledger mark production 3 --as good --reason x", 2, "invalid value 'good' for '--as <STATUS>'"),
+    (
+        "release-ledger mark production yesterday --as bad --reason x",
+        2,
+        "invalid value 'yesterday' for '<POINT>'",
+    ),
+    ("release-ledger rollback request production --to last-known-good", 2, "--reason <TEXT>"),
+    ("release-ledger correct --version v2", 2, "<POSITION>"),
+    ("release-ledger correct first --version v2", 2, "invalid value 'first' for '<POSITION>'"),
+    ("release-ledger correct 3 --as deploy.done", 2, "unknown event type \"deploy.done\""),
+    (
+        "release-ledger correct 3",
+        1,
+        "error: nothing to correct; say what was wrong by a flag such as --version",
+    ),
+];
+
+const EVENTS: &[Mistake] = &[
+    ("emit --service web --version v1", 1, "error: invalid event: --environment is missing"),
+    ("emit --environment dev --version v1", 1, "error: invalid event: --service is missing"),
+    ("emit --environment dev --service web", 1, "error: invalid event: --version is missing"),
+    ("emit $DEV --version ''", 1, "error: invalid event: --version: must not be empty"),
+    ("emit $DEV --version v1 --artifact web:latest", 1, "error: invalid event: --artifact: "),
+    ("emit $DEV --version v1 --config sha256:12", 1, "error: invalid event: --config: "),
+    ("emit $DEV --version v1 --time yesterday", 1, "error: invalid event: --time: "),
+    ("emit $DEV --version v1 --time 2026-02-30T10:00:00Z", 1, "error: invalid event: --time: "),
+    ("emit $DEV --version v1 --source 'a b'", 1, "error: invalid event: --source: "),
+    ("emit $DEV --version v1 --id ''", 1, "error: invalid event: --id: "),
+    ("emit $DEV --version v1 --deployment ''", 1, "error: invalid event: --deployment: "),
+    ("emit $DEV --version v1 --actor ada", 2, "must be TYPE:NAME, such as person:ada"),
+    ("emit $DEV --version v1 --link x", 2, "must be REL=HREF"),
+    ("emit $DEV --version v1 --data '{'", 1, "--data is not a JSON object"),
+    ("emit $DEV --version v1 --data '[]'", 1, "--data is not a JSON object"),
+    ("emit $DEV --version v1 --data @missing.json", 1, "--data: cannot read missing.json"),
+    (
+        "emit $DEV --version v1 --data '{\"service\":\"web\"}'",
+        1,
+        "service is given twice: by a flag and in --data",
+    ),
+    ("emit $DEV --version v1 --data '{\"colour\":1}'", 1, "--data: colour: is not a known member"),
+    ("emit $DEV --version v1 --patience 0", 2, "invalid value '0' for '--patience <SECONDS>'"),
+    ("release-ledger emit traffic.switched $DEV", 1, "error: invalid event: --slot is missing"),
+    ("release-ledger emit deploy.removed $DEV --version v1", 1, "--version does not apply to deploy.removed"),
+    (
+        "release-ledger emit freeze.started --environment dev",
+        1,
+        "error: invalid event: --data: freeze_id is missing",
+    ),
+    (
+        "release-ledger emit validation.passed --environment dev",
+        1,
+        "error: invalid event: --data: check is missing",
+    ),
+    (
+        "release-ledger emit validation.passed --data '{\"check\":\"smoke\"}'",
+        1,
+        "a check requires an artifact or an environment; set --environment or --artifact",
+    ),
+    ("release-ledger emit - --environment dev < /dev/null", 1, "error: events from stdin are complete"),
+    ("release-ledger emit - < /dev/null", 1, "error: no event on stdin"),
+    ("echo nonsense | release-ledger emit -", 1, "event 1 is not JSON"),
+    (
+        "RELEASE_LEDGER_ACTOR=person: release-ledger emit deploy.succeeded $DEV",
+        1,
+        "invalid RELEASE_LEDGER_ACTOR: must not be empty",
+    ),
+];
+
+const VERBS: &[Mistake] = &[
+    ("release-ledger freeze dev --reason x --until tomorrow", 2, "must be an RFC 3339 time"),
+    ("release-ledger freeze dev --reason x --until 2020-01-01T00:00:00Z", 2, "must be in the future"),
+    ("release-ledger freeze dev --reason ''", 2, "for '--reason <TEXT>'"),
+    ("release-ledger approve dev web v1 --until 3", 2, "must be an RFC 3339 time"),
+    ("release-ledger approve dev web v1 --artifact web:latest", 1, "error: --artifact: "),
+    ("release-ledger approve dev web ''", 1, "error: VERSION: must not be empty"),
+    ("release-ledger unfreeze dev --by :", 2, "for '--by <NAME|TYPE:NAME>'"),
+    ("release-ledger revoke v1 --reason x", 1, "with a version, set --environment and --service"),
+    ("release-ledger revoke v1 --reason x --environment dev", 2, "--service <NAME>"),
+    ("release-ledger switch dev web green --time yesterday", 1, "error: --time: "),
+    ("release-ledger check passed smoke --service web", 2, "--environment <NAME>"),
+    ("release-ledger check passed smoke", 1, "set --environment or --artifact"),
+    ("release-ledger check passed '' --environment dev", 2, "for '<NAME>'"),
+    ("release-ledger check passed smoke --environment dev --run ''", 1, "error: --run: "),
+    (
+        "release-ledger check passed smoke --environment dev --junit none.xml",
+        1,
+        "error: --junit none.xml: cannot be read",
+    ),
+    (
+        "release-ledger check passed smoke --environment dev --junit page.html",
+        1,
+        "error: --junit page.html: is not JUnit XML",
+    ),
+    (
+        "release-ledger check passed smoke --environment dev --tap /dev/null",
+        1,
+        "error: --tap /dev/null: is not a file",
+    ),
+    (
+        "release-ledger check passed smoke --environment dev --sarif page.html",
+        1,
+        "error: --sarif page.html: is not SARIF",
+    ),
+    ("release-ledger check run smoke --environment dev", 125, "<COMMAND>"),
+    (
+        "release-ledger check run smoke --url $DOWN --patience 1 -- true",
+        125,
+        "error: invalid check: a check requires",
+    ),
+    (
+        "release-ledger check run smoke --environment dev --url $DOWN --patience 1 --junit none.xml -- true",
+        125,
+        "error: --junit none.xml: cannot be read",
+    ),
+    (
+        "release-ledger check run smoke --environment dev --url $DOWN --patience 1 --junit none.xml -- sh -c 'exit 3'",
+        3,
+        "release-ledger: --junit none.xml: cannot be read",
+    ),
+    ("release-ledger run --environment dev --service web -- true", 125, "--version <VERSION>"),
+    (
+        "release-ledger run $DEV --version '' -- true",
+        125,
+        "error: invalid deploy: --version: must not be empty",
+    ),
+    ("release-ledger policy check none.json", 1, "error: FILE: cannot read none.json"),
+    ("release-ledger policy check page.html", 1, "error: FILE: page.html: "),
+    ("release-ledger policy check bad.json", 1, "error: FILE: bad.json: approvels is not a known member"),
+    ("release-ledger policy set dev bad.json", 1, "error: FILE: bad.json: approvels is not a known member"),
+    ("echo '{\"approvals\":-1}' | release-ledger policy check -", 1, "error: FILE: stdin: approvals must be"),
+];
+
+const CONNECTIONS: &[Mistake] = &[
+    (
+        "release-ledger state dev --url ftp://ledger.example",
+        2,
+        "RELEASE_LEDGER_URL: must start with http:// or https://",
+    ),
+    ("release-ledger state dev --url http://127.0.0.1:port", 2, "RELEASE_LEDGER_URL: invalid port number"),
+    ("release-ledger state dev --url ledger.example:port", 2, "RELEASE_LEDGER_URL: invalid port number"),
+    (
+        "release-ledger state dev --url 'http://127.0.0.1:1/?x'",
+        2,
+        "RELEASE_LEDGER_URL: must not contain ? or #",
+    ),
+    (
+        "release-ledger state dev --url 127.0.0.1:1/v1/tenants/shop",
+        2,
+        "must not contain the path of a tenant",
+    ),
+    ("release-ledger state dev --tenant 'a b'", 2, "error: invalid --tenant or RELEASE_LEDGER_TENANT: "),
+    ("release-ledger state dev --context nowhere", 2, "error: invalid --context or RELEASE_LEDGER_CONTEXT: "),
+    ("release-ledger state dev --header x", 2, "error: invalid --header: must be NAME:VALUE"),
+    (
+        "release-ledger state dev --header 'Authorization: Bearer x'",
+        2,
+        "error: invalid --header: credentials are not",
+    ),
+    (
+        "release-ledger state dev --header x:y --url http://ledger.example",
+        2,
+        "refusing to send it over plain http",
+    ),
+    (
+        "release-ledger state dev --ca-file none.pem --url https://127.0.0.1:1",
+        1,
+        "cannot read the ca_file none.pem",
+    ),
+    (
+        "release-ledger state dev --client-cert none.pem --url $DOWN",
+        1,
+        "cannot use the client certificate none.pem",
+    ),
+    ("release-ledger state dev --url $DOWN", 1, "error: no release ledger answers at http://127.0.0.1:1/"),
+    (
+        "release-ledger state dev --url 127.0.0.1:1/v1",
+        1,
+        "error: no release ledger answers at http://127.0.0.1:1/",
+    ),
+    ("release-ledger gate dev web v1 --url $DOWN", 2, "error: no release ledger answers at"),
+    ("release-ledger policy diff dev policy.json --url $DOWN", 2, "error: no release ledger answers at"),
+    (
+        "release-ledger freeze dev --reason x --url $DOWN --patience 1",
+        1,
+        "error: freeze.started is not recorded, and commands are never spooled: no release ledger answers",
+    ),
+    (
+        "emit $DEV --version v1 --url $DOWN --patience 1 --strict",
+        1,
+        "error: 1 event spooled and not yet recorded",
+    ),
+    (
+        "release-ledger state dev --url $PROXY",
+        1,
+        "answered 502 Bad Gateway, but not as a release ledger; check --url",
+    ),
+    (
+        "release-ledger freeze dev --reason x --url $PROXY --patience 1",
+        1,
+        "error: freeze.started may or may not be recorded, and commands are never spooled; send it again",
+    ),
+];
+
+#[tokio::test]
+async fn every_mistake_gets_a_message_that_names_it_and_a_documented_exit_status() {
+    let shell = Shell::start().await;
+    let table = [NAMES, EVENTS, VERBS, CONNECTIONS].concat();
+    assert!(table.len() >= 60, "{} mistakes", table.len());
+
+    let mut wrong = Vec::new();
+    for (line, code, message) in &table {
+        let outcome = shell.run(line).await;
+        let says_it = outcome.stderr.contains(*message) && !outcome.stderr.contains(" /data/");
+        // Errors in the arguments are followed by the usage; all others are one line.
+        let errors = outcome.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        if outcome.code != Some(*code) || !says_it || errors > 1 || !outcome.stdout.is_empty() {
+            let Outcome { code: received, stdout, stderr } = outcome;
+            wrong
+                .push(format!("{line}\nexpected {code}: {message}\nreceived {received:?}: {stdout}{stderr}"));
+        }
+    }
+
+    assert_eq!(wrong, [""; 0], "of {} mistakes", table.len());
+}
+
+/// A shell with the program, in a folder of its own.
+struct Shell {
+    folder: tempfile::TempDir,
+    proxy: String,
+}
+
+impl Shell {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink(PROGRAM, folder.path().join("release-ledger")).expect("a link");
+        for name in ["config", "state"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        for (name, text) in [
+            ("page.html", "<html><body>Bad gateway</body></html>"),
+            ("policy.json", r#"{"approvals":1}"#),
+            ("bad.json", r#"{"approvels":1}"#),
+        ] {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        Self { folder, proxy: start_proxy().await }
+    }
+
+    /// Runs a line; `emit` stands for the command that reports a deploy.
+    async fn run(&self, line: &str) -> Outcome {
+        let folder = self.folder.path().to_str().expect("UTF-8");
+        let script = format!(
+            "cd \"$FOLDER\"\nDEV='--environment dev --service web'\n\
+             emit() {{ release-ledger emit deploy.succeeded \"$@\"; }}\n{line}"
+        );
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = format!("{folder}:{}", path.to_string_lossy());
+        let no_ci =
+            ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
+        // Not the folder, where `release-ledger` is the program.
+        let (config, state) = (format!("{folder}/config"), format!("{folder}/state"));
+        let mut variables = vec![
+            ("PATH", path.as_str()),
+            ("FOLDER", folder),
+            ("HOME", folder),
+            ("XDG_CONFIG_HOME", config.as_str()),
+            ("XDG_STATE_HOME", state.as_str()),
+            ("USER", "ada"),
+            ("RELEASE_LEDGER_URL", ""),
+            ("RELEASE_LEDGER_ACTOR", ""),
+            ("DOWN", "http://127.0.0.1:1"),
+            ("PROXY", self.proxy.as_str()),
+        ];
+        variables.extend(no_ci.map(|name| (name, "")));
+        Command::start_with("sh", &["-c", &script], &variables).outcome().await
+    }
+}
+
+/// Starts a proxy that answers every request with a page; returns its URL.
+async fn start_proxy() -> String {
+    const PAGE: &str = "<html><body>Bad gateway</body></html>";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                let _ = client.read(&mut request).await;
+                let length = PAGE.len();
+                let answer = format!(
+                    "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\
+                     connection: close\r\n\r\n{PAGE}"
+                );
+                let _ = client.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    url
+}
