@@ -80,7 +80,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("entry", "release-ledger entry 4711"),
     ("find", "release-ledger find 2f1c9ab"),
     ("why", "release-ledger why production web"),
-    ("audit", "release-ledger audit --environment production --since 7d"),
+    ("audit", "release-ledger audit production --since 7d"),
     ("events types", "release-ledger events types"),
     ("explain", "release-ledger explain deploy.succeeded"),
     ("env list", "release-ledger env list"),
