@@ -1,7 +1,7 @@
 //! Webhooks of other tools: the authentication of deliveries, and their translation to events.
 //!
 //! [`verify`] authenticates a delivery by its headers and the bytes of its body; [`translate`] reads an authentic one.
-//! Both are pure: the secrets are part of the [`HookSettings`], and the time is an argument.
+//! Both are pure: the secrets are part of the [`Webhook`], and the time is an argument.
 //!
 //! # Rules of every kind
 //!
@@ -36,6 +36,7 @@ mod secret;
 pub mod settings;
 mod signing;
 mod time;
+mod webhook;
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
@@ -47,19 +48,20 @@ use crate::translation::{NativeEvent, NotUnderstood, Translation};
 pub use self::authenticity::Unauthentic;
 pub use self::request::Request;
 pub use self::secret::{Secret, SecretError};
-pub use self::settings::{Authentication, HookConfig, HookKind, HookSettings, InvalidSettings};
+pub use self::settings::{Authentication, HookKind, InvalidSettings, WebhookSettings};
 pub use self::signing::{SigningSecret, SigningSecretError, sign};
+pub use self::webhook::Webhook;
 
 /// Verifies that a delivery comes from a sender that has a secret of the webhook.
 ///
 /// # Errors
 /// The delivery is not authentic, for the reason in the error. No error contains a secret.
-pub fn verify(settings: &HookSettings, request: &Request<'_>, now: DateTime<Utc>) -> Result<(), Unauthentic> {
-    let secrets = &settings.secrets;
+pub fn verify(webhook: &Webhook, request: &Request<'_>, now: DateTime<Utc>) -> Result<(), Unauthentic> {
+    let secrets = &webhook.secrets;
     if secrets.is_empty() {
         return Err(Unauthentic::NoSecret);
     }
-    match settings.authentication() {
+    match webhook.authentication() {
         Authentication::GitHub => authenticity::verify_hmac("X-Hub-Signature-256", secrets, request),
         Authentication::GitLab => authenticity::verify_gitlab(secrets, request, now),
         Authentication::XSignature => authenticity::verify_hmac("X-Signature", secrets, request),
@@ -76,19 +78,19 @@ pub fn verify(settings: &HookSettings, request: &Request<'_>, now: DateTime<Utc>
 /// # Errors
 /// The delivery cannot be understood, for the reason in the error.
 pub fn translate(
-    settings: &HookSettings,
+    webhook: &Webhook,
     request: &Request<'_>,
     now: DateTime<Utc>,
 ) -> Result<Translation, NotUnderstood> {
     let body = parse(request)?;
-    let context = Context { settings, now };
-    let translation = match settings.kind() {
+    let context = Context { webhook, now };
+    let translation = match webhook.kind() {
         HookKind::GitHub => github::translate(context, request, &body),
         HookKind::GitLab => gitlab::translate(context, request, &body),
         HookKind::ArgoCd => argocd::translate(context, &body),
         HookKind::Flux => flux::translate(context, &body),
         HookKind::Alertmanager => alertmanager::translate(context, &body),
-        HookKind::Generic => match &settings.config.mapping {
+        HookKind::Generic => match &webhook.mapping {
             Some(mapping) => generic::translate(context, mapping, &body),
             None => Ok(Translation::Ignored("the webhook has no mapping".to_owned())),
         },

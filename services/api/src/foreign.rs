@@ -79,7 +79,7 @@ impl Message {
     ) -> Result<Translation, NotUnderstood> {
         match ledger.app().hooks.get(name) {
             Some(hook) if hook.tenant == ledger.tenancy().tenant => {
-                hooks::translate(&hook.settings, &self.request(), ledger.now())
+                hooks::translate(&hook.webhook, &self.request(), ledger.now())
             }
             _ => Err(NotUnderstood::new(
                 "",

@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ledger_adapters::hooks::{HookSettings, verify};
+use ledger_adapters::hooks::{Webhook, verify};
 use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{DeliveryBody, EventResult};
 use ledger_domain::{Principal, TenantName};
@@ -40,13 +40,13 @@ const AUTHENTICATING: [&str; 5] =
 /// Maximum size of a delivery, in bytes.
 pub(crate) const DELIVERY_LIMIT: usize = 1 << 20;
 
-/// A webhook that the service accepts.
+/// A webhook of a tenant, which the service accepts.
 #[derive(Debug)]
-pub struct Hook {
+pub struct TenantWebhook {
     /// Tenant whose ledger records its events.
     pub tenant: TenantName,
     /// Tool that sends it, secrets, and the meaning of its names.
-    pub settings: HookSettings,
+    pub webhook: Webhook,
 }
 
 /// Path of a webhook.
@@ -167,7 +167,11 @@ fn refused(app: &App, address: Option<IpAddr>, name: &str, reason: &str) -> Resu
 
 /// Returns the webhook of an authentic delivery, and its principal; or the reason why the delivery is not authentic, for
 /// the log.
-fn authentic<'a>(app: &'a App, name: &str, message: &Message) -> Result<(&'a Hook, Arc<Principal>), String> {
+fn authentic<'a>(
+    app: &'a App,
+    name: &str,
+    message: &Message,
+) -> Result<(&'a TenantWebhook, Arc<Principal>), String> {
     let known = app.hooks.get(name);
     // A delivery for an unknown webhook takes as long as one for another.
     let Some(hook) = known.or_else(|| app.hooks.values().next()) else {
@@ -175,7 +179,7 @@ fn authentic<'a>(app: &'a App, name: &str, message: &Message) -> Result<(&'a Hoo
     };
     let now =
         app.ledgers.get(&hook.tenant).map(|ledger| (ledger.clock)()).ok_or("the webhook has no ledger")?;
-    let verified = verify(&hook.settings, &message.request(), now);
+    let verified = verify(&hook.webhook, &message.request(), now);
     if known.is_none() {
         return Err("no webhook has this name".into());
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::draft::Draft;
 use super::json::Node;
-use super::settings::{CheckMapping, HookSettings};
+use super::settings::CheckMapping;
 use crate::text;
 use crate::translation::{NativeEvent, NotUnderstood, Translation};
 
@@ -46,7 +46,7 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
     for node in root.items("alerts")? {
         let alert = Alert::read(context, &node)?;
         match alert.label(context, |alerts| &alerts.environment_labels) {
-            Some(name) if context.settings.ignores(name) => ignored.push(name),
+            Some(name) if context.webhook.ignores(name) => ignored.push(name),
             _ => events.push(alert.event(context)?),
         }
     }
@@ -84,15 +84,14 @@ impl<'m> Alert<'m> {
     }
 
     fn event(&self, context: Context<'_>) -> Result<NativeEvent, NotUnderstood> {
-        if let Some(check) = context.settings.check("alert", self.name) {
+        if let Some(check) = context.webhook.check("alert", self.name) {
             return self.check(context, check);
         }
-        let check =
-            context.settings.config.alerts.check_label.as_ref().and_then(|label| self.labels.hint(label));
+        let check = context.webhook.alerts.check_label.as_ref().and_then(|label| self.labels.hint(label));
         if let Some(check) = check {
-            return self.check(context, &HookSettings::labelled_check(check));
+            return self.check(context, &CheckMapping::of_alert(check));
         }
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let environment = names.environment(self.label(context, |alerts| &alerts.environment_labels));
         let service = names.optional_service(self.label(context, |alerts| &alerts.service_labels));
         let target = names.target(self.label(context, |alerts| &alerts.target_labels));
@@ -111,7 +110,7 @@ impl<'m> Alert<'m> {
         if !self.is_firing {
             return Ok(draft.build());
         }
-        let severity = self.labels.hint(&context.settings.config.alerts.severity_label);
+        let severity = self.labels.hint(&context.webhook.alerts.severity_label);
         Ok(draft.with_line("title", Some(self.name)).with_line("severity", severity).build())
     }
 
@@ -120,7 +119,7 @@ impl<'m> Alert<'m> {
         if !self.is_firing {
             return Ok(self.activity("The end of an alert does not pass its check."));
         }
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let fault = |error: crate::names::UnmappedName| self.labels.fault(error.to_string());
         let environment = match &check.environment {
             Some(name) => name.clone(),
@@ -189,7 +188,7 @@ impl<'m> Alert<'m> {
         context: Context<'c>,
         list: impl Fn(&'c super::settings::AlertSettings) -> &'c Vec<String>,
     ) -> Option<&'m str> {
-        list(&context.settings.config.alerts).iter().find_map(|name| self.labels.hint(name))
+        list(&context.webhook.alerts).iter().find_map(|name| self.labels.hint(name))
     }
 }
 

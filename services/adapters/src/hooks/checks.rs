@@ -84,7 +84,7 @@ impl Run<'_> {
     /// Returns the events of the run: those of the first check of the settings that it counts for, else an activity.
     pub(super) fn events(&self, context: Context<'_>) -> Result<Vec<NativeEvent>, NotUnderstood> {
         let mut obstacle = None;
-        for check in context.settings.checks(self.event, self.name) {
+        for check in context.webhook.checks(self.event, self.name) {
             match self.obstacle(check) {
                 None => return self.validation(context, check),
                 Some(found) => obstacle = obstacle.or(Some(found)),
@@ -160,7 +160,7 @@ impl Run<'_> {
             (_, true) => None,
             (Some(service), false) => Some(service.clone()),
             (None, false) => {
-                let service = context.settings.config.names.service(Some(self.repository));
+                let service = context.webhook.names.service(Some(self.repository));
                 Some(
                     service
                         .map_err(|error| NotUnderstood::new(self.repository_place, error.to_string()))?

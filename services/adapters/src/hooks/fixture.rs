@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{HookSettings, Request, translate};
+use super::{Request, Webhook, translate};
 use crate::translation::{NotUnderstood, Translation};
 
 /// Time of the tests' clock.
@@ -12,9 +12,9 @@ pub(super) fn now() -> DateTime<Utc> {
 }
 
 /// Settings of a JSON object.
-pub(super) fn settings(config: Value) -> HookSettings {
+pub(super) fn settings(config: Value) -> Webhook {
     let config = serde_json::from_value(config).expect("valid settings");
-    HookSettings::offline(config).expect("valid settings")
+    Webhook::offline(config).expect("valid settings")
 }
 
 /// The translation of a delivery.

@@ -95,7 +95,7 @@ impl<'m> FluxEvent<'m> {
 
     fn of_kustomization(&self, context: Context<'_>) -> Meaning {
         let is_end = self.own(COMMIT_STATUS) == Some("update");
-        let each = context.settings.config.flux.kustomization_success == KustomizationSuccess::Reconciliation;
+        let each = context.webhook.flux.kustomization_success == KustomizationSuccess::Reconciliation;
         match self.reason {
             "Progressing" if self.message.starts_with(HEALTHY) && each => {
                 Meaning::Ignored("the end of the reconciliation is the deploy")
@@ -163,7 +163,7 @@ impl<'m> FluxEvent<'m> {
         passed: bool,
         release: Option<ReleaseParts>,
     ) -> Result<Draft, NotUnderstood> {
-        let Some(check) = context.settings.check("test", self.name) else {
+        let Some(check) = context.webhook.check("test", self.name) else {
             return Ok(self.activity(draft("activity.reported")));
         };
         let kind = if passed { "validation.passed" } else { "validation.failed" };
@@ -186,7 +186,7 @@ impl<'m> FluxEvent<'m> {
     /// Sets the lane: by `environment`, `service` and `target` of the metadata, which an Alert's `eventMetadata` or an
     /// annotation `event.toolkit.fluxcd.io/…` of the object adds, else by the maps of the settings.
     fn in_lane(&self, context: Context<'_>, draft: Draft) -> Result<Draft, NotUnderstood> {
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let full = format!("{}/{}", self.namespace, self.name);
         let namespace = Some(self.namespace).filter(|name| names.environments.contains_key(*name));
         let environment = names.environment(self.stated("environment").or(namespace)).map_err(|error| {

@@ -69,7 +69,7 @@ impl EventRule<'_> {
 
     /// Replaces the names of the lane by those of the ledger, and adds the defaults where an event of the kind needs them.
     fn name_lane(&self, data: &mut Map<String, Value>) -> Result<(), NotUnderstood> {
-        let names = &self.context.settings.config.names;
+        let names = &self.context.webhook.names;
         let kind = self.template.kind.as_str();
         let needs_environment = !(data.contains_key("artifact") || kind == "activity.reported");
         let is_of_lane = kind.starts_with("deploy.") || kind == "traffic.switched";

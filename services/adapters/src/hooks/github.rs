@@ -68,13 +68,13 @@ impl<'m> Repository<'m> {
 
     /// Returns the foreign name of the service: owner and name if they are mapped, else the name.
     fn service_name(&self, context: Context<'_>) -> Result<&'m str, NotUnderstood> {
-        let is_mapped = context.settings.config.names.services.contains_key(self.full_name);
+        let is_mapped = context.webhook.names.services.contains_key(self.full_name);
         if is_mapped { Ok(self.full_name) } else { self.node.text("name") }
     }
 
     /// Returns the member that holds the foreign name of the service.
     fn service_member(&self, context: Context<'_>) -> &'static str {
-        let is_mapped = context.settings.config.names.services.contains_key(self.full_name);
+        let is_mapped = context.webhook.names.services.contains_key(self.full_name);
         if is_mapped { "full_name" } else { "name" }
     }
 }

@@ -112,7 +112,7 @@ impl<'m> Application<'m> {
     /// Returns the lane, by labels or annotations `releaseledger.io/environment`, `/service` and `/target`, else by the
     /// maps of the settings: the environment and the target by the destination, the service by the name.
     pub(super) fn lane(&self, context: Context<'_>) -> Result<Lane, NotUnderstood> {
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let candidates = self.destinations();
         let mapped = candidates.iter().find(|name| names.environments.contains_key(*name));
         let foreign = self.stated("environment").or(mapped.map(String::as_str));
@@ -146,7 +146,7 @@ impl<'m> Application<'m> {
         let Some(version) = revisions.iter().find(is_chart).or(revisions.first()) else { return Ok(None) };
         let commit = revisions.iter().find(|revision| text::is_full_commit(revision));
         let mut release = ReleaseParts { version: version.clone(), ..ReleaseParts::default() };
-        match context.settings.config.argocd.revision {
+        match context.webhook.argocd.revision {
             RevisionMeans::Infrastructure => {
                 release.infrastructure = commit.map(|commit| format!("git:{commit}"));
             }
@@ -246,7 +246,7 @@ impl<'m> Application<'m> {
 
     /// Returns the repository of the service's image by the settings.
     fn image_repository<'c>(&self, context: Context<'c>) -> Result<Option<&'c str>, NotUnderstood> {
-        let configured = &context.settings.config.argocd.images;
+        let configured = &context.webhook.argocd.images;
         if configured.is_empty() {
             return Ok(None);
         }

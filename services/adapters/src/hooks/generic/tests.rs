@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::hooks::fixture::{events, fault, full_events, identities, ignored, settings, with};
-use crate::hooks::{HookConfig, HookSettings};
+use crate::hooks::{Webhook, WebhookSettings};
 
 fn config() -> Value {
     json!({
@@ -106,9 +106,9 @@ fn a_redelivery_has_the_same_identity() {
 
 fn rejected(rule: &Value) -> String {
     let config = json!({"kind": "generic", "mapping": {"source": "s", "rules": [rule]}});
-    match serde_json::from_value::<HookConfig>(config) {
+    match serde_json::from_value::<WebhookSettings>(config) {
         Err(error) => error.to_string(),
-        Ok(config) => HookSettings::offline(config).expect_err("an invalid mapping").to_string(),
+        Ok(config) => Webhook::offline(config).expect_err("an invalid mapping").to_string(),
     }
 }
 

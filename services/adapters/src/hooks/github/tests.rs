@@ -368,7 +368,6 @@ fn a_check_run_counts_only_for_named_branches_and_no_pull_request() {
         ]})
     };
     assert_eq!(kinds(&config(), "check_run", &check_run()), ["activity.reported"]);
-    assert_eq!(kinds(&check(Value::Null), "check_run", &check_run()), ["activity.reported"]);
     assert_eq!(kinds(&check(json!(["main"])), "check_run", &check_run())[1], "validation.failed");
     for change in [
         ("/check_run/pull_requests", json!([{"number": 7}])),

@@ -153,7 +153,6 @@ fn job(status: &str) -> Value {
 #[test]
 fn a_job_counts_only_for_named_branches_and_if_it_must_not_fail() {
     assert_eq!(kinds(&config(), &job("failed")), ["activity.reported"]);
-    assert_eq!(kinds(&with_check("job", &json!({})), &job("failed")), ["activity.reported"]);
     let check = with_check("job", &json!({"branches": ["main"]}));
     assert_eq!(kinds(&check, &job("failed")), ["validation.started", "validation.failed"]);
     let tolerated = with(job("failed"), &[("/build_allow_failure", json!(true))]);
