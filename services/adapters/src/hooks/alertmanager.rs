@@ -45,9 +45,10 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
     let mut ignored = Vec::new();
     for node in root.items("alerts")? {
         let alert = Alert::read(context, &node)?;
-        match alert.label(context, |alerts| &alerts.environment_labels) {
-            Some(name) if context.webhook.ignores(name) => ignored.push(name),
-            _ => events.push(alert.event(context)?),
+        let environment = alert.label(context, |alerts| &alerts.environment_labels);
+        match context.ignored_environment(environment) {
+            Some(name) => ignored.push(name),
+            None => events.push(alert.event(context)?),
         }
     }
     match (events.is_empty(), ignored.first()) {

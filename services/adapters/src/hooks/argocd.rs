@@ -23,7 +23,7 @@ const CASCADE: &str = "resources-finalizer.argocd.argoproj.io";
 pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translation, NotUnderstood> {
     let root = Node::root(body);
     let application = Application::read(context, &root)?;
-    if let Some(ignored) = context.ignored(application.environment_name()) {
+    if let Some(ignored) = context.ignored(application.foreign_environment(context).as_deref()) {
         return Ok(ignored);
     }
     if application.metadata.optional_text("deletionTimestamp")?.is_some() {

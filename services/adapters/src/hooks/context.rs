@@ -79,9 +79,17 @@ impl Context<'_> {
         }
     }
 
-    /// Returns the reason to ignore a deploy to a foreign environment, if there is one.
-    pub(super) fn ignored(&self, environment: Option<&str>) -> Option<Translation> {
-        let name = environment.filter(|name| self.webhook.ignores(name))?;
+    /// Returns the name by which an environment is ignored, if it is: the foreign name, or that of the ledger to which it,
+    /// or its absence, is mapped.
+    pub(super) fn ignored_environment(&self, foreign: Option<&str>) -> Option<String> {
+        let mapped = self.webhook.names.optional_environment(foreign).ok().flatten();
+        let names = [foreign.map(str::to_owned), mapped.map(|name| name.to_string())];
+        names.into_iter().flatten().find(|name| self.webhook.ignores(name))
+    }
+
+    /// Returns the reason to ignore a message about a foreign environment, if there is one.
+    pub(super) fn ignored(&self, foreign: Option<&str>) -> Option<Translation> {
+        let name = self.ignored_environment(foreign)?;
         Some(Translation::Ignored(format!("the environment {name:?} is one of ignored_environments")))
     }
 }

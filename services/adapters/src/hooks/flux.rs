@@ -58,7 +58,7 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
         object,
         root,
     };
-    if let Some(ignored) = context.ignored(event.stated("environment")) {
+    if let Some(ignored) = context.ignored(event.foreign_environment(context)) {
         return Ok(ignored);
     }
     let meaning = event.meaning(context);
@@ -188,8 +188,7 @@ impl<'m> FluxEvent<'m> {
     fn in_lane(&self, context: Context<'_>, draft: Draft) -> Result<Draft, NotUnderstood> {
         let names = &context.webhook.names;
         let full = format!("{}/{}", self.namespace, self.name);
-        let namespace = Some(self.namespace).filter(|name| names.environments.contains_key(*name));
-        let environment = names.environment(self.stated("environment").or(namespace)).map_err(|error| {
+        let environment = names.environment(self.foreign_environment(context)).map_err(|error| {
             let hint =
                 format!("{error}; or add environment to eventMetadata of the Alert, or map the namespace");
             self.object.fault(hint)
@@ -203,6 +202,12 @@ impl<'m> FluxEvent<'m> {
             .with("environment", environment.as_str())
             .with("service", service.as_str())
             .with_optional("target", target.map(|name| name.to_string())))
+    }
+
+    /// Returns the foreign name of the environment: that of the metadata, else the namespace if the settings map it.
+    fn foreign_environment(&self, context: Context<'_>) -> Option<&'m str> {
+        let is_mapped = |name: &&str| context.webhook.names.environments.contains_key(*name);
+        self.stated("environment").or(Some(self.namespace).filter(is_mapped))
     }
 
     /// Returns the release: the version of the chart of a HelmRelease, the revision of a Kustomization.

@@ -52,7 +52,7 @@ impl Webhook {
     pub fn offline(settings: WebhookSettings) -> Result<Self, InvalidSettings> {
         settings.check()?;
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Ok(Self {
+        let webhook = Self {
             kind: settings.kind,
             authentication: settings.authentication.unwrap_or(settings.kind.default_authentication()),
             secrets: Vec::new(),
@@ -70,7 +70,9 @@ impl Webhook {
             flux: settings.flux.unwrap_or_default(),
             alerts: settings.alerts.unwrap_or_default(),
             mapping: settings.mapping,
-        })
+        };
+        webhook.check_environments()?;
+        Ok(webhook)
     }
 
     /// Returns the tool that sends the webhook.
@@ -102,6 +104,17 @@ impl Webhook {
     /// Returns the first check that a run, job or alert may perform.
     pub(super) fn check<'s>(&'s self, event: &'s str, name: &'s str) -> Option<&'s CheckMapping> {
         self.checks(event, name).next()
+    }
+
+    /// Checks that no check is of an environment that is not recorded.
+    fn check_environments(&self) -> Result<(), InvalidSettings> {
+        for (index, check) in self.checks.iter().enumerate() {
+            if let Some(name) = check.environment.as_deref().filter(|name| self.ignores(name)) {
+                let detail = format!("environment {name:?} is one of ignored_environments");
+                return Err(InvalidSettings::Check { index, detail });
+            }
+        }
+        Ok(())
     }
 
     /// Checks that signing tokens can be decoded.
@@ -225,6 +238,14 @@ mod tests {
             let error = webhook(json!({"kind": kind, "checks": [check]})).expect_err(event);
             assert!(error.starts_with("checks[0]: branches is required"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_check_of_an_environment_that_is_not_recorded_is_rejected() {
+        let check = json!({"event": "alert", "name": "a", "check": "b", "environment": "lab"});
+        let config = json!({"kind": "alertmanager", "checks": [check], "ignored_environments": ["l*"]});
+        let error = webhook(config).expect_err("never recorded");
+        assert_eq!(error, "checks[0]: environment \"lab\" is one of ignored_environments");
     }
 
     #[test]

@@ -141,3 +141,15 @@ fn an_unknown_form_is_not_understood() {
     assert!(fault(&config(), &[], &notification(&[status])).starts_with("/alerts/0/status: "));
     assert!(ignored(&config(), &[], &notification(&[])).contains("no alerts"));
 }
+
+#[test]
+fn an_alert_is_ignored_by_its_label_and_by_the_environment_that_it_is_mapped_to() {
+    for pattern in ["production", "live"] {
+        let config = json!({
+            "kind": "alertmanager", "names": {"environments": {"production": "live"}},
+            "ignored_environments": [pattern]
+        });
+        let body = notification(&[alert("ErrorRate", "firing")]);
+        assert!(ignored(&config, &[], &body).contains(pattern));
+    }
+}

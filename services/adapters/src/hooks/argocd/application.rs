@@ -104,9 +104,12 @@ impl<'m> Application<'m> {
         }
     }
 
-    /// Returns the foreign name of the environment that a label or an annotation states.
-    pub(super) fn environment_name(&self) -> Option<&'m str> {
-        self.stated("environment")
+    /// Returns the foreign name of the environment: by a label or an annotation, else that of the destination if the
+    /// settings map it.
+    pub(super) fn foreign_environment(&self, context: Context<'_>) -> Option<String> {
+        let is_mapped = |name: &String| context.webhook.names.environments.contains_key(name);
+        let stated = self.stated("environment").map(str::to_owned);
+        stated.or_else(|| self.destinations().into_iter().find(is_mapped))
     }
 
     /// Returns the lane, by labels or annotations `releaseledger.io/environment`, `/service` and `/target`, else by the
@@ -114,9 +117,8 @@ impl<'m> Application<'m> {
     pub(super) fn lane(&self, context: Context<'_>) -> Result<Lane, NotUnderstood> {
         let names = &context.webhook.names;
         let candidates = self.destinations();
-        let mapped = candidates.iter().find(|name| names.environments.contains_key(*name));
-        let foreign = self.stated("environment").or(mapped.map(String::as_str));
-        let environment = names.environment(foreign).map_err(|error| {
+        let foreign = self.foreign_environment(context);
+        let environment = names.environment(foreign.as_deref()).map_err(|error| {
             let hint = format!(
                 "{error}; or label the application {PREFIX}environment, or map one of {candidates:?}"
             );

@@ -131,3 +131,15 @@ fn a_mapping_that_cannot_work_is_rejected_at_the_start() {
     assert!(rejected(&id(json!({"concat": "a"}))).contains("concat is an array"));
     settings(json!({"kind": "generic", "mapping": {"source": "s", "rules": [of_kind("deploy.failed")]}}));
 }
+
+#[test]
+fn a_delivery_is_ignored_by_its_environment_before_and_after_the_maps_of_the_settings() {
+    for pattern in ["production", "live-eu"] {
+        let mut config = config();
+        config["names"]["environments"] = json!({"production": "live-eu"});
+        config["ignored_environments"] = json!([pattern]);
+        assert!(ignored(&config, &[], &delivery()).contains(pattern));
+        let activity = json!({"state": "paused", "run": 8, "at": "2026-08-01 12:00:00 UTC"});
+        assert_eq!(events(&config, &[], &activity).len(), 1);
+    }
+}

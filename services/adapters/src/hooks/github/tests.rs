@@ -445,3 +445,22 @@ fn other_events_are_ignored_by_name() {
     assert!(ignored(&config(), &headers("push"), &json!({})).contains("push"));
     assert!(fault(&config(), &[], &json!({})).contains("X-GitHub-Event"));
 }
+
+#[test]
+fn an_environment_is_ignored_by_its_name_at_github_and_by_that_of_the_ledger() {
+    for pattern in ["production", "live", "review/*"] {
+        let config = json!({
+            "kind": "github", "names": {"environments": {"production": "live"}}, "ignored_environments": [pattern]
+        });
+        let body = deployment_status("success");
+        if pattern == "review/*" {
+            assert_eq!(kinds(&config, "deployment_status", &body), ["deploy.succeeded"]);
+        } else {
+            assert!(ignored(&config, &headers("deployment_status"), &body).contains(pattern));
+        }
+        // A review of several environments is about the others, too.
+        assert_eq!(kinds(&config, "deployment_review", &review("approved")), ["activity.reported"]);
+    }
+    let config = json!({"kind": "github", "ignored_environments": ["production", "staging"]});
+    assert!(ignored(&config, &headers("deployment_review"), &review("approved")).contains("production"));
+}

@@ -208,3 +208,12 @@ fn other_events_are_ignored_by_name() {
     assert!(ignored(&config(), &[], &json!({"event_name": "project_create"})).contains("project_create"));
     assert!(fault(&config(), &[], &json!({})).starts_with("/object_kind: "));
 }
+
+#[test]
+fn a_deployment_is_ignored_by_the_environment_that_it_is_mapped_to() {
+    let body = with(deployment("success"), &[("/environment", json!("previews/7"))]);
+    let config = json!({
+        "kind": "gitlab", "names": {"environments": {"previews/7": "lab"}}, "ignored_environments": ["lab"]
+    });
+    assert!(ignored(&config, &[], &body).contains("\"lab\""));
+}
