@@ -39,11 +39,10 @@ mod time;
 mod webhook;
 
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::Envelope;
 use serde_json::Value;
 
 use self::context::Context;
-use crate::translation::{NativeEvent, NotUnderstood, Translation};
+use crate::translation::{NotUnderstood, Translation};
 
 pub use self::authenticity::Unauthentic;
 pub use self::request::Request;
@@ -95,8 +94,10 @@ pub fn translate(
             None => Ok(Translation::Ignored("the webhook has no mapping".to_owned())),
         },
     }?;
-    if let Translation::Events(events) = &translation {
-        events.iter().try_for_each(check_event)?;
+    match &translation {
+        Translation::Events(events) => events.iter().try_for_each(draft::check_event)?,
+        Translation::Partial(part) => part.events.iter().try_for_each(draft::check_event)?,
+        Translation::Ignored(_) => {}
     }
     Ok(translation)
 }
@@ -106,6 +107,10 @@ pub fn translate(
 pub fn describe(translation: &Result<Translation, NotUnderstood>) -> Vec<String> {
     match translation {
         Ok(Translation::Ignored(reason)) => vec![format!("ignored: {reason}")],
+        Ok(Translation::Partial(part)) => {
+            let fault = format!("not understood: {}", part.fault);
+            part.events.iter().map(|event| summary(&event.0)).chain([fault]).collect()
+        }
         Err(error) => vec![format!("not understood: {error}")],
         Ok(Translation::Events(events)) => events.iter().map(|event| summary(&event.0)).collect(),
     }
@@ -130,15 +135,6 @@ fn parse(request: &Request<'_>) -> Result<Value, NotUnderstood> {
     let body: Value = serde_json::from_slice(request.body())
         .map_err(|error| NotUnderstood::new("", format!("the body is not JSON: {error}")))?;
     if body.is_object() { Ok(body) } else { Err(NotUnderstood::new("", "the body must be a JSON object")) }
-}
-
-/// Checks that the ledger accepts an event: a message can state a value that it does not.
-fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
-    let bytes = Value::Object(event.0.clone()).to_string();
-    match Envelope::parse(bytes.as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
-    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::access::Tenancy;
 use crate::activity::Activity;
 use crate::body::{read, reject_secrets};
 use crate::foreign::{Message, MessageSource, hook_principal};
-use crate::intake::{Intake, IntakeError, delivery, take_in};
+use crate::intake::{FaultyMessage, Intake, IntakeError, delivery, take_in};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
@@ -72,7 +72,7 @@ pub(crate) struct HookPath {
     responses(
         (status = 200, description = "All its events are recorded, now or earlier, or it is ignored",
             body = DeliveryBody),
-        (status = 202, description = "It could not be understood, or some of its events are not recorded; it is quarantined",
+        (status = 202, description = "It or a part of it could not be understood, or some of its events are not recorded; that is quarantined",
             body = DeliveryBody),
         (status = "4XX", description = "Not accepted",
             body = Problem, content_type = "application/problem+json"),
@@ -114,14 +114,21 @@ pub(crate) async fn deliver_webhook(
     let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
     let (status, delivery) = match take_in(&ledger, &message).await {
-        Ok(Intake::Events(events)) => match events.iter().find(|event| !event.status.is_recorded()) {
-            None => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
-            // The sender of a webhook does not correct it: keep it for the operator.
-            Some(refused) => {
-                let error = NotUnderstood::new("", refusal(refused));
-                (StatusCode::ACCEPTED, kept(&ledger, &message, error, events).await?)
+        Ok(Intake::Events(events, faulty)) => {
+            let refused = events.iter().find(|event| !event.status.is_recorded()).map(refusal);
+            match (refused, faulty) {
+                (None, None) => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
+                // The sender of a webhook does not correct it: keep it for the operator.
+                (Some(refusal), _) => {
+                    let error = NotUnderstood::new("", refusal);
+                    (StatusCode::ACCEPTED, kept(&ledger, &message, error, events).await?)
+                }
+                (None, Some(faulty)) => {
+                    let FaultyMessage { message, fault } = *faulty;
+                    (StatusCode::ACCEPTED, kept(&ledger, &message, fault, events).await?)
+                }
             }
-        },
+        }
         Ok(Intake::Ignored(reason)) => {
             (StatusCode::OK, DeliveryBody { detail: Some(reason), ..delivery("ignored") })
         }

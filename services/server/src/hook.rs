@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use ledger_adapters::hooks::{Request, Webhook, describe, translate};
+use ledger_adapters::translation::Translation;
 use ledger_client::clock;
 
 use crate::config::{Config, Flags};
@@ -73,6 +74,8 @@ impl Test {
             writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(line))?;
         }
         ensure!(translation.is_ok(), "the payload cannot be understood");
+        let is_partial = matches!(translation, Ok(Translation::Partial(_)));
+        ensure!(!is_partial, "a part of the payload cannot be understood");
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn events(config: &Value, headers: &[(&str, &str)], body: &Value) -> 
 pub(super) fn full_events(config: &Value, headers: &[(&str, &str)], body: &Value) -> Vec<Value> {
     match translated(config, headers, body).expect("understood") {
         Translation::Events(events) => events.into_iter().map(|event| Value::Object(event.0)).collect(),
-        Translation::Ignored(reason) => panic!("ignored: {reason}"),
+        other => panic!("not events: {other:?}"),
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn identities(config: &Value, headers: &[(&str, &str)], body: &Value)
 pub(super) fn ignored(config: &Value, headers: &[(&str, &str)], body: &Value) -> String {
     match translated(config, headers, body).expect("understood") {
         Translation::Ignored(reason) => reason,
-        Translation::Events(events) => panic!("not ignored: {events:?}"),
+        other => panic!("not ignored: {other:?}"),
     }
 }
 
