@@ -1,7 +1,7 @@
 //! An application of Argo CD: its names, its last sync operation and its health.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Artifact, EnvironmentName, ServiceName, TargetName};
+use ledger_domain::{Artifact, EnvironmentName, ImageReference, ServiceName, TargetName};
 
 use crate::hooks::context::Context;
 use crate::hooks::draft::Draft;
@@ -235,11 +235,14 @@ impl<'m> Application<'m> {
         let images = summary.map_or(Ok(Vec::new()), |summary| summary.items("images"))?;
         let images: Vec<_> = images.iter().filter_map(|image| image.value().as_str()).collect();
         let repository = self.image_repository(context)?;
-        let own =
-            images.iter().filter(|image| repository.is_none_or(|repository| split(image).0 == repository));
+        let is_own = |image: &str| {
+            repository.is_none_or(|repository| ImageReference::split(image).repository == repository)
+        };
+        let own = images.iter().filter(|image| is_own(image));
         Ok(match own.collect::<Vec<_>>()[..] {
             [image] => {
-                let version = split(image).1.filter(|_| repository.is_some()).map(str::to_owned);
+                let tag = ImageReference::split(image).tag;
+                let version = tag.filter(|_| repository.is_some()).map(str::to_owned);
                 Some(Image { version, artifact: artifact(image) })
             }
             _ => None,
@@ -261,34 +264,7 @@ impl<'m> Application<'m> {
     }
 }
 
-/// Splits an image into its repository and its tag.
-fn split(image: &str) -> (&str, Option<&str>) {
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    // A colon before the last slash precedes a port.
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-        _ => (name, None),
-    }
-}
-
 /// Returns an image as an artifact if it has a digest.
 fn artifact(image: &str) -> Option<String> {
     Artifact::parse(image).is_ok().then(|| image.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_split_into_repository_and_tag() {
-        for (image, expected) in [
-            ("registry.example:5000/a/b:v1", ("registry.example:5000/a/b", Some("v1"))),
-            ("registry.example:5000/a/b", ("registry.example:5000/a/b", None)),
-            ("a/b:v1@sha256:00", ("a/b", Some("v1"))),
-            ("b", ("b", None)),
-        ] {
-            assert_eq!(split(image), expected, "{image}");
-        }
-    }
 }
