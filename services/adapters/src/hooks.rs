@@ -14,6 +14,7 @@
 //!   flag of GitLab.
 //! - Members that the ledger does not need are tolerated in any form; a member that it needs and cannot read is
 //!   [`NotUnderstood`], with its place.
+//! - A part of a message that cannot be understood does not hold up the others: [`Translation::Partial`].
 //! - An event of the tool that the ledger does not record is ignored, with a reason that names it.
 
 mod alertmanager;

@@ -27,8 +27,8 @@ use super::session::{EmitSession, ReportArgs};
 /// sent at once, or fails.
 ///
 /// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=…, --source and --correlation, as far
-/// as the event has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by two runs,
-/// must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// as the event has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by
+/// two runs, must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,

@@ -2,8 +2,8 @@
 //!
 //! A `deployment_status` is a deploy: `in_progress` its start, `success`, `failure` and `error` its end. `queued`,
 //! `pending` and `waiting` come before the start, and `inactive` follows from a later deploy, which has an event of its
-//! own. A review of a deployment is an activity, and so is a pull request that was merged. Runs, suites and check runs are activities, or validations where the
-//! settings map them.
+//! own. A review of a deployment is an activity, and so is a pull request that was merged. Runs, suites and check runs
+//! are activities, or validations where the settings map them.
 
 mod deployments;
 mod pull_requests;

@@ -28,7 +28,8 @@ pub struct CheckMapping {
     pub name: String,
     /// Name of the check.
     pub check: String,
-    /// Environment whose lane, or whose composition, is checked. Alerts, Argo CD and Flux name it themselves.
+    /// Environment whose lane, or whose composition, is checked. Required for runs and jobs; an alert names it itself if it
+    /// is left out, and messages of Argo CD and Flux always do.
     pub environment: Option<String>,
     /// Service that is checked; that of the message if it is left out.
     pub service: Option<String>,
@@ -40,8 +41,9 @@ pub struct CheckMapping {
     /// Branches and tags whose runs count; `*` stands for any characters. If it is left out: the default branch. Required
     /// for check runs, check suites and jobs, which do not state their trigger.
     pub branches: Option<Vec<String>>,
-    /// Triggers of workflow runs and pipelines that count: `event` of GitHub's runs, `source` of GitLab's pipelines. If it is left out: what runs on a schedule, by hand or by the API. Runs for pull requests and merge requests never count. Add
-    /// `deployment_status` only to a workflow that runs after deploys to this environment, and to no other.
+    /// Triggers of workflow runs and pipelines that count: `event` of GitHub's runs, `source` of GitLab's pipelines. If it
+    /// is left out: what runs on a schedule, by hand or by the API. Runs for pull requests and merge requests never count.
+    /// Add `deployment_status` only to a workflow that runs after deploys to this environment, and to no other.
     pub triggers: Option<Vec<String>>,
     /// True if the check is about the commit of the run, and counts only where that commit is deployed as a version.
     #[serde(default)]
