@@ -29,6 +29,7 @@ CREATE TABLE events (
     went_live   text,                  -- version that the lane runs from here on, if the event changed it
     targets     text,                  -- candidate targets, if it names none and the service has several
     correlation text,                  -- what it has in common with other events
+    causation   text,                  -- id of the event that led to it
     actor       text,                  -- name of the actor, by the sender or only claimed
     commit      text,                  -- commit that the event names
     artifact_key text,                 -- identity of the artifact that the event names
@@ -42,6 +43,7 @@ CREATE INDEX events_environment ON events (environment, position);
 CREATE INDEX events_service ON events (service, position);
 CREATE INDEX events_kind ON events (kind, position);
 CREATE INDEX events_correlation ON events (correlation, position) WHERE correlation IS NOT NULL;
+CREATE INDEX events_causation ON events (causation, position) WHERE causation IS NOT NULL;
 CREATE INDEX events_actor ON events (actor, position) WHERE actor IS NOT NULL;
 -- Commits are found by a prefix, so their order must be that of their bytes.
 CREATE INDEX events_commit ON events (commit text_pattern_ops) WHERE commit IS NOT NULL;

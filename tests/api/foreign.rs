@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ledger_tests::{Client, Guarded, InProcess, Response};
 use reqwest::Method;
@@ -175,6 +177,32 @@ async fn an_alert_opens_an_incident_and_does_not_add_its_environment() {
     assert_eq!(guarded.admin.get("/v1/environments").await.ok()["environments"], json!([]));
     let in_environment = guarded.admin.get("/v1/events?environment=prodcution&service=search-api").await.ok();
     assert_eq!(in_environment["events"][0]["position"], position, "{in_environment}");
+}
+
+#[tokio::test]
+async fn a_faulty_alert_is_quarantined_alone_and_a_redelivery_adds_nothing() {
+    let (_secret, settings) = hooks();
+    let guarded = Guarded::start(&["--only=http,projector"], &settings).await;
+    let (client, admin) = (guarded.service.client(), &guarded.admin);
+    let mut body = alerts("production");
+    let mut faulty = body["alerts"][0].clone();
+    faulty["startsAt"] = "soon".into();
+    body["alerts"].as_array_mut().expect("alerts").insert(0, faulty.clone());
+
+    let kept = alert(&client, "alerts", &body).await;
+    let again = alert(&client, "alerts", &body).await;
+
+    assert_eq!((kept.status, &kept.body["status"]), (202, &json!("quarantined")), "{}", kept.text);
+    assert_eq!(kept.body["pointer"], "/alerts/0/startsAt", "{}", kept.text);
+    assert_eq!(kept.body["events"].as_array().map(Vec::len), Some(1), "{}", kept.text);
+    assert_eq!(kept.body["events"][0]["status"], "recorded", "{}", kept.text);
+    assert_eq!(again.body["events"][0]["status"], "duplicate", "{}", again.text);
+    assert_eq!(again.body["quarantine_id"], kept.body["quarantine_id"]);
+    let id = kept.body["quarantine_id"].as_str().expect("an id");
+    let shown = admin.get(&format!("/v1/quarantine/{id}")).await.ok();
+    let message = STANDARD.decode(shown["message"].as_str().expect("a message")).expect("Base64");
+    let message: Value = serde_json::from_slice(&message).expect("JSON");
+    assert_eq!(message["alerts"], json!([faulty]), "{shown}");
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ async fn a_stream_sends_the_entries_that_meet_all_conditions_of_its_query() {
         json!({"environment": "staging", "service": "web", "check": "e2e", "release": {"version": "v1"}}),
     );
     check["correlationid"] = "run-7".into();
+    check["causationid"] = "deploy-1".into();
     let mut lines = deploys("staging", "web", 1..3);
     lines.extend(deploys("production", "web", 1..3));
     lines.extend(deploys("production", "api", 1..3));
@@ -65,6 +66,8 @@ async fn a_stream_sends_the_entries_that_meet_all_conditions_of_its_query() {
         ("&type=validation.passed", vec![7]),
         ("&type=validation.passed,io.releaseledger.deploy.succeeded.v1&service=web", vec![1, 2, 3, 4, 7]),
         ("&correlation=run-7", vec![7]),
+        ("&causation=deploy-1", vec![7]),
+        ("&causation=run-7", vec![]),
         ("&service=none", vec![]),
     ] {
         assert_eq!(ids(&past(&client, query).await), expected, "{query}");

@@ -27,6 +27,7 @@ fn read(line: &str) -> Result<Value, String> {
             Ok(Value::Array(events.into_iter().map(|NativeEvent(event)| Value::Object(event)).collect()))
         }
         Ok(Translation::Ignored(reason)) => Ok(json!({ "ignored": reason })),
+        Ok(Translation::Partial(part)) => Err(part.fault.to_string()),
         Err(error) => Err(error.to_string()),
     }
 }

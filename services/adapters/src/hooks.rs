@@ -1,7 +1,7 @@
 //! Webhooks of other tools: the authentication of deliveries, and their translation to events.
 //!
 //! [`verify`] authenticates a delivery by its headers and the bytes of its body; [`translate`] reads an authentic one.
-//! Both are pure: the secrets are part of the [`HookSettings`], and the time is an argument.
+//! Both are pure: the secrets are part of the [`Webhook`], and the time is an argument.
 //!
 //! # Rules of every kind
 //!
@@ -14,6 +14,7 @@
 //!   flag of GitLab.
 //! - Members that the ledger does not need are tolerated in any form; a member that it needs and cannot read is
 //!   [`NotUnderstood`], with its place.
+//! - A part of a message that cannot be understood does not hold up the others: [`Translation::Partial`].
 //! - An event of the tool that the ledger does not record is ignored, with a reason that names it.
 
 mod alertmanager;
@@ -36,30 +37,31 @@ mod secret;
 pub mod settings;
 mod signing;
 mod time;
+mod webhook;
 
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::Envelope;
 use serde_json::Value;
 
 use self::context::Context;
-use crate::translation::{NativeEvent, NotUnderstood, Translation};
+use crate::translation::{NotUnderstood, Translation};
 
 pub use self::authenticity::Unauthentic;
 pub use self::request::Request;
 pub use self::secret::{Secret, SecretError};
-pub use self::settings::{Authentication, HookConfig, HookKind, HookSettings, InvalidSettings};
+pub use self::settings::{Authentication, HookKind, InvalidSettings, WebhookSettings};
 pub use self::signing::{SigningSecret, SigningSecretError, sign};
+pub use self::webhook::Webhook;
 
 /// Verifies that a delivery comes from a sender that has a secret of the webhook.
 ///
 /// # Errors
 /// The delivery is not authentic, for the reason in the error. No error contains a secret.
-pub fn verify(settings: &HookSettings, request: &Request<'_>, now: DateTime<Utc>) -> Result<(), Unauthentic> {
-    let secrets = &settings.secrets;
+pub fn verify(webhook: &Webhook, request: &Request<'_>, now: DateTime<Utc>) -> Result<(), Unauthentic> {
+    let secrets = &webhook.secrets;
     if secrets.is_empty() {
         return Err(Unauthentic::NoSecret);
     }
-    match settings.authentication() {
+    match webhook.authentication() {
         Authentication::GitHub => authenticity::verify_hmac("X-Hub-Signature-256", secrets, request),
         Authentication::GitLab => authenticity::verify_gitlab(secrets, request, now),
         Authentication::XSignature => authenticity::verify_hmac("X-Signature", secrets, request),
@@ -76,25 +78,27 @@ pub fn verify(settings: &HookSettings, request: &Request<'_>, now: DateTime<Utc>
 /// # Errors
 /// The delivery cannot be understood, for the reason in the error.
 pub fn translate(
-    settings: &HookSettings,
+    webhook: &Webhook,
     request: &Request<'_>,
     now: DateTime<Utc>,
 ) -> Result<Translation, NotUnderstood> {
     let body = parse(request)?;
-    let context = Context { settings, now };
-    let translation = match settings.kind() {
+    let context = Context { webhook, now };
+    let translation = match webhook.kind() {
         HookKind::GitHub => github::translate(context, request, &body),
         HookKind::GitLab => gitlab::translate(context, request, &body),
         HookKind::ArgoCd => argocd::translate(context, &body),
         HookKind::Flux => flux::translate(context, &body),
         HookKind::Alertmanager => alertmanager::translate(context, &body),
-        HookKind::Generic => match &settings.config.mapping {
+        HookKind::Generic => match &webhook.mapping {
             Some(mapping) => generic::translate(context, mapping, &body),
             None => Ok(Translation::Ignored("the webhook has no mapping".to_owned())),
         },
     }?;
-    if let Translation::Events(events) = &translation {
-        events.iter().try_for_each(check_event)?;
+    match &translation {
+        Translation::Events(events) => events.iter().try_for_each(draft::check_event)?,
+        Translation::Partial(part) => part.events.iter().try_for_each(draft::check_event)?,
+        Translation::Ignored(_) => {}
     }
     Ok(translation)
 }
@@ -104,6 +108,10 @@ pub fn translate(
 pub fn describe(translation: &Result<Translation, NotUnderstood>) -> Vec<String> {
     match translation {
         Ok(Translation::Ignored(reason)) => vec![format!("ignored: {reason}")],
+        Ok(Translation::Partial(part)) => {
+            let fault = format!("not understood: {}", part.fault);
+            part.events.iter().map(|event| summary(&event.0)).chain([fault]).collect()
+        }
         Err(error) => vec![format!("not understood: {error}")],
         Ok(Translation::Events(events)) => events.iter().map(|event| summary(&event.0)).collect(),
     }
@@ -128,15 +136,6 @@ fn parse(request: &Request<'_>) -> Result<Value, NotUnderstood> {
     let body: Value = serde_json::from_slice(request.body())
         .map_err(|error| NotUnderstood::new("", format!("the body is not JSON: {error}")))?;
     if body.is_object() { Ok(body) } else { Err(NotUnderstood::new("", "the body must be a JSON object")) }
-}
-
-/// Checks that the ledger accepts an event: a message can state a value that it does not.
-fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
-    let bytes = Value::Object(event.0.clone()).to_string();
-    match Envelope::parse(bytes.as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
-    }
 }
 
 #[cfg(test)]

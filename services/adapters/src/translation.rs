@@ -15,6 +15,19 @@ pub enum Translation {
     Events(Vec<NativeEvent>),
     /// The message was understood, and the ledger records nothing for it, for this reason.
     Ignored(String),
+    /// Only a part of the message was understood. The rest is quarantined.
+    Partial(Box<PartialTranslation>),
+}
+
+/// The meaning of a message of which only a part can be understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartialTranslation {
+    /// The events of what was understood, in order; none if the ledger records nothing for it.
+    pub events: Vec<NativeEvent>,
+    /// Body of a message that contains only what cannot be understood, with the same headers.
+    pub rest: Vec<u8>,
+    /// The first fault, with its place in `rest`.
+    pub fault: NotUnderstood,
 }
 
 /// The reason for which an authentic message cannot be understood. The message is quarantined.

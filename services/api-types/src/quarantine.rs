@@ -13,7 +13,8 @@ use crate::event_result::EventResult;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryBody {
     /// `recorded`: its events are in `events`, with their positions. `ignored`: the ledger records nothing for it, for
-    /// the reason in `detail`. `quarantined`: it could not be understood, for the reason in `detail`, and is kept.
+    /// the reason in `detail`. `quarantined`: it or a part of it could not be understood, for the reason in `detail`,
+    /// and is kept.
     pub status: String,
     /// The outcome of each event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -22,7 +22,7 @@ use crate::access::Tenancy;
 use crate::event_result::{id_and_source, is_recorded, outcome_result};
 use crate::foreign::{Message, MessageSource, check_message_secrets};
 use crate::hooks::{DELIVERY_LIMIT, translated_headers};
-use crate::intake::{self, Meaning};
+use crate::intake::{self, FaultyMessage, Meaning};
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
 use crate::rates::InProgress;
@@ -125,8 +125,8 @@ struct Pending {
     events: Vec<Envelope>,
     /// Ids and sources of the events.
     identities: Vec<(String, String)>,
-    /// Fault of another part of the message.
-    fault: Option<NotUnderstood>,
+    /// What to quarantine once they are recorded: the message, or the part of it that is faulty.
+    faulty: Option<Box<FaultyMessage>>,
 }
 
 /// A message that was read.
@@ -144,7 +144,7 @@ async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<Inbound
         // The quarantine may be full: no later message is recorded before it has taken this one.
         let ends_run = match &read {
             Read::Done(receipt) => !receipt.is_final(),
-            Read::Pending(pending) => pending.fault.is_some(),
+            Read::Pending(pending) => pending.faulty.is_some(),
         };
         run.push(read);
         if ends_run {
@@ -162,8 +162,13 @@ async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<Inbound
 async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> Read {
     let meaning = checked(route, message)
         .and_then(|message| intake::read(ledger, &message).map(|meaning| (message, meaning)));
-    let (message, events, fault) = match meaning {
-        Ok((message, Meaning::Events(events, fault))) => (message, events, fault),
+    let (message, events, faulty) = match meaning {
+        Ok((message, Meaning::Events(events, fault))) => {
+            let whole = |fault| Box::new(FaultyMessage { message: message.clone(), fault });
+            let faulty = fault.map(whole);
+            (message, events, faulty)
+        }
+        Ok((message, Meaning::Partial(events, rest))) => (message, events, Some(rest)),
         Ok((_, Meaning::Ignored(reason))) => {
             ledger.tenancy().count_received(1);
             return Read::Done(Receipt::Ignored(reason));
@@ -174,7 +179,7 @@ async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> 
         }
     };
     ledger.tenancy().count_received(events.len().max(1));
-    if events.is_empty() && fault.is_none() {
+    if events.is_empty() && faulty.is_none() {
         return Read::Done(Receipt::Ignored("the message states no event".to_owned()));
     }
     let mut accepted = Vec::with_capacity(events.len());
@@ -185,7 +190,7 @@ async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> 
         }
     }
     let identities = accepted.iter().map(id_and_source).collect();
-    Read::Pending(Box::new(Pending { message, events: accepted, identities, fault }))
+    Read::Pending(Box::new(Pending { message, events: accepted, identities, faulty }))
 }
 
 /// Returns a message with the headers that its translation reads, after the checks that decide if it may be kept.
@@ -260,12 +265,12 @@ async fn record(ledger: &TenantLedger, mut run: Vec<Read>) -> Vec<Receipt> {
 /// Returns the receipt of a message with the outcomes of its events. Quarantines it, if the ledger does not accept all of
 /// it.
 async fn settle(ledger: &TenantLedger, pending: Pending, outcomes: Vec<RecordOutcome>) -> Receipt {
-    let Pending { message, identities, mut fault, .. } = pending;
+    let Pending { message, identities, faulty, .. } = pending;
     if outcomes.len() < identities.len() {
         return Receipt::Retry("the service is shutting down".to_owned());
     }
     let mut positions: Vec<Position> = Vec::with_capacity(outcomes.len());
-    let mut forbidden = None;
+    let (mut forbidden, mut refused) = (None, None);
     for ((id, source), outcome) in identities.into_iter().zip(&outcomes) {
         if let RecordOutcome::Recorded(position) | RecordOutcome::Duplicate(position) = outcome {
             positions.push(*position);
@@ -285,13 +290,14 @@ async fn settle(ledger: &TenantLedger, pending: Pending, outcomes: Vec<RecordOut
             forbidden.get_or_insert(problem);
         } else {
             let detail = format!("the event {id} is not recorded: {}", body.detail);
-            fault.get_or_insert_with(|| NotUnderstood::new("", detail));
+            refused.get_or_insert_with(|| NotUnderstood::new("", detail));
         }
     }
-    match (forbidden, fault) {
-        (Some(problem), _) => rejected(problem),
-        (None, Some(fault)) => keep(ledger, &message, &fault).await,
-        (None, None) => Receipt::Recorded(positions),
+    match (forbidden, refused, faulty) {
+        (Some(problem), _, _) => rejected(problem),
+        (None, Some(fault), _) => keep(ledger, &message, &fault).await,
+        (None, None, Some(faulty)) => keep(ledger, &faulty.message, &faulty.fault).await,
+        (None, None, None) => Receipt::Recorded(positions),
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct Conditions<'q> {
     /// Types and families of types, separated by commas.
     pub(crate) kinds: Option<&'q str>,
     pub(crate) correlation: Option<&'q str>,
+    pub(crate) causation: Option<&'q str>,
 }
 
 impl Conditions<'_> {
@@ -23,6 +24,7 @@ impl Conditions<'_> {
             service: parse_optional("service", self.service, ServiceName::parse)?,
             kinds: parse_optional("type", self.kinds, parse_kinds)?.unwrap_or_default(),
             correlation: parse_optional("correlation", self.correlation, ShortText::stored)?,
+            causation: parse_optional("causation", self.causation, ShortText::stored)?,
             ..EventFilter::default()
         })
     }

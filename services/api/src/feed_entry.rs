@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName};
+use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName, ShortText};
 use ledger_projections::{EventFilter, EventRow};
 
 use crate::entry::{cdevent, entry_body};
@@ -38,6 +38,7 @@ pub(crate) struct FeedEntry {
     service: Option<ServiceName>,
     identity: Option<IdentityKey>,
     correlation: Option<String>,
+    causation: Option<String>,
     ledger: OnceLock<Bytes>,
     cdevents: OnceLock<Bytes>,
 }
@@ -51,6 +52,7 @@ impl FeedEntry {
             service: payload.and_then(|payload| payload.service().cloned()),
             identity: envelope.as_ref().map(|envelope| envelope.identity().key()),
             correlation: envelope.as_ref().and_then(Envelope::correlation).map(str::to_owned),
+            causation: envelope.as_ref().and_then(Envelope::causation).map(str::to_owned),
             ledger: OnceLock::new(),
             cdevents: OnceLock::new(),
             row,
@@ -81,14 +83,26 @@ impl Selection {
     /// [`Projections::events`](ledger_projections::Projections::events).
     pub(crate) fn includes(&self, entry: &FeedEntry) -> bool {
         // `Conditions`, from which the filter of a stream is made, states no details.
-        let EventFilter { environment, service, kinds, identity, correlation, positions, details: _ } =
-            &self.filter;
+        let EventFilter {
+            environment,
+            service,
+            kinds,
+            identity,
+            correlation,
+            causation,
+            positions,
+            details: _,
+        } = &self.filter;
+        let is = |wanted: Option<&ShortText>, stated: Option<&str>| {
+            wanted.is_none_or(|wanted| stated == Some(wanted.as_str()))
+        };
         self.includes_row(&entry.row)
             && (environment.is_none() || entry.environment == *environment)
             && (service.is_none() || entry.service == *service)
             && (kinds.is_empty() || kinds.contains(&entry.row.kind))
             && (identity.is_none() || (entry.identity == *identity && entry.row.repeats.is_none()))
-            && correlation.as_ref().is_none_or(|wanted| entry.correlation.as_deref() == Some(wanted.as_str()))
+            && is(correlation.as_ref(), entry.correlation.as_deref())
+            && is(causation.as_ref(), entry.causation.as_deref())
             && (positions.is_empty() || positions.contains(&entry.row.position))
     }
 
@@ -126,7 +140,7 @@ pub(crate) fn frame(id: Option<Position>, name: &str, json: &str) -> Bytes {
 #[cfg(test)]
 pub(crate) mod tests {
     use chrono::DateTime;
-    use ledger_domain::{Kind, ShortText};
+    use ledger_domain::Kind;
 
     use super::*;
 
@@ -135,6 +149,7 @@ pub(crate) mod tests {
         let bytes = format!(
             r#"{{"specversion":"1.0","datacontenttype":"application/json","id":"{position}","source":"urn:test",
             "type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T10:00:00Z","correlationid":"run-{position}",
+            "causationid":"cause-{position}",
             "data":{{"environment":"production","service":"{service}","release":{{"version":"v1"}}}}}}"#
         );
         EventRow {
@@ -177,6 +192,8 @@ pub(crate) mod tests {
         assert!(!includes(&entry, EventFilter { kinds: vec![Kind::DeployFailed], ..any() }));
         assert!(includes(&entry, EventFilter { correlation: correlation("run-3"), ..any() }));
         assert!(!includes(&entry, EventFilter { correlation: correlation("run-4"), ..any() }));
+        assert!(includes(&entry, EventFilter { causation: correlation("cause-3"), ..any() }));
+        assert!(!includes(&entry, EventFilter { causation: correlation("run-3"), ..any() }));
         let both = EventFilter { environment: environment("production"), service: service("api"), ..any() };
         assert!(!includes(&entry, both));
     }

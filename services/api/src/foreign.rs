@@ -79,7 +79,7 @@ impl Message {
     ) -> Result<Translation, NotUnderstood> {
         match ledger.app().hooks.get(name) {
             Some(hook) if hook.tenant == ledger.tenancy().tenant => {
-                hooks::translate(&hook.settings, &self.request(), ledger.now())
+                hooks::translate(&hook.webhook, &self.request(), ledger.now())
             }
             _ => Err(NotUnderstood::new(
                 "",
@@ -111,6 +111,16 @@ impl Message {
     /// The first event keeps the bytes of the message, if all events concern the same part of the ledger: who may read one
     /// of them may then read what the message says of the others. The other events have its digest.
     pub(crate) fn envelopes(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
+        self.with_origin(events, true)
+    }
+
+    /// Returns the events of a message of which a part is not understood. They have its digest, and not its bytes: that
+    /// part may concern another part of the ledger.
+    pub(crate) fn envelopes_of_part(&self, events: &[NativeEvent]) -> Result<Vec<Envelope>, NotUnderstood> {
+        self.with_origin(events, false)
+    }
+
+    fn with_origin(&self, events: &[NativeEvent], keeps_bytes: bool) -> Result<Vec<Envelope>, NotUnderstood> {
         if events.len() > MAX_EVENTS {
             let detail = format!("the message means {} events; the maximum is {MAX_EVENTS}", events.len());
             return Err(NotUnderstood::new("", detail));
@@ -132,7 +142,7 @@ impl Message {
             let payload = &envelope.event().payload;
             (payload.environment().cloned(), payload.service().cloned())
         };
-        let is_one_part = parsed.windows(2).all(|pair| part(&pair[0]) == part(&pair[1]));
+        let is_one_part = keeps_bytes && parsed.windows(2).all(|pair| part(&pair[0]) == part(&pair[1]));
         let full = Origin::new(format, &self.body);
         let digest = full.without_bytes();
         let with_origin = |(index, envelope): (usize, Envelope)| {
@@ -252,6 +262,7 @@ fn cdevent(app: &App, headers: BTreeMap<String, String>, body: &Bytes) -> Result
             envelopes.pop().ok_or_else(|| NotUnderstood::new("", "means no event"))
         }
         Translation::Ignored(reason) => Err(NotUnderstood::new("", reason)),
+        Translation::Partial(part) => Err(part.fault),
     };
     let translated = message.translate_cdevent(&app.cdevents).and_then(one);
     translated.map_err(|error| Unusable::NotUnderstood(Box::new((message, error))))

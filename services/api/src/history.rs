@@ -60,6 +60,8 @@ pub(crate) struct EventsQuery {
     id: Option<String>,
     /// Only events with this `correlationid`, such as those of one run of a pipeline.
     correlation: Option<String>,
+    /// Only events with this `causationid`: those that the event with this id led to.
+    causation: Option<String>,
     /// Only entries after this position, by default 0.
     after: Option<String>,
     /// Only entries before this position; requires `order=desc`.
@@ -90,6 +92,7 @@ impl EventsQuery {
             service: self.service.as_deref(),
             kinds: self.kind.as_deref(),
             correlation: self.correlation.as_deref(),
+            causation: self.causation.as_deref(),
         };
         let filter = conditions.filter()?;
         Ok(EventFilter {

@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ledger_adapters::hooks::{HookSettings, verify};
+use ledger_adapters::hooks::{Webhook, verify};
 use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::{DeliveryBody, EventResult};
 use ledger_domain::{Principal, TenantName};
@@ -25,7 +25,7 @@ use crate::access::Tenancy;
 use crate::activity::Activity;
 use crate::body::{read, reject_secrets};
 use crate::foreign::{Message, MessageSource, hook_principal};
-use crate::intake::{Intake, IntakeError, delivery, take_in};
+use crate::intake::{FaultyMessage, Intake, IntakeError, delivery, take_in};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
@@ -40,13 +40,13 @@ const AUTHENTICATING: [&str; 5] =
 /// Maximum size of a delivery, in bytes.
 pub(crate) const DELIVERY_LIMIT: usize = 1 << 20;
 
-/// A webhook that the service accepts.
+/// A webhook of a tenant, which the service accepts.
 #[derive(Debug)]
-pub struct Hook {
+pub struct TenantWebhook {
     /// Tenant whose ledger records its events.
     pub tenant: TenantName,
     /// Tool that sends it, secrets, and the meaning of its names.
-    pub settings: HookSettings,
+    pub webhook: Webhook,
 }
 
 /// Path of a webhook.
@@ -72,7 +72,7 @@ pub(crate) struct HookPath {
     responses(
         (status = 200, description = "All its events are recorded, now or earlier, or it is ignored",
             body = DeliveryBody),
-        (status = 202, description = "It could not be understood, or some of its events are not recorded; it is quarantined",
+        (status = 202, description = "It or a part of it could not be understood, or some of its events are not recorded; that is quarantined",
             body = DeliveryBody),
         (status = "4XX", description = "Not accepted",
             body = Problem, content_type = "application/problem+json"),
@@ -114,14 +114,21 @@ pub(crate) async fn deliver_webhook(
     let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
     let (status, delivery) = match take_in(&ledger, &message).await {
-        Ok(Intake::Events(events)) => match events.iter().find(|event| !event.status.is_recorded()) {
-            None => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
-            // The sender of a webhook does not correct it: keep it for the operator.
-            Some(refused) => {
-                let error = NotUnderstood::new("", refusal(refused));
-                (StatusCode::ACCEPTED, kept(&ledger, &message, error, events).await?)
+        Ok(Intake::Events(events, faulty)) => {
+            let refused = events.iter().find(|event| !event.status.is_recorded()).map(refusal);
+            match (refused, faulty) {
+                (None, None) => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
+                // The sender of a webhook does not correct it: keep it for the operator.
+                (Some(refusal), _) => {
+                    let error = NotUnderstood::new("", refusal);
+                    (StatusCode::ACCEPTED, kept(&ledger, &message, error, events).await?)
+                }
+                (None, Some(faulty)) => {
+                    let FaultyMessage { message, fault } = *faulty;
+                    (StatusCode::ACCEPTED, kept(&ledger, &message, fault, events).await?)
+                }
             }
-        },
+        }
         Ok(Intake::Ignored(reason)) => {
             (StatusCode::OK, DeliveryBody { detail: Some(reason), ..delivery("ignored") })
         }
@@ -167,7 +174,11 @@ fn refused(app: &App, address: Option<IpAddr>, name: &str, reason: &str) -> Resu
 
 /// Returns the webhook of an authentic delivery, and its principal; or the reason why the delivery is not authentic, for
 /// the log.
-fn authentic<'a>(app: &'a App, name: &str, message: &Message) -> Result<(&'a Hook, Arc<Principal>), String> {
+fn authentic<'a>(
+    app: &'a App,
+    name: &str,
+    message: &Message,
+) -> Result<(&'a TenantWebhook, Arc<Principal>), String> {
     let known = app.hooks.get(name);
     // A delivery for an unknown webhook takes as long as one for another.
     let Some(hook) = known.or_else(|| app.hooks.values().next()) else {
@@ -175,7 +186,7 @@ fn authentic<'a>(app: &'a App, name: &str, message: &Message) -> Result<(&'a Hoo
     };
     let now =
         app.ledgers.get(&hook.tenant).map(|ledger| (ledger.clock)()).ok_or("the webhook has no ledger")?;
-    let verified = verify(&hook.settings, &message.request(), now);
+    let verified = verify(&hook.webhook, &message.request(), now);
     if known.is_none() {
         return Err("no webhook has this name".into());
     }

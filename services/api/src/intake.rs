@@ -14,10 +14,17 @@ use crate::tenant::TenantLedger;
 /// Outcome of a message.
 #[derive(Debug)]
 pub(crate) enum Intake {
-    /// Its events, each recorded or not.
-    Events(Vec<EventResult>),
+    /// Its events, each recorded or not; and a part of it that cannot be understood, if there is one.
+    Events(Vec<EventResult>, Option<Box<FaultyMessage>>),
     /// The ledger records nothing for it, for this reason.
     Ignored(String),
+}
+
+/// A message that cannot be understood, to be quarantined: a part of one that arrived.
+#[derive(Debug)]
+pub(crate) struct FaultyMessage {
+    pub(crate) message: Message,
+    pub(crate) fault: NotUnderstood,
 }
 
 /// Returns the answer to a message with this status and nothing else.
@@ -45,6 +52,8 @@ pub(crate) enum Meaning {
     Ignored(String),
     /// Events that can be recorded; and the first fault, if the message or a part of it cannot be understood.
     Events(Vec<Envelope>, Option<NotUnderstood>),
+    /// Events of what was understood, and a message with the rest.
+    Partial(Vec<Envelope>, Box<FaultyMessage>),
 }
 
 /// Reads the events of a message with the present program and settings.
@@ -63,6 +72,16 @@ pub(crate) fn read(ledger: &TenantLedger, message: &Message) -> Result<Meaning, 
     let envelopes = match translated {
         Ok(Translation::Ignored(reason)) => return Ok(Meaning::Ignored(reason)),
         Ok(Translation::Events(events)) => message.envelopes(&events),
+        Ok(Translation::Partial(part)) => {
+            return Ok(match message.envelopes_of_part(&part.events) {
+                Ok(envelopes) => {
+                    let rest = Message { body: part.rest.into(), ..message.clone() };
+                    let faulty = FaultyMessage { message: rest, fault: part.fault };
+                    Meaning::Partial(envelopes, Box::new(faulty))
+                }
+                Err(error) => Meaning::Events(Vec::new(), Some(error)),
+            });
+        }
         Err(error) => Err(error),
     };
     Ok(match envelopes {
@@ -74,12 +93,14 @@ pub(crate) fn read(ledger: &TenantLedger, message: &Message) -> Result<Meaning, 
 /// Translates a message and records its events, in the name of the sender of the ledger's tenancy.
 ///
 /// All events are recorded, or those that the ledger accepts; an event that cannot be recorded now fails the whole
-/// message, so that its sender delivers it again. Events that were recorded are then duplicates.
+/// message, so that its sender delivers it again. Events that were recorded are then duplicates. The caller quarantines a
+/// part that cannot be understood, after its events: if that fails, the sender delivers all of it again.
 pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<Intake, IntakeError> {
-    let envelopes = match read(ledger, message).map_err(IntakeError::Problem)? {
+    let (envelopes, faulty) = match read(ledger, message).map_err(IntakeError::Problem)? {
         Meaning::Ignored(reason) => return Ok(Intake::Ignored(reason)),
         Meaning::Events(_, Some(error)) => return Err(IntakeError::NotUnderstood(error)),
-        Meaning::Events(envelopes, None) => envelopes,
+        Meaning::Events(envelopes, None) => (envelopes, None),
+        Meaning::Partial(envelopes, faulty) => (envelopes, Some(faulty)),
     };
     ledger.tenancy().count_received(envelopes.len());
     let mut results = Vec::with_capacity(envelopes.len());
@@ -114,5 +135,5 @@ pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<
         return Err(IntakeError::Problem(problem.unwrap_or_else(unknown)));
     }
     add_annotations(ledger, &mut results).await;
-    Ok(Intake::Events(results))
+    Ok(Intake::Events(results, faulty))
 }

@@ -87,7 +87,7 @@ pub use broker::BrokerReceiver;
 pub use entry::entry_json;
 pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
 pub use health::HealthCheck;
-pub use hooks::Hook;
+pub use hooks::TenantWebhook;
 pub use host::{AllowedHosts, InvalidHost};
 pub use limits::{Bounds, Limits};
 pub use openapi::document;
@@ -129,7 +129,7 @@ pub struct App {
     /// Mode of authentication of clients.
     pub authentication: Authentication,
     /// Webhooks that the service accepts, by name.
-    pub hooks: BTreeMap<String, Hook>,
+    pub hooks: BTreeMap<String, TenantWebhook>,
     /// Settings for reading CDEvents.
     pub cdevents: cdevents::Settings,
     /// Hosts by which clients may reach the service.

@@ -68,9 +68,8 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
-        "source" | "id" | "rollback_id" | "correlation" | "actor" | "commit" | "artifact" | "release" => {
-            text_up_to(512)
-        }
+        "source" | "id" | "rollback_id" | "correlation" | "causation" | "actor" | "commit" | "artifact"
+        | "release" => text_up_to(512),
         "dry_run" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
         _ => return None,
     })

@@ -318,7 +318,8 @@ async fn waiting(
 /// Retry a quarantined message
 ///
 /// Translates a message again, with the service's present program and settings, and records its events in the name of
-/// its sender. If it still cannot be understood, it stays. Needs `hooks` for the whole tenant.
+/// its sender. If it still cannot be understood, it stays; if only a part can be, the rest is quarantined as a message of
+/// its own. Needs `hooks` for the whole tenant.
 #[utoipa::path(
     post,
     path = "/quarantine/{message_id}/retry",
@@ -353,9 +354,9 @@ pub(crate) async fn retry_quarantined(
         || sender.as_ref().is_some_and(Principal::is_reporter);
     let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_reporter);
     let sender_ledger = TenantLedger::new(Arc::clone(ledger.app()), tenancy);
-    let delivery = match take_in(&sender_ledger, &message).await {
-        Ok(Intake::Events(events)) => DeliveryBody { events, ..delivery("recorded") },
-        Ok(Intake::Ignored(reason)) => DeliveryBody { detail: Some(reason), ..delivery("ignored") },
+    let (mut delivery, faulty) = match take_in(&sender_ledger, &message).await {
+        Ok(Intake::Events(events, faulty)) => (DeliveryBody { events, ..delivery("recorded") }, faulty),
+        Ok(Intake::Ignored(reason)) => (DeliveryBody { detail: Some(reason), ..delivery("ignored") }, None),
         Err(IntakeError::Problem(problem)) => return Err(problem),
         Err(IntakeError::NotUnderstood(error)) => {
             return Err(Problem::not_understood(&error.pointer, error.detail));
@@ -363,6 +364,11 @@ pub(crate) async fn retry_quarantined(
     };
     if !delivery.events.iter().all(|event| event.status.is_recorded()) {
         return Ok((StatusCode::MULTI_STATUS, Json(delivery)).into_response());
+    }
+    if let Some(faulty) = faulty {
+        // Before the end of this message's quarantine: another retry finds duplicates, and keeps the same rest.
+        delivery.quarantine_id = Some(quarantine(&sender_ledger, &faulty.message, &faulty.fault).await?);
+        (delivery.detail, delivery.pointer) = (Some(faulty.fault.detail), Some(faulty.fault.pointer));
     }
     let positions = delivery.events.iter().filter_map(|event| event.position).collect();
     end(&ledger, &item, StoredMessage { state: State::Retried, positions, ..stored }).await?;

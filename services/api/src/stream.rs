@@ -34,6 +34,8 @@ pub(crate) struct EventStreamQuery {
     kind: Option<String>,
     /// Only events with this `correlationid`, such as those of one run of a pipeline.
     correlation: Option<String>,
+    /// Only events with this `causationid`: those that the event with this id led to.
+    causation: Option<String>,
     /// Send entries after this position; by default, entries recorded from now on. The header `Last-Event-ID` takes
     /// precedence.
     after: Option<String>,
@@ -89,6 +91,7 @@ pub(crate) async fn follow_events(
         service: query.service.as_deref(),
         kinds: query.kind.as_deref(),
         correlation: query.correlation.as_deref(),
+        causation: query.causation.as_deref(),
     };
     let format = parse_optional("format", query.format.as_deref(), parse_format)?.unwrap_or_default();
     let selection = Selection { filter: conditions.filter()?, only_first: false, format };

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::results::{ResultFiles, Stamps};
 use super::ci::{CiContext, CiFlags};
-use super::compose::{Attributes, Places, compose_event};
+use super::compose::{Places, compose_event};
 use super::details::{DetailFlags, EventSubject, OriginFlags};
 use super::output::print_notice;
 use super::release::ReleaseFlags;
@@ -32,7 +32,7 @@ const PLACES: &Places = &[("/data/check", "NAME"), ("/data/run", "--run"), ("/da
 ///
 /// A check is about a service (--environment, --service and the release that was checked), about a whole environment
 /// (--environment only), or about an artifact (--artifact only). In a CI, its variables provide --actor,
-/// --link pipeline=… and --source.
+/// --link pipeline=…, --source and --correlation.
 ///
 /// The files of --junit, --tap and --sarif give the numbers of passed, failed and skipped cases. A check that passed
 /// although a case failed, or none passed, does not count as passed. A finding of SARIF is a failed case if its level is
@@ -268,8 +268,7 @@ impl ReportedCheck {
             ("counts", counts),
         ];
         data.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-        let source = self.details.origin.source();
-        compose_event(kind, Attributes { id, time, source }, data, PLACES)
+        compose_event(kind, self.details.origin.attributes(id, time), data, PLACES)
     }
 }
 

@@ -86,6 +86,8 @@ pub(super) struct CiContext {
     pub(super) actor: Option<Actor>,
     /// The CI's project, as the source of events.
     pub(super) source: Option<String>,
+    /// The run that all jobs of a pipeline share, as the correlation of events.
+    pub(super) correlation: Option<String>,
 }
 
 /// Returns the actor of `RELEASE_LEDGER_ACTOR`; none if it is unset or empty.
@@ -115,6 +117,7 @@ fn detect(variables: &BTreeMap<String, String>) -> CiContext {
         pipeline: first_uri(provider.pipeline),
         actor,
         source: first_uri(provider.source),
+        correlation: first_uri(provider.correlation),
     }
 }
 

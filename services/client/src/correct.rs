@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ci::CiFlags;
-use super::compose::{Attributes, compose_event};
+use super::compose::compose_event;
 use super::connection::Connection;
 use super::details::OriginFlags;
 use super::query::{head, read, with_param};
@@ -141,11 +141,7 @@ fn correction(
     changes.apply(&mut data);
     data.insert("corrects".to_owned(), json!({"source": source, "id": id}));
     data.extend(origin.members());
-    let attributes = Attributes {
-        id: None,
-        time: Some(changes.time.as_deref().unwrap_or(&time)),
-        source: origin.source(),
-    };
+    let attributes = origin.attributes(None, Some(changes.time.as_deref().unwrap_or(&time)));
     compose_event(kind, attributes, data, &[("/data/corrects", "POSITION")])
 }
 

@@ -1,9 +1,10 @@
 //! Optional flags of an event, and the members of its data that they set.
 
-use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, SlotName, TargetName};
+use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, ShortText, SlotName, TargetName};
 use serde_json::{Map, Value, json};
 
 use super::ci::CiContext;
+use super::compose::Attributes;
 use super::release::ReleaseFlags;
 
 /// Flags of every event: why, who and where.
@@ -21,6 +22,9 @@ pub(super) struct OriginFlags {
     /// The event's source: a URI-reference [default: the CI's project, or release-ledger-cli]
     #[arg(long, value_name = "URI")]
     source: Option<String>,
+    /// The id that events with a common cause share, such as those of one pipeline [default: the run of the CI]
+    #[arg(long, value_name = "ID", value_parser = ShortText::parse)]
+    correlation: Option<ShortText>,
 }
 
 /// Optional flags of an event, besides environment, service and version.
@@ -75,12 +79,14 @@ impl OriginFlags {
             self.links.extend(pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
         }
         self.source = self.source.or_else(|| ci.source.clone());
+        self.correlation = self.correlation.or_else(|| ShortText::parse(ci.correlation.as_deref()?).ok());
         self
     }
 
-    /// Returns the event's source, if it is not this program.
-    pub(super) fn source(&self) -> Option<&str> {
-        self.source.as_deref()
+    /// Returns the attributes of the event, with its id and its time.
+    pub(super) fn attributes<'a>(&'a self, id: Option<&'a str>, time: Option<&'a str>) -> Attributes<'a> {
+        let correlation = self.correlation.as_ref().map(ShortText::as_str);
+        Attributes { id, time, source: self.source.as_deref(), correlation }
     }
 
     /// Returns the members that are given.

@@ -26,9 +26,9 @@ use super::session::{EmitSession, ReportArgs};
 /// rollback, a release point, an approval, a freeze, a policy, a retired environment or a revoked artifact is
 /// sent at once, or fails.
 ///
-/// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=… and --source, as far as the event
-/// has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by two runs,
-/// must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=…, --source and --correlation, as far
+/// as the event has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by
+/// two runs, must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,

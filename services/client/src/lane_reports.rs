@@ -3,7 +3,7 @@
 use ledger_domain::{EnvironmentName, Kind, ServiceName, SlotName, TargetName};
 
 use super::ci::CiFlags;
-use super::compose::{Attributes, Places, compose_event};
+use super::compose::{Places, compose_event};
 use super::details::{DetailFlags, EventSubject, OriginFlags};
 use super::session::ReportArgs;
 
@@ -123,8 +123,8 @@ impl ChangeFlags {
         let details = details.or(&ci, kind);
         let subject = EventSubject { environment: Some(environment), service: Some(service), version: None };
         let data = details.members(kind.family(), subject);
-        let (id, time, source) = (self.id.as_deref(), self.time.as_deref(), details.origin.source());
-        let event = compose_event(kind, Attributes { id, time, source }, data, PLACES)?;
+        let attributes = details.origin.attributes(self.id.as_deref(), self.time.as_deref());
+        let event = compose_event(kind, attributes, data, PLACES)?;
         self.sending.send(&event).await
     }
 }

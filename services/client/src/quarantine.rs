@@ -208,11 +208,17 @@ fn outcome(body: &[u8]) -> anyhow::Result<String> {
     if let Some(event) = delivery.events.iter().find(|event| !event.status.is_recorded()) {
         bail!("{}", event_result::describe(event));
     }
-    if delivery.events.is_empty() {
-        return Ok(format!("ignored: {}", delivery.detail.unwrap_or_default()));
-    }
     let events: Vec<String> = delivery.events.iter().map(event_result::describe).collect();
-    Ok(events.join(", "))
+    let events = events.join(", ");
+    let detail = delivery.detail.unwrap_or_default();
+    match delivery.quarantine_id {
+        Some(rest) => {
+            let events = if events.is_empty() { "a part is ignored" } else { &events };
+            bail!("{events}; the rest is still not understood, and waits as {rest}: {detail}")
+        }
+        None if events.is_empty() => Ok(format!("ignored: {detail}")),
+        None => Ok(events),
+    }
 }
 
 /// The command `quarantine discard`.

@@ -8,7 +8,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, LongText, ServiceName};
 
 use super::ci::CiFlags;
-use super::compose::{Attributes, compose_event};
+use super::compose::compose_event;
 use super::details::{DetailFlags, EventSubject};
 use super::wrapped::{CommandResult, Work, WrapArgs};
 use crate::clock;
@@ -26,8 +26,8 @@ use crate::clock;
 /// command runs, and its reports are lost, which a line on stderr says. A failure of this program, and not of
 /// the command, exits with 125.
 ///
-/// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=… and --source; flags take
-/// precedence. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=…, --source and --correlation; flags
+/// take precedence. RELEASE_LEDGER_ACTOR names the actor in any case.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -109,8 +109,7 @@ impl Deploy {
             }
         }
         let time = clock::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-        let source = self.details.origin.source();
-        compose_event(kind, Attributes { id: None, time: Some(&time), source }, data, &[])
+        compose_event(kind, self.details.origin.attributes(None, Some(&time)), data, &[])
     }
 }
 

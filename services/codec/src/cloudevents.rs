@@ -52,6 +52,7 @@ pub struct Envelope {
     /// The bytes without the attributes that the service added; `None` if there are none.
     content: Option<Bytes>,
     correlation: Option<Box<str>>,
+    causation: Option<Box<str>>,
 }
 
 impl Envelope {
@@ -74,8 +75,8 @@ impl Envelope {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
             decode(&object, |_, _, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
-        let correlation = correlation(&object);
-        Ok(Self { identity, occurred_at, event, correlation, content: content(object), bytes })
+        let [correlation, causation] = relations(&object);
+        Ok(Self { identity, occurred_at, event, correlation, causation, content: content(object), bytes })
     }
 
     /// Adds the authenticated sender. It is the actor of the event from here on; see [`Principal::actor`].
@@ -155,7 +156,7 @@ impl Envelope {
         let object = encode::event(&identity, occurred_at, &event);
         let bytes = check_size(object.canonical())?;
         let content = content(object);
-        Ok(Self { identity, occurred_at, event, bytes, content, correlation: None })
+        Ok(Self { identity, occurred_at, event, bytes, content, correlation: None, causation: None })
     }
 
     fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
@@ -163,8 +164,8 @@ impl Envelope {
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
-        let correlation = correlation(&object);
-        Ok(Self { identity, occurred_at, event, bytes, content: None, correlation })
+        let [correlation, causation] = relations(&object);
+        Ok(Self { identity, occurred_at, event, bytes, content: None, correlation, causation })
     }
 
     /// Returns the source and the id, which together identify the event.
@@ -190,6 +191,13 @@ impl Envelope {
     #[must_use]
     pub fn correlation(&self) -> Option<&str> {
         self.correlation.as_deref()
+    }
+
+    /// Returns the id of the event that led to this one: the attribute `causationid`, of the CloudEvents extension of that
+    /// name.
+    #[must_use]
+    pub fn causation(&self) -> Option<&str> {
+        self.causation.as_deref()
     }
 
     /// Returns the canonical bytes.
@@ -238,12 +246,12 @@ fn content(object: Object<'_>) -> Option<Bytes> {
     Some(Object::from_members(members).unwrap_or_default().canonical().into())
 }
 
-/// Returns the attribute `correlationid`, if it is a text that can be asked for.
-fn correlation(object: &Object<'_>) -> Option<Box<str>> {
-    match object.get("correlationid") {
+/// Returns the attributes `correlationid` and `causationid`, each if it is a text that can be asked for.
+fn relations(object: &Object<'_>) -> [Option<Box<str>>; 2] {
+    ["correlationid", "causationid"].map(|name| match object.get(name) {
         Some(Json::String(text)) => ShortText::stored(text).is_ok().then(|| text.as_ref().into()),
         _ => None,
-    }
+    })
 }
 
 fn set_sender(event: &mut Event, principal: Principal) {

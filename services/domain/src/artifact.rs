@@ -12,6 +12,7 @@ use packageurl::PackageUrl;
 
 use crate::ShortText;
 use crate::digest::{DigestError, check_digest};
+use crate::image_reference::ImageReference;
 
 /// A package URL (`pkg:oci/search-api@sha256:…`) or an OCI reference by digest (`sha256:…`,
 /// `registry.example/search-api@sha256:…`). `==` compares the texts.
@@ -139,23 +140,15 @@ impl Artifact {
     pub fn name(&self) -> Option<String> {
         let path = match self.package_url() {
             Some(purl) => Cow::Owned(purl.name().to_owned()),
-            None => Cow::Borrowed(self.repository()?),
+            None => Cow::Borrowed(self.reference()?.repository),
         };
         path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
     }
 
-    /// Returns the repository of a reference, without its tag.
-    pub(crate) fn repository(&self) -> Option<&str> {
-        self.repository_and_tag().map(|(repository, _)| repository)
-    }
-
-    /// Splits a reference into its repository and its tag, if it has one.
-    pub(crate) fn repository_and_tag(&self) -> Option<(&str, Option<&str>)> {
-        let (path, _) = self.as_str().rsplit_once('@')?;
-        // A colon before the last slash precedes a port, not a tag.
-        let name = path.rfind('/').map_or(0, |slash| slash + 1);
-        let end = path[name..].find(':').map_or(path.len(), |colon| name + colon);
-        Some((&path[..end], path.get(end + 1..)))
+    /// Returns the parts of a reference; `None` for a bare digest.
+    pub(crate) fn reference(&self) -> Option<ImageReference<'_>> {
+        let reference = ImageReference::split(self.as_str());
+        reference.digest.is_some().then_some(reference)
     }
 
     pub(crate) fn package_url(&self) -> Option<PackageUrl<'static>> {

@@ -44,7 +44,7 @@ impl Release {
 impl Artifact {
     /// Returns the image, not validated; `None` for packages of other types.
     fn image(&self) -> Option<Image> {
-        let Some(purl) = self.package_url() else { return Some(self.reference()) };
+        let Some(purl) = self.package_url() else { return Some(self.referenced()) };
         let version = purl.version().map(str::to_owned);
         let repository_url = purl.qualifiers().get("repository_url").map(|url| without_scheme(url));
         match purl.ty() {
@@ -65,10 +65,14 @@ impl Artifact {
         }
     }
 
-    /// Parses `repository:tag@digest`, where all but the digest may be missing.
-    fn reference(&self) -> Image {
-        let (repository, tag) = self.repository_and_tag().unwrap_or(("", None));
-        Image { repository: Some(repository.to_owned()), tag: tag.map(str::to_owned), digest: self.digest() }
+    /// Returns the image of `repository:tag@digest`, where all but the digest may be missing.
+    fn referenced(&self) -> Image {
+        let reference = self.reference();
+        Image {
+            repository: reference.map(|reference| reference.repository.to_owned()),
+            tag: reference.and_then(|reference| reference.tag).map(str::to_owned),
+            digest: self.digest(),
+        }
     }
 }
 

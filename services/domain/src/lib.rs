@@ -17,6 +17,7 @@ pub mod horizon;
 mod identifier;
 mod identity;
 mod image;
+mod image_reference;
 mod kind;
 pub mod known_good;
 mod lane;
@@ -47,6 +48,7 @@ pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Tr
 pub use identifier::{IdentifierError, RESERVED_IDENTIFIERS};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;
+pub use image_reference::ImageReference;
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
 pub use lane_filter::LaneFilter;

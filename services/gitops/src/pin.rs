@@ -1,6 +1,6 @@
 //! The release that a file states for a lane.
 
-use ledger_domain::{Artifact, ShortText};
+use ledger_domain::{Artifact, ImageReference, ShortText};
 
 use crate::document::Node;
 
@@ -80,16 +80,7 @@ pub(crate) fn pin(text: &str, form: ValueForm) -> Result<Pin, String> {
     match form {
         ValueForm::Version => Ok(Pin { version: version(text)?, artifact: None, detail: None }),
         ValueForm::Image => {
-            let (name, digest) = match text.split_once('@') {
-                Some((name, digest)) => (name, Some(digest)),
-                None => (text, None),
-            };
-            // A colon before the last slash precedes a port, not a tag.
-            let start = name.rfind('/').map_or(0, |slash| slash + 1);
-            let (repository, tag) = match name[start..].split_once(':') {
-                Some((last, tag)) => (&name[..start + last.len()], Some(tag)),
-                None => (name, None),
-            };
+            let ImageReference { repository, tag, digest } = ImageReference::split(text);
             image(Some(repository), tag, digest)
         }
     }

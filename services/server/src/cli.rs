@@ -91,7 +91,7 @@ enum Command {
     #[command(subcommand)]
     Access(client::Access),
     #[command(subcommand)]
-    Hook(hook::Hook),
+    Hook(hook::HookCommand),
     #[command(subcommand)]
     Quarantine(client::Quarantine),
     #[command(subcommand)]

@@ -32,7 +32,7 @@ use nats::NatsFlags;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
-pub use hooks::{HookError, HookSetting};
+pub use hooks::{HookError, WebhookTable};
 pub use limits::{LimitFlags, Limits};
 pub use nats::Nats;
 pub use tls::check_plain;
@@ -61,7 +61,7 @@ pub struct Config {
     pub limits: Limits,
     /// Webhooks that the service accepts, by name.
     #[serde(default)]
-    pub hooks: BTreeMap<String, HookSetting>,
+    pub hooks: BTreeMap<String, WebhookTable>,
     /// Settings for reading CDEvents.
     #[serde(default)]
     pub cdevents: cdevents::Settings,

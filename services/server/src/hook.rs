@@ -4,14 +4,15 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use ledger_adapters::hooks::{HookSettings, Request, describe, translate};
+use ledger_adapters::hooks::{Request, Webhook, describe, translate};
+use ledger_adapters::translation::Translation;
 use ledger_client::clock;
 
 use crate::config::{Config, Flags};
 
 /// Try the settings of webhooks
 #[derive(Debug, clap::Subcommand)]
-pub enum Hook {
+pub enum HookCommand {
     /// Show what a delivery would record, without recording it
     ///
     /// Reads the settings of a webhook from the service's settings, and a payload of its tool from a file. Needs no
@@ -19,7 +20,7 @@ pub enum Hook {
     Test(Box<Test>),
 }
 
-impl Hook {
+impl HookCommand {
     /// Runs the command.
     ///
     /// # Errors
@@ -55,11 +56,11 @@ pub struct Test {
 impl Test {
     fn run(self) -> anyhow::Result<()> {
         let config = Config::read(&Flags::of_file(self.config))?;
-        let setting = config.hooks.get(&self.name).with_context(|| {
+        let table = config.hooks.get(&self.name).with_context(|| {
             let names: Vec<&str> = config.hooks.keys().map(String::as_str).collect();
             format!("the settings have no webhook {}; they have: {}", self.name, names.join(", "))
         })?;
-        let settings = HookSettings::offline(setting.config().clone())
+        let webhook = Webhook::offline(table.settings().clone())
             .with_context(|| format!("invalid settings: hooks.{}", self.name))?;
         let read =
             |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
@@ -68,11 +69,13 @@ impl Test {
         let headers = String::from_utf8_lossy(&headers).into_owned();
         let headers = headers.lines().filter_map(|line| line.split_once(':'));
         let request = Request::new(headers.map(|(name, value)| (name.trim(), value.trim())), &body);
-        let translation = translate(&settings, &request, clock::now());
+        let translation = translate(&webhook, &request, clock::now());
         for line in &describe(&translation) {
             writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(line))?;
         }
         ensure!(translation.is_ok(), "the payload cannot be understood");
+        let is_partial = matches!(translation, Ok(Translation::Partial(_)));
+        ensure!(!is_partial, "a part of the payload cannot be understood");
         Ok(())
     }
 }

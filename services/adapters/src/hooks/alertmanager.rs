@@ -4,6 +4,8 @@
 //! that check of its lane when it fires. Its end does not pass the check: an alert also ends because the release that
 //! caused it was rolled back.
 //!
+//! An alert that cannot be understood does not hold up the others of its notification: only it is quarantined.
+//!
 //! Alertmanager repeats a notification while an alert fires, and its annotations may have changed by then. Everything in
 //! an event is therefore taken from the labels and the start of the alert, which identify it.
 
@@ -13,11 +15,11 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::draft::Draft;
+use super::draft::{Draft, check_event};
 use super::json::Node;
-use super::settings::{CheckMapping, HookSettings};
+use super::settings::CheckMapping;
 use crate::text;
-use crate::translation::{NativeEvent, NotUnderstood, Translation};
+use crate::translation::{NativeEvent, NotUnderstood, PartialTranslation, Translation};
 
 /// An alert of a notification.
 struct Alert<'m> {
@@ -43,12 +45,28 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
     root.get("alerts").ok_or_else(|| root.fault_in("alerts", "is required, and must be an array"))?;
     let mut events = Vec::new();
     let mut ignored = Vec::new();
-    for node in root.items("alerts")? {
-        let alert = Alert::read(context, &node)?;
-        match alert.label(context, |alerts| &alerts.environment_labels) {
-            Some(name) if context.settings.ignores(name) => ignored.push(name),
-            _ => events.push(alert.event(context)?),
+    let mut faulty = Vec::new();
+    let mut fault = None;
+    for item in root.items("alerts")? {
+        // The place that the alert has in the message of the faulty ones, should it be faulty.
+        let node = Node::at(item.value(), format!("/alerts/{}", faulty.len()));
+        match meaning(context, &node) {
+            Ok(Meaning::Event(event)) => events.push(event),
+            Ok(Meaning::Ignored(environment)) => ignored.push(environment),
+            Err(error) => {
+                faulty.push(node.value().clone());
+                fault.get_or_insert(error);
+            }
         }
+    }
+    if let Some(fault) = fault {
+        if events.is_empty() && ignored.is_empty() {
+            return Err(fault);
+        }
+        let mut rest = body.clone();
+        rest["alerts"] = Value::Array(faulty);
+        let rest = rest.to_string().into_bytes();
+        return Ok(Translation::Partial(Box::new(PartialTranslation { events, rest, fault })));
     }
     match (events.is_empty(), ignored.first()) {
         (false, _) => Ok(Translation::Events(events)),
@@ -57,6 +75,25 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
         }
         (true, None) => Ok(Translation::Ignored("the notification has no alerts".to_owned())),
     }
+}
+
+/// The meaning of an alert.
+enum Meaning {
+    Event(NativeEvent),
+    /// Its environment, by this name, is not recorded.
+    Ignored(String),
+}
+
+/// Returns the meaning of an alert.
+fn meaning(context: Context<'_>, node: &Node<'_>) -> Result<Meaning, NotUnderstood> {
+    let alert = Alert::read(context, node)?;
+    let environment = alert.label(context, |alerts| &alerts.environment_labels);
+    if let Some(name) = context.ignored_environment(environment) {
+        return Ok(Meaning::Ignored(name));
+    }
+    let event = alert.event(context)?;
+    check_event(&event).map_err(|error| node.fault(error.detail))?;
+    Ok(Meaning::Event(event))
 }
 
 impl<'m> Alert<'m> {
@@ -84,15 +121,14 @@ impl<'m> Alert<'m> {
     }
 
     fn event(&self, context: Context<'_>) -> Result<NativeEvent, NotUnderstood> {
-        if let Some(check) = context.settings.check("alert", self.name) {
+        if let Some(check) = context.webhook.check("alert", self.name) {
             return self.check(context, check);
         }
-        let check =
-            context.settings.config.alerts.check_label.as_ref().and_then(|label| self.labels.hint(label));
+        let check = context.webhook.alerts.check_label.as_ref().and_then(|label| self.labels.hint(label));
         if let Some(check) = check {
-            return self.check(context, &HookSettings::labelled_check(check));
+            return self.check(context, &CheckMapping::of_alert(check));
         }
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let environment = names.environment(self.label(context, |alerts| &alerts.environment_labels));
         let service = names.optional_service(self.label(context, |alerts| &alerts.service_labels));
         let target = names.target(self.label(context, |alerts| &alerts.target_labels));
@@ -111,7 +147,7 @@ impl<'m> Alert<'m> {
         if !self.is_firing {
             return Ok(draft.build());
         }
-        let severity = self.labels.hint(&context.settings.config.alerts.severity_label);
+        let severity = self.labels.hint(&context.webhook.alerts.severity_label);
         Ok(draft.with_line("title", Some(self.name)).with_line("severity", severity).build())
     }
 
@@ -120,7 +156,7 @@ impl<'m> Alert<'m> {
         if !self.is_firing {
             return Ok(self.activity("The end of an alert does not pass its check."));
         }
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let fault = |error: crate::names::UnmappedName| self.labels.fault(error.to_string());
         let environment = match &check.environment {
             Some(name) => name.clone(),
@@ -189,7 +225,7 @@ impl<'m> Alert<'m> {
         context: Context<'c>,
         list: impl Fn(&'c super::settings::AlertSettings) -> &'c Vec<String>,
     ) -> Option<&'m str> {
-        list(&context.settings.config.alerts).iter().find_map(|name| self.labels.hint(name))
+        list(&context.webhook.alerts).iter().find_map(|name| self.labels.hint(name))
     }
 }
 

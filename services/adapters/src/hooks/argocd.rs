@@ -23,7 +23,7 @@ const CASCADE: &str = "resources-finalizer.argocd.argoproj.io";
 pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translation, NotUnderstood> {
     let root = Node::root(body);
     let application = Application::read(context, &root)?;
-    if let Some(ignored) = context.ignored(application.environment_name()) {
+    if let Some(ignored) = context.ignored(application.foreign_environment(context).as_deref()) {
         return Ok(ignored);
     }
     if application.metadata.optional_text("deletionTimestamp")?.is_some() {
@@ -103,7 +103,7 @@ fn health(context: Context<'_>, application: &Application<'_>) -> Result<Vec<Nat
     }
     let lane = application.lane(context)?;
     let id = format!("{}/health/{}/{}", application.id, since.timestamp(), status.to_ascii_lowercase());
-    let check = context.settings.check("health", application.name).filter(|_| degraded);
+    let check = context.webhook.check("health", application.name).filter(|_| degraded);
     let synced = if application.phase()? == Some("Succeeded") { application.release(context)? } else { None };
     let event = match (check, synced) {
         // The check is of what was synced. Without it, it would be of the former release: this one was never healthy.
@@ -135,7 +135,7 @@ fn recovers(
 ) -> Result<bool, NotUnderstood> {
     let Some(operation) = &application.operation else { return Ok(false) };
     let finished = context.optional_time(operation, "finishedAt")?;
-    Ok(context.settings.config.argocd.resolves_incidents && finished.is_some_and(|finished| since > finished))
+    Ok(context.webhook.argocd.resolves_incidents && finished.is_some_and(|finished| since > finished))
 }
 
 /// The deletion of the application removes what it has deployed only if it cascades.

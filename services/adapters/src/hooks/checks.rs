@@ -38,16 +38,38 @@ pub(super) enum Trigger<'r> {
 /// A run or job that has ended.
 #[derive(Debug, Clone)]
 pub(super) struct Run<'r> {
+    /// What ran.
+    pub identity: RunIdentity<'r>,
+    /// What started it, and for what.
+    pub origin: RunOrigin<'r>,
+    /// How it ended.
+    pub result: RunResult<'r>,
+}
+
+/// What ran: the kind of run, its name and its id.
+#[derive(Debug, Clone)]
+pub(super) struct RunIdentity<'r> {
     /// The event of [`CheckMapping::event`].
     pub event: &'static str,
     /// Activity as which it is recorded.
-    pub activity: String,
+    pub activity: &'static str,
     /// Name by which it is mapped.
     pub name: &'r str,
-    /// The result.
-    pub verdict: Verdict,
-    /// The result, in the sender's own word.
-    pub outcome: &'r str,
+    /// Source of the events.
+    pub source: String,
+    /// Id of this run and this attempt.
+    pub id: String,
+    /// Subject of the activity, for people.
+    pub subject: String,
+    /// Its page.
+    pub href: Option<&'r str>,
+    /// Id that events of the same pipeline share.
+    pub correlation: Option<String>,
+}
+
+/// The code for which a run was started, and what started it.
+#[derive(Debug, Clone)]
+pub(super) struct RunOrigin<'r> {
     /// The reason for which it was started.
     pub trigger: Trigger<'r>,
     /// Triggers that count without a setting.
@@ -62,29 +84,28 @@ pub(super) struct Run<'r> {
     pub repository_place: &'static str,
     /// The commit.
     pub commit: Option<&'r str>,
-    /// Source of the events.
-    pub source: String,
-    /// Id of this run and this attempt.
-    pub id: String,
-    /// Subject of the activity, for people.
-    pub subject: String,
+    /// The actor that started it: the type and the name.
+    pub actor: Option<(&'r str, &'r str)>,
+}
+
+/// The result of a run, and its time.
+#[derive(Debug, Clone)]
+pub(super) struct RunResult<'r> {
+    /// The result.
+    pub verdict: Verdict,
+    /// The result, in the sender's own word.
+    pub outcome: &'r str,
     /// Start, if it is known.
     pub started_at: Option<DateTime<Utc>>,
     /// End.
     pub ended_at: DateTime<Utc>,
-    /// The actor that started it: the type and the name.
-    pub actor: Option<(&'r str, &'r str)>,
-    /// Its page.
-    pub href: Option<&'r str>,
-    /// Id that events of the same pipeline share.
-    pub correlation: Option<String>,
 }
 
 impl Run<'_> {
     /// Returns the events of the run: those of the first check of the settings that it counts for, else an activity.
     pub(super) fn events(&self, context: Context<'_>) -> Result<Vec<NativeEvent>, NotUnderstood> {
         let mut obstacle = None;
-        for check in context.settings.checks(self.event, self.name) {
+        for check in context.webhook.checks(self.identity.event, self.identity.name) {
             match self.obstacle(check) {
                 None => return self.validation(context, check),
                 Some(found) => obstacle = obstacle.or(Some(found)),
@@ -96,10 +117,10 @@ impl Run<'_> {
     /// Returns the reason for which the run does not count for a check, if there is one.
     fn obstacle(&self, check: &CheckMapping) -> Option<String> {
         let because = |why: String| Some(format!("Does not count for the check {:?}: {why}.", check.check));
-        if self.verdict == Verdict::Inconclusive {
-            return because(format!("it ended with {:?}", self.outcome));
+        if self.result.verdict == Verdict::Inconclusive {
+            return because(format!("it ended with {:?}", self.result.outcome));
         }
-        let trigger = match self.trigger {
+        let trigger = match self.origin.trigger {
             Trigger::Change => return because("it ran for a change that is not merged".to_owned()),
             Trigger::Unknown if check.triggers.is_some() => {
                 return because("its trigger is unknown".to_owned());
@@ -110,43 +131,48 @@ impl Run<'_> {
         if let Some(trigger) = trigger {
             let is_accepted = match &check.triggers {
                 Some(triggers) => triggers.iter().any(|accepted| accepted == trigger),
-                None => self.default_triggers.contains(&trigger),
+                None => self.origin.default_triggers.contains(&trigger),
             };
             if !is_accepted {
                 return because(format!("its trigger is {trigger:?}"));
             }
         }
-        let is_accepted = match (&check.branches, self.branch) {
+        let is_accepted = match (&check.branches, self.origin.branch) {
             (Some(patterns), Some(branch)) => patterns.iter().any(|pattern| text::matches(pattern, branch)),
             // A push to the default branch checks a commit that is not deployed yet, so it has to be named.
             (None, Some(_)) if trigger.is_none() => {
                 return because("its trigger is unknown; set branches".to_owned());
             }
-            (None, Some(branch)) => self.default_branch == Some(branch),
+            (None, Some(branch)) => self.origin.default_branch == Some(branch),
             (Some(patterns), None) => patterns.iter().any(|pattern| pattern == "*"),
             (None, None) => false,
         };
         if is_accepted {
             return None;
         }
-        because(format!("it ran for the branch {:?}", self.branch.unwrap_or_default()))
+        because(format!("it ran for the branch {:?}", self.origin.branch.unwrap_or_default()))
     }
 
     fn full_commit(&self) -> Option<&str> {
-        self.commit.filter(|commit| text::is_full_commit(commit))
+        self.origin.commit.filter(|commit| text::is_full_commit(commit))
     }
 
     fn activity(&self, reason: Option<&str>) -> NativeEvent {
-        Draft::new("activity.reported", &self.source, &format!("{}/activity", self.id), self.ended_at)
-            .with("activity", self.activity.as_str())
-            .with_line("subject", Some(&self.subject))
-            .with_optional("commit", self.full_commit())
-            .with_line("outcome", Some(self.outcome))
-            .with_actor(self.actor)
-            .with_reason(reason)
-            .with_link("pipeline", self.href)
-            .with_correlation(self.correlation.as_deref())
-            .build()
+        Draft::new(
+            "activity.reported",
+            &self.identity.source,
+            &format!("{}/activity", self.identity.id),
+            self.result.ended_at,
+        )
+        .with("activity", self.identity.activity)
+        .with_line("subject", Some(&self.identity.subject))
+        .with_optional("commit", self.full_commit())
+        .with_line("outcome", Some(self.result.outcome))
+        .with_actor(self.origin.actor)
+        .with_reason(reason)
+        .with_link("pipeline", self.identity.href)
+        .with_correlation(self.identity.correlation.as_deref())
+        .build()
     }
 
     /// Returns the start and the end of the validation. The start makes the ledger leave out a check during which what it
@@ -160,10 +186,10 @@ impl Run<'_> {
             (_, true) => None,
             (Some(service), false) => Some(service.clone()),
             (None, false) => {
-                let service = context.settings.config.names.service(Some(self.repository));
+                let service = context.webhook.names.service(Some(self.origin.repository));
                 Some(
                     service
-                        .map_err(|error| NotUnderstood::new(self.repository_place, error.to_string()))?
+                        .map_err(|error| NotUnderstood::new(self.origin.repository_place, error.to_string()))?
                         .to_string(),
                 )
             }
@@ -181,25 +207,25 @@ impl Run<'_> {
         };
         let target = check.target.clone().filter(|_| service.is_some());
         let event = |kind: &str, id: &str, at| {
-            Draft::new(kind, &self.source, &format!("{}/{id}", self.id), at)
+            Draft::new(kind, &self.identity.source, &format!("{}/{id}", self.identity.id), at)
                 .with_optional("environment", check.environment.as_deref())
                 .with_optional("service", service.as_deref())
                 .with_optional("target", target.as_deref())
                 .with_optional("release", release.as_ref().map(ReleaseParts::value))
                 .with("check", check.check.as_str())
-                .with("run", text::id(&self.id))
-                .with_actor(self.actor)
-                .with_link("pipeline", self.href)
-                .with_correlation(self.correlation.as_deref())
+                .with("run", text::id(&self.identity.id))
+                .with_actor(self.origin.actor)
+                .with_link("pipeline", self.identity.href)
+                .with_correlation(self.identity.correlation.as_deref())
         };
-        let (kind, id) = match self.verdict {
+        let (kind, id) = match self.result.verdict {
             Verdict::Passed => ("validation.passed", "passed"),
             Verdict::Failed | Verdict::Inconclusive => ("validation.failed", "failed"),
         };
-        let start = self.started_at.filter(|start| *start <= self.ended_at);
+        let start = self.result.started_at.filter(|start| *start <= self.result.ended_at);
         let started = start.map(|start| event("validation.started", "started", start).build());
-        let mut ended = event(kind, id, self.ended_at);
-        if let Some(href) = self.href.and_then(text::href) {
+        let mut ended = event(kind, id, self.result.ended_at);
+        if let Some(href) = self.identity.href.and_then(text::href) {
             ended = ended.with("evidence", json!([{"uri": href}]));
         }
         Ok(started.into_iter().chain([ended.build()]).collect())

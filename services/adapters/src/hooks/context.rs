@@ -1,19 +1,19 @@
-//! The context of a translation: the settings of the webhook, and the time.
+//! The context of a translation: the webhook with its settings, and the time.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 
 use super::json::Node;
-use super::settings::HookSettings;
 use super::time;
+use super::webhook::Webhook;
 use crate::translation::{NotUnderstood, Translation};
 
 /// The context of a translation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'c> {
-    /// The settings of the webhook.
-    pub settings: &'c HookSettings,
+    /// The webhook with its settings.
+    pub webhook: &'c Webhook,
     /// The time of this service's clock.
     pub now: DateTime<Utc>,
 }
@@ -21,39 +21,35 @@ pub(super) struct Context<'c> {
 impl Context<'_> {
     /// Returns the source of events: that of the settings, else that of the message.
     pub(super) fn source(&self, natural: &str) -> String {
-        self.settings.config.source.as_deref().unwrap_or(natural).to_owned()
+        self.webhook.source.as_deref().unwrap_or(natural).to_owned()
     }
 
     /// Returns the environment that a member names, or the default.
     pub(super) fn environment(&self, node: &Node<'_>, name: &str) -> Result<EnvironmentName, NotUnderstood> {
         let foreign = node.optional_text(name)?;
-        self.settings
-            .config
-            .names
-            .environment(foreign)
-            .map_err(|error| node.fault_in(name, error.to_string()))
+        self.webhook.names.environment(foreign).map_err(|error| node.fault_in(name, error.to_string()))
     }
 
     /// Returns the environment that a member names, if it has a name that the ledger accepts: for activities.
     pub(super) fn known_environment(&self, foreign: Option<&str>) -> Option<EnvironmentName> {
-        foreign.and_then(|name| self.settings.config.names.environment(Some(name)).ok())
+        foreign.and_then(|name| self.webhook.names.environment(Some(name)).ok())
     }
 
     /// Returns the service that a member names, or the default.
     pub(super) fn service(&self, node: &Node<'_>, name: &str) -> Result<ServiceName, NotUnderstood> {
         let foreign = node.optional_text(name)?;
-        self.settings.config.names.service(foreign).map_err(|error| node.fault_in(name, error.to_string()))
+        self.webhook.names.service(foreign).map_err(|error| node.fault_in(name, error.to_string()))
     }
 
     /// Returns the target that a member names, or the default.
     pub(super) fn target(&self, node: &Node<'_>, name: &str) -> Result<Option<TargetName>, NotUnderstood> {
         let foreign = node.optional_text(name)?;
-        self.settings.config.names.target(foreign).map_err(|error| node.fault_in(name, error.to_string()))
+        self.webhook.names.target(foreign).map_err(|error| node.fault_in(name, error.to_string()))
     }
 
     /// Returns the default target.
     pub(super) fn default_target(&self) -> Option<TargetName> {
-        self.settings.config.names.target(None).ok().flatten()
+        self.webhook.names.target(None).ok().flatten()
     }
 
     /// Returns a required time.
@@ -83,9 +79,17 @@ impl Context<'_> {
         }
     }
 
-    /// Returns the reason to ignore a deploy to a foreign environment, if there is one.
-    pub(super) fn ignored(&self, environment: Option<&str>) -> Option<Translation> {
-        let name = environment.filter(|name| self.settings.ignores(name))?;
+    /// Returns the name by which an environment is ignored, if it is: the foreign name, or that of the ledger to which it,
+    /// or its absence, is mapped.
+    pub(super) fn ignored_environment(&self, foreign: Option<&str>) -> Option<String> {
+        let mapped = self.webhook.names.optional_environment(foreign).ok().flatten();
+        let names = [foreign.map(str::to_owned), mapped.map(|name| name.to_string())];
+        names.into_iter().flatten().find(|name| self.webhook.ignores(name))
+    }
+
+    /// Returns the reason to ignore a message about a foreign environment, if there is one.
+    pub(super) fn ignored(&self, foreign: Option<&str>) -> Option<Translation> {
+        let name = self.ignored_environment(foreign)?;
         Some(Translation::Ignored(format!("the environment {name:?} is one of ignored_environments")))
     }
 }

@@ -1,11 +1,12 @@
 //! Native events under construction.
 
 use chrono::{DateTime, Utc};
+use ledger_codec::cloudevents::Envelope;
 use serde_json::{Map, Value, json};
 
 use super::time;
 use crate::text;
-use crate::translation::NativeEvent;
+use crate::translation::{NativeEvent, NotUnderstood};
 
 /// A native event under construction. Members without a value are left out.
 #[derive(Debug, Clone)]
@@ -80,5 +81,14 @@ impl Draft {
         }
         self.attributes.insert("data".to_owned(), Value::Object(self.data));
         NativeEvent(self.attributes)
+    }
+}
+
+/// Checks that the ledger accepts an event: a message can state a value that it does not.
+pub(super) fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
+    let bytes = Value::Object(event.0.clone()).to_string();
+    match Envelope::parse(bytes.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
     }
 }

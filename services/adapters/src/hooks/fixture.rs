@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{HookSettings, Request, translate};
+use super::{Request, Webhook, translate};
 use crate::translation::{NotUnderstood, Translation};
 
 /// Time of the tests' clock.
@@ -12,9 +12,9 @@ pub(super) fn now() -> DateTime<Utc> {
 }
 
 /// Settings of a JSON object.
-pub(super) fn settings(config: Value) -> HookSettings {
+pub(super) fn settings(config: Value) -> Webhook {
     let config = serde_json::from_value(config).expect("valid settings");
-    HookSettings::offline(config).expect("valid settings")
+    Webhook::offline(config).expect("valid settings")
 }
 
 /// The translation of a delivery.
@@ -41,7 +41,7 @@ pub(super) fn events(config: &Value, headers: &[(&str, &str)], body: &Value) -> 
 pub(super) fn full_events(config: &Value, headers: &[(&str, &str)], body: &Value) -> Vec<Value> {
     match translated(config, headers, body).expect("understood") {
         Translation::Events(events) => events.into_iter().map(|event| Value::Object(event.0)).collect(),
-        Translation::Ignored(reason) => panic!("ignored: {reason}"),
+        other => panic!("not events: {other:?}"),
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn identities(config: &Value, headers: &[(&str, &str)], body: &Value)
 pub(super) fn ignored(config: &Value, headers: &[(&str, &str)], body: &Value) -> String {
     match translated(config, headers, body).expect("understood") {
         Translation::Ignored(reason) => reason,
-        Translation::Events(events) => panic!("not ignored: {events:?}"),
+        other => panic!("not ignored: {other:?}"),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn translate(context: Context<'_>, body: &Value) -> Result<Translatio
         object,
         root,
     };
-    if let Some(ignored) = context.ignored(event.stated("environment")) {
+    if let Some(ignored) = context.ignored(event.foreign_environment(context)) {
         return Ok(ignored);
     }
     let meaning = event.meaning(context);
@@ -95,7 +95,7 @@ impl<'m> FluxEvent<'m> {
 
     fn of_kustomization(&self, context: Context<'_>) -> Meaning {
         let is_end = self.own(COMMIT_STATUS) == Some("update");
-        let each = context.settings.config.flux.kustomization_success == KustomizationSuccess::Reconciliation;
+        let each = context.webhook.flux.kustomization_success == KustomizationSuccess::Reconciliation;
         match self.reason {
             "Progressing" if self.message.starts_with(HEALTHY) && each => {
                 Meaning::Ignored("the end of the reconciliation is the deploy")
@@ -163,7 +163,7 @@ impl<'m> FluxEvent<'m> {
         passed: bool,
         release: Option<ReleaseParts>,
     ) -> Result<Draft, NotUnderstood> {
-        let Some(check) = context.settings.check("test", self.name) else {
+        let Some(check) = context.webhook.check("test", self.name) else {
             return Ok(self.activity(draft("activity.reported")));
         };
         let kind = if passed { "validation.passed" } else { "validation.failed" };
@@ -186,10 +186,9 @@ impl<'m> FluxEvent<'m> {
     /// Sets the lane: by `environment`, `service` and `target` of the metadata, which an Alert's `eventMetadata` or an
     /// annotation `event.toolkit.fluxcd.io/…` of the object adds, else by the maps of the settings.
     fn in_lane(&self, context: Context<'_>, draft: Draft) -> Result<Draft, NotUnderstood> {
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let full = format!("{}/{}", self.namespace, self.name);
-        let namespace = Some(self.namespace).filter(|name| names.environments.contains_key(*name));
-        let environment = names.environment(self.stated("environment").or(namespace)).map_err(|error| {
+        let environment = names.environment(self.foreign_environment(context)).map_err(|error| {
             let hint =
                 format!("{error}; or add environment to eventMetadata of the Alert, or map the namespace");
             self.object.fault(hint)
@@ -203,6 +202,12 @@ impl<'m> FluxEvent<'m> {
             .with("environment", environment.as_str())
             .with("service", service.as_str())
             .with_optional("target", target.map(|name| name.to_string())))
+    }
+
+    /// Returns the foreign name of the environment: that of the metadata, else the namespace if the settings map it.
+    fn foreign_environment(&self, context: Context<'_>) -> Option<&'m str> {
+        let is_mapped = |name: &&str| context.webhook.names.environments.contains_key(*name);
+        self.stated("environment").or(Some(self.namespace).filter(is_mapped))
     }
 
     /// Returns the release: the version of the chart of a HelmRelease, the revision of a Kustomization.

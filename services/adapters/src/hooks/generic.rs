@@ -47,7 +47,10 @@ impl EventRule<'_> {
                 data.insert(name.clone(), value);
             }
         }
-        if let Some(ignored) = self.context.ignored(data.get("environment").and_then(Value::as_str)) {
+        let foreign = data.get("environment").and_then(Value::as_str);
+        if (foreign.is_some() || self.needs_environment(&data))
+            && let Some(ignored) = self.context.ignored(foreign)
+        {
             return Ok(ignored);
         }
         self.name_lane(&mut data)?;
@@ -67,14 +70,18 @@ impl EventRule<'_> {
         NotUnderstood::new("", format!("rules[{}]: {detail}", self.index))
     }
 
+    /// Returns true if an event of the kind has an environment, so that the default is that of a delivery without one.
+    fn needs_environment(&self, data: &Map<String, Value>) -> bool {
+        !(data.contains_key("artifact") || self.template.kind == "activity.reported")
+    }
+
     /// Replaces the names of the lane by those of the ledger, and adds the defaults where an event of the kind needs them.
     fn name_lane(&self, data: &mut Map<String, Value>) -> Result<(), NotUnderstood> {
-        let names = &self.context.settings.config.names;
+        let names = &self.context.webhook.names;
         let kind = self.template.kind.as_str();
-        let needs_environment = !(data.contains_key("artifact") || kind == "activity.reported");
         let is_of_lane = kind.starts_with("deploy.") || kind == "traffic.switched";
         for (name, is_needed) in
-            [("environment", needs_environment), ("service", is_of_lane), ("target", is_of_lane)]
+            [("environment", self.needs_environment(data)), ("service", is_of_lane), ("target", is_of_lane)]
         {
             let foreign = match data.get(name) {
                 None if !is_needed => continue,

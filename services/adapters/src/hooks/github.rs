@@ -2,10 +2,11 @@
 //!
 //! A `deployment_status` is a deploy: `in_progress` its start, `success`, `failure` and `error` its end. `queued`,
 //! `pending` and `waiting` come before the start, and `inactive` follows from a later deploy, which has an event of its
-//! own. A review of a deployment is an activity. Runs, suites and check runs are activities, or validations where the
-//! settings map them.
+//! own. A review of a deployment is an activity, and so is a pull request that was merged. Runs, suites and check runs
+//! are activities, or validations where the settings map them.
 
 mod deployments;
+mod pull_requests;
 mod reviews;
 mod runs;
 
@@ -40,6 +41,11 @@ pub(super) fn translate(
                 action.unwrap_or_default()
             )))
         }
+        "pull_request" if action != Some("closed") => Ok(Translation::Ignored(format!(
+            "pull_request {}: only merged ones are recorded",
+            action.unwrap_or_default()
+        ))),
+        "pull_request" => pull_requests::closed(context, &root),
         "workflow_run" => runs::workflow_run(context, &root),
         "check_run" => runs::check_run(context, &root),
         "check_suite" => runs::check_suite(context, &root),
@@ -68,13 +74,13 @@ impl<'m> Repository<'m> {
 
     /// Returns the foreign name of the service: owner and name if they are mapped, else the name.
     fn service_name(&self, context: Context<'_>) -> Result<&'m str, NotUnderstood> {
-        let is_mapped = context.settings.config.names.services.contains_key(self.full_name);
+        let is_mapped = context.webhook.names.services.contains_key(self.full_name);
         if is_mapped { Ok(self.full_name) } else { self.node.text("name") }
     }
 
     /// Returns the member that holds the foreign name of the service.
     fn service_member(&self, context: Context<'_>) -> &'static str {
-        let is_mapped = context.settings.config.names.services.contains_key(self.full_name);
+        let is_mapped = context.webhook.names.services.contains_key(self.full_name);
         if is_mapped { "full_name" } else { "name" }
     }
 }

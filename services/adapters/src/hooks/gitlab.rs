@@ -73,7 +73,7 @@ impl Project {
 
     /// Returns the foreign name of the service: the whole path if it is mapped, else its last part.
     fn service_name(&self, context: Context<'_>) -> &str {
-        if context.settings.config.names.services.contains_key(&self.path) {
+        if context.webhook.names.services.contains_key(&self.path) {
             return &self.path;
         }
         self.path.rsplit('/').next().unwrap_or(&self.path)
@@ -109,7 +109,7 @@ fn deployment(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotU
     let project = Project::read(context, root)?;
     let id = root.id("deployment_id")?;
     let at = context.time(root, "status_changed_at")?;
-    let service = context.settings.config.names.service(Some(project.service_name(context)));
+    let service = context.webhook.names.service(Some(project.service_name(context)));
     let service = service.map_err(|error| root.fault_in("project", error.to_string()))?;
     let reason =
         if status == "canceled" { Some("The deploy was cancelled.") } else { root.hint("commit_title") };
@@ -133,7 +133,7 @@ fn deployed(context: Context<'_>, root: &Node<'_>) -> Result<ReleaseParts, NotUn
     let in_url = root.hint("commit_url").and_then(|url| url.rsplit('/').next());
     let commit = in_url.filter(|commit| text::is_full_commit(commit) && commit.starts_with(short));
     let reference = root.optional_text("ref")?;
-    let version = version_of(context.settings.config.version, reference, commit.unwrap_or(short));
+    let version = version_of(context.webhook.version, reference, commit.unwrap_or(short));
     check_version(&version, |detail| root.fault_in("ref", detail))?;
     // A short id would contradict the full one of another report.
     Ok(ReleaseParts { version, commit: commit.map(str::to_owned), ..ReleaseParts::default() })

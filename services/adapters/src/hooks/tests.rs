@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::fixture::{now, settings};
-use super::{HookSettings, Request, Secret, Unauthentic, describe, translate, verify};
+use super::{Request, Secret, Unauthentic, Webhook, describe, translate, verify};
 use crate::translation::{NotUnderstood, Translation};
 
 const KINDS: [&str; 6] = ["github", "gitlab", "argocd", "flux", "alertmanager", "generic"];
@@ -16,10 +16,10 @@ fn config(kind: &str) -> Value {
     }
 }
 
-fn with_secret(kind: &str) -> HookSettings {
+fn with_secret(kind: &str) -> Webhook {
     let config = serde_json::from_value(config(kind)).expect("valid settings");
     let secret = Secret::parse(b"0123456789abcdef").expect("a secret");
-    HookSettings::new(config, vec![secret]).expect("valid settings")
+    Webhook::new(config, vec![secret]).expect("valid settings")
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::imported::{Collector, Imported};
 use super::json_stream::{id, items, member, text};
-use crate::hooks::{self, HookSettings, Request};
+use crate::hooks::{self, Request, Webhook};
 use crate::translation::{NotUnderstood, Translation};
 
 /// The part of an address between that of the repository and the id of the deployment.
@@ -56,12 +56,12 @@ fn read(file: &str, mut translate: impl FnMut(&Value) -> Result<Translation, Not
     collector.finish()
 }
 
-/// Translates exported deployments as the webhook with these settings of the kind `github` translates their statuses.
+/// Translates exported deployments as the webhook of the kind `github` translates their statuses.
 #[must_use]
-pub fn read_as_webhook(file: &str, settings: &HookSettings, now: DateTime<Utc>) -> Imported {
+pub fn read_as_webhook(file: &str, webhook: &Webhook, now: DateTime<Utc>) -> Imported {
     read(file, |body| {
         let headers = [("X-GitHub-Event", "deployment_status")];
-        hooks::translate(settings, &Request::new(headers, body.to_string().as_bytes()), now)
+        hooks::translate(webhook, &Request::new(headers, body.to_string().as_bytes()), now)
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::imported::{Collector, Imported};
 use super::json_stream::{id, items, member, text};
-use crate::hooks::{self, HookSettings, Request};
+use crate::hooks::{self, Request, Webhook};
 use crate::translation::{NotUnderstood, Translation};
 
 /// Translates exported deployments of one project. `translate` translates the body of a deployment webhook.
@@ -30,16 +30,16 @@ fn read(
     collector.finish()
 }
 
-/// Translates exported deployments as the webhook with these settings of the kind `gitlab` translates their states.
+/// Translates exported deployments as the webhook of the kind `gitlab` translates their states.
 #[must_use]
 pub fn read_as_webhook(
     file: &str,
     project_url: Option<&str>,
-    settings: &HookSettings,
+    webhook: &Webhook,
     now: DateTime<Utc>,
 ) -> Imported {
     read(file, project_url, |body| {
-        hooks::translate(settings, &Request::new([], body.to_string().as_bytes()), now)
+        hooks::translate(webhook, &Request::new([], body.to_string().as_bytes()), now)
     })
 }
 

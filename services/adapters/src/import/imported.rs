@@ -58,6 +58,12 @@ impl Collector {
                 }
             }
             Ok(Translation::Ignored(reason)) => self.ignore(row, reason),
+            Ok(Translation::Partial(part)) => {
+                for event in part.events {
+                    self.add_event(row, event);
+                }
+                self.problem(row, part.fault.to_string());
+            }
             Err(fault) => self.problem(row, fault.to_string()),
         }
     }

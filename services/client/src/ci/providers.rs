@@ -16,6 +16,8 @@ pub(super) struct CiProvider {
     pub(super) workload: &'static [&'static str],
     /// The project, as the source of events: a URI-reference.
     pub(super) source: &'static [&'static str],
+    /// The run that all jobs of a pipeline share; where a webhook reports the run, the same as there.
+    pub(super) correlation: &'static [&'static str],
 }
 
 /// The CI systems, those with the most specific markers first. Argo Workflows and Tekton set no variables in the
@@ -34,6 +36,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{GITHUB_TRIGGERING_ACTOR}", "{GITHUB_ACTOR}"],
         workload: &["{GITHUB_REPOSITORY}/{GITHUB_WORKFLOW}"],
         source: &["{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}"],
+        correlation: &["{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}"],
     },
     CiProvider {
         marker: "GITLAB_CI",
@@ -43,6 +46,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{GITLAB_USER_LOGIN}"],
         workload: &["{CI_PROJECT_PATH}"],
         source: &["{CI_PROJECT_URL}"],
+        correlation: &["{CI_PIPELINE_URL}"],
     },
     CiProvider {
         marker: "BUILDKITE",
@@ -52,6 +56,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{BUILDKITE_BUILD_CREATOR}"],
         workload: &["{BUILDKITE_PIPELINE_SLUG}"],
         source: &["https://buildkite.com/{BUILDKITE_ORGANIZATION_SLUG}/{BUILDKITE_PIPELINE_SLUG}"],
+        correlation: &["{BUILDKITE_BUILD_URL}"],
     },
     CiProvider {
         marker: "TF_BUILD",
@@ -65,6 +70,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{BUILD_REQUESTEDFOR}"],
         workload: &["{SYSTEM_TEAMPROJECT}/{BUILD_DEFINITIONNAME}"],
         source: &["{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}"],
+        correlation: &["{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}/_build/results?buildId={BUILD_BUILDID}"],
     },
     CiProvider {
         marker: "CIRCLECI",
@@ -80,6 +86,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "circleci:{CIRCLE_PROJECT_USERNAME}/{CIRCLE_PROJECT_REPONAME}",
             "circleci:{CIRCLE_PROJECT_ID}",
         ],
+        correlation: &["circleci-{CIRCLE_WORKFLOW_ID}"],
     },
     CiProvider {
         marker: "BITBUCKET_BUILD_NUMBER",
@@ -96,6 +103,9 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &[],
         workload: &["{BITBUCKET_REPO_FULL_NAME}"],
         source: &["https://bitbucket.org/{BITBUCKET_REPO_FULL_NAME}"],
+        correlation: &[
+            "https://bitbucket.org/{BITBUCKET_REPO_FULL_NAME}/pipelines/results/{BITBUCKET_BUILD_NUMBER}",
+        ],
     },
     CiProvider {
         marker: "TEAMCITY_VERSION",
@@ -106,6 +116,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &[],
         workload: &["{TEAMCITY_PROJECT_NAME}/{TEAMCITY_BUILDCONF_NAME}"],
         source: &["teamcity:{TEAMCITY_PROJECT_NAME}"],
+        // Builds of a chain share no variable.
+        correlation: &[],
     },
     CiProvider {
         marker: "DRONE",
@@ -118,6 +130,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{DRONE_BUILD_TRIGGER}"],
         workload: &["{DRONE_REPO}"],
         source: &["drone:{DRONE_REPO}"],
+        correlation: &["{DRONE_BUILD_LINK}"],
     },
     CiProvider {
         marker: "JENKINS_URL",
@@ -127,6 +140,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &["{BUILD_USER_ID}"],
         workload: &["{JOB_NAME}"],
         source: &["{JOB_URL}"],
+        correlation: &["{BUILD_URL}"],
     },
     CiProvider {
         marker: "ARGO_WORKFLOW_NAME",
@@ -139,6 +153,7 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "argo-workflows:{ARGO_WORKFLOW_NAMESPACE}/{ARGO_WORKFLOW_TEMPLATE}",
             "argo-workflows:{ARGO_WORKFLOW_NAMESPACE}",
         ],
+        correlation: &["argo-{ARGO_WORKFLOW_UID}"],
     },
     CiProvider {
         marker: "TEKTON_TASK_RUN",
@@ -148,5 +163,6 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         person: &[],
         workload: &["{TEKTON_NAMESPACE}/{TEKTON_TASK}", "{TEKTON_NAMESPACE}"],
         source: &["tekton:{TEKTON_NAMESPACE}/{TEKTON_TASK}", "tekton:{TEKTON_NAMESPACE}"],
+        correlation: &["tekton-{TEKTON_NAMESPACE}-{TEKTON_PIPELINE_RUN}"],
     },
 ];

@@ -22,6 +22,7 @@ struct Row {
     pipeline: &'static str,
     actor: (&'static str, &'static str),
     source: &'static str,
+    correlation: &'static str,
 }
 
 const ROWS: &[Row] = &[
@@ -44,6 +45,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://github.com/acme/web/actions/runs/1658821493/attempts/2",
         actor: ("person", "grace"),
         source: "https://github.com/acme/web",
+        correlation: "https://github.com/acme/web/actions/runs/1658821493",
     },
     Row {
         variables: &[
@@ -61,6 +63,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://gitlab.example/acme/web/-/jobs/50",
         actor: ("person", "ada"),
         source: "https://gitlab.example/acme/web",
+        correlation: "https://gitlab.example/acme/web/-/pipelines/9",
     },
     Row {
         variables: &[
@@ -77,6 +80,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://buildkite.com/acme/web/builds/7#0190",
         actor: ("person", "Ada Lovelace"),
         source: "https://buildkite.com/acme/web",
+        correlation: "https://buildkite.com/acme/web/builds/7",
     },
     Row {
         variables: &[
@@ -95,12 +99,14 @@ const ROWS: &[Row] = &[
         pipeline: "https://dev.azure.com/acme/Web%20Shop/_build/results?buildId=871",
         actor: ("person", "Ada Lovelace"),
         source: "https://dev.azure.com/acme/Web%20Shop",
+        correlation: "https://dev.azure.com/acme/Web%20Shop/_build/results?buildId=871",
     },
     Row {
         variables: &[
             ("CIRCLECI", "true"),
             ("CIRCLE_SHA1", COMMIT),
             ("CIRCLE_WORKFLOW_JOB_ID", "5ab5ad80"),
+            ("CIRCLE_WORKFLOW_ID", "9f1"),
             ("CIRCLE_BUILD_NUM", "12"),
             ("CIRCLE_BUILD_URL", "https://circleci.com/gh/acme/web/12"),
             ("CIRCLE_USERNAME", "ada"),
@@ -113,6 +119,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://circleci.com/gh/acme/web/12",
         actor: ("person", "ada"),
         source: "circleci:acme/web",
+        correlation: "circleci-9f1",
     },
     Row {
         variables: &[
@@ -128,6 +135,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://bitbucket.org/acme/web/pipelines/results/7",
         actor: ("workload", "acme/web"),
         source: "https://bitbucket.org/acme/web",
+        correlation: "https://bitbucket.org/acme/web/pipelines/results/7",
     },
     Row {
         variables: &[
@@ -143,6 +151,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://teamcity.example/build/4711",
         actor: ("workload", "Web Shop/Deploy"),
         source: "teamcity:Web%20Shop",
+        correlation: "",
     },
     Row {
         variables: &[
@@ -159,6 +168,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://drone.example/acme/web/42",
         actor: ("person", "ada"),
         source: "drone:acme/web",
+        correlation: "https://drone.example/acme/web/42",
     },
     Row {
         variables: &[
@@ -175,6 +185,7 @@ const ROWS: &[Row] = &[
         pipeline: "https://jenkins.example/job/web/15/",
         actor: ("person", "ada"),
         source: "https://jenkins.example/job/web/",
+        correlation: "https://jenkins.example/job/web/15/",
     },
     Row {
         variables: &[
@@ -189,11 +200,13 @@ const ROWS: &[Row] = &[
         pipeline: "",
         actor: ("workload", "ci/deploy"),
         source: "argo-workflows:ci/deploy",
+        correlation: "argo-1b2c",
     },
     Row {
         variables: &[
             ("TEKTON_TASK_RUN", "deploy-run-9"),
             ("TEKTON_TASK_RUN_UID", "7f00"),
+            ("TEKTON_PIPELINE_RUN", "release-9"),
             ("TEKTON_NAMESPACE", "ci"),
             ("TEKTON_TASK", "deploy"),
         ],
@@ -202,11 +215,12 @@ const ROWS: &[Row] = &[
         pipeline: "",
         actor: ("workload", "ci/deploy"),
         source: "tekton:ci/deploy",
+        correlation: "tekton-ci-release-9",
     },
 ];
 
 #[test]
-fn every_ci_provides_its_run_commit_page_actor_and_project() {
+fn every_ci_provides_its_runs_commit_page_actor_and_project() {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     for row in ROWS {
         let expected = CiContext {
@@ -215,6 +229,7 @@ fn every_ci_provides_its_run_commit_page_actor_and_project() {
             pipeline: some(row.pipeline),
             actor: actor(row.actor.0, row.actor.1),
             source: some(row.source),
+            correlation: some(row.correlation),
         };
         assert_eq!(detected(row.variables), expected, "{}", row.variables[0].0);
     }

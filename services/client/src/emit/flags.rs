@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::bounded::read_text;
 use crate::ci::{CiContext, CiFlags};
-use crate::compose::{Attributes, compose_event};
+use crate::compose::compose_event;
 use crate::details::{DetailFlags, EventSubject};
 
 /// Members of an event that most kinds have; `--data` adds the others.
@@ -61,8 +61,8 @@ impl EventFlags {
         };
         let details = self.details.clone().or(&without(&data, ci), kind);
         let data = self.all_data(kind, &details, data)?;
-        let (id, time, source) = (self.id.as_deref(), self.time.as_deref(), details.origin.source());
-        compose_event(kind, Attributes { id, time, source }, data, &[])
+        let attributes = details.origin.attributes(self.id.as_deref(), self.time.as_deref());
+        compose_event(kind, attributes, data, &[])
     }
 
     fn all_data(
@@ -96,6 +96,7 @@ fn without(data: &Map<String, Value>, ci: CiContext) -> CiContext {
         pipeline: unless(&["links"], ci.pipeline),
         actor: ci.actor.filter(|_| !data.contains_key("actor")),
         source: ci.source,
+        correlation: ci.correlation,
     }
 }
 
@@ -149,10 +150,12 @@ mod tests {
             pipeline: Some("https://ci.example/1".to_owned()),
             actor: Some(Actor { kind: text("person"), name: text("ada") }),
             source: Some("https://ci.example/web".to_owned()),
+            correlation: Some("https://ci.example/runs/1".to_owned()),
         };
         let envelope = event_in(ci, arguments).expect("an event");
         let mut event: Value = serde_json::from_slice(envelope.bytes()).expect("JSON");
         assert_eq!(event["source"], "https://ci.example/web");
+        assert_eq!(event["correlationid"], "https://ci.example/runs/1");
         let mut data = event["data"].take();
         assert_eq!(data["links"], json!([{"rel": "pipeline", "href": "https://ci.example/1"}]));
         assert_eq!(data["actor"], json!({"type": "person", "name": "ada"}));
@@ -250,6 +253,20 @@ mod tests {
                 r#"{{"data":{{"actor":{{"name":"ci:1","type":"workload"}},"deployment":"run-1","environment":"production","links":[{{"href":"https://ci.example/?a=1","rel":"pipeline"}},{{"href":"T-1","rel":"ticket"}}],"reason":"why not","release":{{"artifact":"pkg:oci/web@1","commit":"3f2a","config":"{digest}","infrastructure":"git:1","version":"v1"}},"reversible":false,"rollback_id":"r-1","service":"web","slot":"green","target":"eu-west-1"}},"datacontenttype":"application/json","id":"1","source":"here","specversion":"1.0","time":"2026-08-01T12:00:00Z","type":"io.releaseledger.deploy.succeeded.v1"}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_correlation_that_is_given_takes_precedence_over_the_ci() {
+        let ci = CiContext { correlation: Some("run-1".to_owned()), ..CiContext::default() };
+        let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
+        let correlation = |more: &[&str]| {
+            let envelope = event_in(ci.clone(), &[&lane[..], more].concat()).expect("an event");
+            envelope.correlation().map(str::to_owned)
+        };
+        assert_eq!(correlation(&[]).as_deref(), Some("run-1"));
+        assert_eq!(correlation(&["--correlation", "train-7"]).as_deref(), Some("train-7"));
+        let error = error_of(&[&lane[..], &["--correlation", "two\nlines"]].concat());
+        assert!(error.contains("--correlation"), "{error}");
     }
 
     #[test]

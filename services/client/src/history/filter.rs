@@ -31,6 +31,9 @@ pub(crate) struct FilterArgs {
     /// Only entries with this correlationid, such as those of one run of a pipeline
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
+    /// Only entries with this causationid: those that the event with this id led to
+    #[arg(long, value_name = "ID")]
+    causation: Option<String>,
     /// Only events that occurred at this time or later: a time, a date, `yesterday`, or a time ago such as 24h
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<DateTime<Utc>>,
@@ -49,6 +52,7 @@ impl FilterArgs {
         let url = with_param(url, "commit", self.commit.as_deref());
         let url = with_param(url, "artifact", self.artifact.as_deref());
         let url = with_param(url, "correlation", self.correlation.as_deref());
+        let url = with_param(url, "causation", self.causation.as_deref());
         let url = with_param(url, "since", self.since.map(time_text));
         with_param(url, "until", self.until.map(time_text))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use chrono::FixedOffset;
 use ledger_adapters::cdevents;
-use ledger_adapters::hooks::{HookConfig, HookKind, HookSettings};
+use ledger_adapters::hooks::{HookKind, Webhook, WebhookSettings};
 use ledger_adapters::import::csv::{Mapping, Member, TimeFormat};
 use ledger_adapters::import::{Imported, cdviz, csv, decode, github, gitlab};
 use ledger_adapters::names::Names;
@@ -57,9 +57,9 @@ impl ExportedArgs {
     }
 }
 
-/// Returns the settings of a webhook of a tool with these names, and the defaults of everything else.
-fn webhook(kind: HookKind, names: Names) -> anyhow::Result<HookSettings> {
-    Ok(HookSettings::offline(HookConfig { names, ..HookConfig::of_kind(kind) })?)
+/// Returns a webhook of a tool with these names, and the defaults of everything else.
+fn webhook(kind: HookKind, names: Names) -> anyhow::Result<Webhook> {
+    Ok(Webhook::offline(WebhookSettings { names, ..WebhookSettings::of_kind(kind) })?)
 }
 
 /// The command `import github`.
@@ -71,8 +71,8 @@ pub struct ImportGitHub {
 
 impl ImportGitHub {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let settings = webhook(HookKind::GitHub, self.exported.names.clone().names())?;
-        let imported = github::read_as_webhook(&self.exported.text()?, &settings, clock::now());
+        let webhook = webhook(HookKind::GitHub, self.exported.names.clone().names())?;
+        let imported = github::read_as_webhook(&self.exported.text()?, &webhook, clock::now());
         self.exported.record(imported).await
     }
 }
@@ -89,9 +89,9 @@ pub struct ImportGitLab {
 
 impl ImportGitLab {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let settings = webhook(HookKind::GitLab, self.exported.names.clone().names())?;
+        let webhook = webhook(HookKind::GitLab, self.exported.names.clone().names())?;
         let project_url = self.project_url.as_deref();
-        let imported = gitlab::read_as_webhook(&self.exported.text()?, project_url, &settings, clock::now());
+        let imported = gitlab::read_as_webhook(&self.exported.text()?, project_url, &webhook, clock::now());
         self.exported.record(imported).await
     }
 }

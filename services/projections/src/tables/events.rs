@@ -77,6 +77,8 @@ pub struct EventFilter {
     pub identity: Option<IdentityKey>,
     /// Correlation of the event; see [`Envelope::correlation`].
     pub correlation: Option<ShortText>,
+    /// Causation of the event; see [`Envelope::causation`].
+    pub causation: Option<ShortText>,
     /// Positions of the event; empty: any position.
     pub positions: Vec<Position>,
     /// Conditions of questions by people.
@@ -403,6 +405,9 @@ fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     if let Some(correlation) = &filter.correlation {
         query.push(" AND correlation = ").push_bind(correlation.to_string());
     }
+    if let Some(causation) = &filter.causation {
+        query.push(" AND causation = ").push_bind(causation.to_string());
+    }
     if let [position] = &filter.positions[..] {
         query.push(" AND position = ").push_bind(bigint(*position));
     } else if !filter.positions.is_empty() {
@@ -521,6 +526,7 @@ insert_row! {
         went_live: Option<String>,
         targets: Option<String>,
         correlation: Option<String>,
+        causation: Option<String>,
         actor: Option<String>,
         commit: Option<String>,
         artifact_key: Option<String>,
@@ -556,6 +562,7 @@ impl EventInsert {
             went_live: outcome.went_live.as_ref().map(ToString::to_string),
             targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
             correlation: envelope.correlation().map(str::to_owned),
+            causation: envelope.causation().map(str::to_owned),
             actor: envelope.event().actor.as_ref().map(|actor| actor.name.to_string()),
             commit: payload.commit().map(ToString::to_string),
             artifact_key: payload.artifact().map(Artifact::identity),

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Value};
-use ledger_adapters::hooks::{HookConfig, HookSettings, InvalidSettings, Secret, SecretError};
-use ledger_api::Hook;
+use ledger_adapters::hooks::{InvalidSettings, Secret, SecretError, Webhook, WebhookSettings};
+use ledger_api::TenantWebhook;
 use ledger_domain::{NameError, TenantName};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::Config;
 
-/// A webhook: where its events go, the files of its secrets, and the settings of its tool.
+/// The table `hooks.NAME` of a webhook: where its events go, the files of its secrets, and the settings of its tool.
 #[derive(Debug, Clone)]
-pub struct HookSetting {
+pub struct WebhookTable {
     tenant: TenantName,
     secret_files: Vec<PathBuf>,
-    config: HookConfig,
+    settings: WebhookSettings,
 }
 
 /// Reason why a webhook cannot be used.
@@ -42,7 +42,7 @@ enum Reason {
     Settings(#[from] InvalidSettings),
 }
 
-impl<'de> Deserialize<'de> for HookSetting {
+impl<'de> Deserialize<'de> for WebhookTable {
     /// Takes `tenant` and `secret_files` out, and leaves the rest to the tool's settings, so that each rejects members
     /// that it does not know.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -58,26 +58,27 @@ impl<'de> Deserialize<'de> for HookSetting {
             Some(value) => value.deserialize().map_err(D::Error::custom)?,
             None => Vec::new(),
         };
-        let config = Value::from(members).deserialize().map_err(D::Error::custom)?;
-        Ok(Self { tenant, secret_files, config })
+        let settings = Value::from(members).deserialize().map_err(D::Error::custom)?;
+        Ok(Self { tenant, secret_files, settings })
     }
 }
 
-impl HookSetting {
+impl WebhookTable {
     /// Returns the settings of the tool.
     #[must_use]
-    pub const fn config(&self) -> &HookConfig {
-        &self.config
+    pub const fn settings(&self) -> &WebhookSettings {
+        &self.settings
     }
 
-    fn hook(&self, name: &str, tenants: &[TenantName]) -> Result<Hook, Reason> {
+    fn webhook(&self, name: &str, tenants: &[TenantName]) -> Result<TenantWebhook, Reason> {
         // The name is a part of a URL and of the events' sender, like that of a tenant.
         TenantName::parse(name).map_err(Reason::Name)?;
         if !tenants.contains(&self.tenant) {
             return Err(Reason::Tenant(self.tenant.clone()));
         }
         let secrets = self.secret_files.iter().map(|path| secret(path)).collect::<Result<_, _>>()?;
-        Ok(Hook { tenant: self.tenant.clone(), settings: HookSettings::new(self.config.clone(), secrets)? })
+        let webhook = Webhook::new(self.settings.clone(), secrets)?;
+        Ok(TenantWebhook { tenant: self.tenant.clone(), webhook })
     }
 }
 
@@ -91,8 +92,8 @@ impl Config {
     ///
     /// # Errors
     /// Names the webhook that cannot be used, and why.
-    pub fn hooks(&self) -> Result<BTreeMap<String, Hook>, HookError> {
-        let hook = |(name, setting): (&String, &HookSetting)| match setting.hook(name, &self.tenants) {
+    pub fn hooks(&self) -> Result<BTreeMap<String, TenantWebhook>, HookError> {
+        let hook = |(name, table): (&String, &WebhookTable)| match table.webhook(name, &self.tenants) {
             Ok(hook) => Ok((name.clone(), hook)),
             Err(reason) => Err(HookError { hook: name.clone(), reason }),
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ledger_api::{BrokerReceiver, HealthCheck, Hook};
+use ledger_api::{BrokerReceiver, HealthCheck, TenantWebhook};
 use ledger_domain::TenantName;
 use ledger_kafka::{KafkaStatus, Settings, start_consumers, start_followers};
 use ledger_projections::Projections;
@@ -36,7 +36,7 @@ impl HealthCheck for Check {
 
 impl Kafka {
     /// Checks the settings.
-    pub(crate) fn open(config: &Config, hooks: &BTreeMap<String, Hook>) -> Result<Self, Error> {
+    pub(crate) fn open(config: &Config, hooks: &BTreeMap<String, TenantWebhook>) -> Result<Self, Error> {
         if let Some(settings) = &config.kafka {
             let hooks = hooks.iter().map(|(name, hook)| (name.clone(), hook.tenant.clone())).collect();
             settings.check(&config.tenants, &hooks)?;

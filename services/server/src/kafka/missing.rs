@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ledger_api::{HealthCheck, Hook};
+use ledger_api::{HealthCheck, TenantWebhook};
 use ledger_domain::TenantName;
 use ledger_projections::Projections;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ pub(crate) struct Kafka;
 
 impl Kafka {
     /// Checks that the settings name no Kafka.
-    pub(crate) fn open(config: &Config, _hooks: &BTreeMap<String, Hook>) -> Result<Self, Error> {
+    pub(crate) fn open(config: &Config, _hooks: &BTreeMap<String, TenantWebhook>) -> Result<Self, Error> {
         match config.kafka {
             None => Ok(Self),
             Some(_) => Err(

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::hooks::fixture::{events, fault, full_events, identities, ignored, with};
+use crate::hooks::fixture::{events, fault, full_events, identities, ignored, translated, with};
+use crate::translation::Translation;
 
 fn config() -> Value {
     json!({"kind": "alertmanager"})
@@ -140,4 +141,66 @@ fn an_unknown_form_is_not_understood() {
     let status = with(alert("a", "firing"), &[("/status", json!("pending"))]);
     assert!(fault(&config(), &[], &notification(&[status])).starts_with("/alerts/0/status: "));
     assert!(ignored(&config(), &[], &notification(&[])).contains("no alerts"));
+}
+
+#[test]
+fn an_alert_is_ignored_by_its_label_and_by_the_environment_that_it_is_mapped_to() {
+    for pattern in ["production", "live"] {
+        let config = json!({
+            "kind": "alertmanager", "names": {"environments": {"production": "live"}},
+            "ignored_environments": [pattern]
+        });
+        let body = notification(&[alert("ErrorRate", "firing")]);
+        assert!(ignored(&config, &[], &body).contains(pattern));
+    }
+}
+
+fn partial(body: &Value) -> (Vec<Value>, Value, String) {
+    match translated(&config(), &[], body).expect("understood in part") {
+        Translation::Partial(part) => {
+            let events = part.events.into_iter().map(|event| Value::Object(event.0)).collect();
+            (events, serde_json::from_slice(&part.rest).expect("JSON"), part.fault.to_string())
+        }
+        other => panic!("not partial: {other:?}"),
+    }
+}
+
+#[test]
+fn a_faulty_alert_does_not_hold_up_the_others_and_stays_in_a_message_of_its_own() {
+    let good = [alert("ErrorRate", "firing"), alert("Latency", "firing")];
+    let faulty = with(alert("Disk", "firing"), &[("/startsAt", json!("soon"))]);
+    let body = notification(&[good[0].clone(), faulty.clone(), good[1].clone()]);
+
+    let (events, rest, fault) = partial(&body);
+
+    assert_eq!(events, full_events(&config(), &[], &notification(&good)));
+    assert_eq!(rest, notification(&[faulty]));
+    assert!(fault.starts_with("/alerts/0/startsAt: "), "{fault}");
+    assert_eq!(crate::hooks::fixture::fault(&config(), &[], &rest), fault);
+}
+
+#[test]
+fn the_rest_of_a_notification_means_the_events_that_the_whole_would_have_meant() {
+    let early = with(alert("Disk", "firing"), &[("/startsAt", json!("2026-08-01T12:00:00Z"))]);
+    let faulty =
+        with(early.clone(), &[("/labels", json!({"alertname": "Disk", "environment": "production"}))]);
+    let config = with_check(&json!({"name": "Disk"}));
+    let body = notification(&[alert("ErrorRate", "firing"), faulty.clone()]);
+    let Ok(Translation::Partial(part)) = translated(&config, &[], &body) else { panic!("not partial") };
+    let rest: Value = serde_json::from_slice(&part.rest).expect("JSON");
+
+    // The settings now name the service that the labels do not.
+    let mended = with_check(&json!({"name": "Disk", "service": "search-api"}));
+    let whole = identities(&mended, &[], &body);
+
+    assert_eq!(identities(&mended, &[], &rest), whole[1..]);
+}
+
+#[test]
+fn a_faulty_alert_beside_an_ignored_one_is_kept_alone() {
+    let preview = json!({"alertname": "a", "environment": "review/7"});
+    let preview = with(alert("a", "firing"), &[("/labels", preview)]);
+    let faulty = with(alert("b", "firing"), &[("/status", Value::Null)]);
+    let (events, rest, _) = partial(&notification(&[preview, faulty.clone()]));
+    assert_eq!((events.len(), &rest["alerts"]), (0, &json!([faulty])));
 }

@@ -1,7 +1,7 @@
 //! An application of Argo CD: its names, its last sync operation and its health.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Artifact, EnvironmentName, ServiceName, TargetName};
+use ledger_domain::{Artifact, EnvironmentName, ImageReference, ServiceName, TargetName};
 
 use crate::hooks::context::Context;
 use crate::hooks::draft::Draft;
@@ -104,19 +104,21 @@ impl<'m> Application<'m> {
         }
     }
 
-    /// Returns the foreign name of the environment that a label or an annotation states.
-    pub(super) fn environment_name(&self) -> Option<&'m str> {
-        self.stated("environment")
+    /// Returns the foreign name of the environment: by a label or an annotation, else that of the destination if the
+    /// settings map it.
+    pub(super) fn foreign_environment(&self, context: Context<'_>) -> Option<String> {
+        let is_mapped = |name: &String| context.webhook.names.environments.contains_key(name);
+        let stated = self.stated("environment").map(str::to_owned);
+        stated.or_else(|| self.destinations().into_iter().find(is_mapped))
     }
 
     /// Returns the lane, by labels or annotations `releaseledger.io/environment`, `/service` and `/target`, else by the
     /// maps of the settings: the environment and the target by the destination, the service by the name.
     pub(super) fn lane(&self, context: Context<'_>) -> Result<Lane, NotUnderstood> {
-        let names = &context.settings.config.names;
+        let names = &context.webhook.names;
         let candidates = self.destinations();
-        let mapped = candidates.iter().find(|name| names.environments.contains_key(*name));
-        let foreign = self.stated("environment").or(mapped.map(String::as_str));
-        let environment = names.environment(foreign).map_err(|error| {
+        let foreign = self.foreign_environment(context);
+        let environment = names.environment(foreign.as_deref()).map_err(|error| {
             let hint = format!(
                 "{error}; or label the application {PREFIX}environment, or map one of {candidates:?}"
             );
@@ -146,7 +148,7 @@ impl<'m> Application<'m> {
         let Some(version) = revisions.iter().find(is_chart).or(revisions.first()) else { return Ok(None) };
         let commit = revisions.iter().find(|revision| text::is_full_commit(revision));
         let mut release = ReleaseParts { version: version.clone(), ..ReleaseParts::default() };
-        match context.settings.config.argocd.revision {
+        match context.webhook.argocd.revision {
             RevisionMeans::Infrastructure => {
                 release.infrastructure = commit.map(|commit| format!("git:{commit}"));
             }
@@ -233,11 +235,14 @@ impl<'m> Application<'m> {
         let images = summary.map_or(Ok(Vec::new()), |summary| summary.items("images"))?;
         let images: Vec<_> = images.iter().filter_map(|image| image.value().as_str()).collect();
         let repository = self.image_repository(context)?;
-        let own =
-            images.iter().filter(|image| repository.is_none_or(|repository| split(image).0 == repository));
+        let is_own = |image: &str| {
+            repository.is_none_or(|repository| ImageReference::split(image).repository == repository)
+        };
+        let own = images.iter().filter(|image| is_own(image));
         Ok(match own.collect::<Vec<_>>()[..] {
             [image] => {
-                let version = split(image).1.filter(|_| repository.is_some()).map(str::to_owned);
+                let tag = ImageReference::split(image).tag;
+                let version = tag.filter(|_| repository.is_some()).map(str::to_owned);
                 Some(Image { version, artifact: artifact(image) })
             }
             _ => None,
@@ -246,7 +251,7 @@ impl<'m> Application<'m> {
 
     /// Returns the repository of the service's image by the settings.
     fn image_repository<'c>(&self, context: Context<'c>) -> Result<Option<&'c str>, NotUnderstood> {
-        let configured = &context.settings.config.argocd.images;
+        let configured = &context.webhook.argocd.images;
         if configured.is_empty() {
             return Ok(None);
         }
@@ -259,34 +264,7 @@ impl<'m> Application<'m> {
     }
 }
 
-/// Splits an image into its repository and its tag.
-fn split(image: &str) -> (&str, Option<&str>) {
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    // A colon before the last slash precedes a port.
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-        _ => (name, None),
-    }
-}
-
 /// Returns an image as an artifact if it has a digest.
 fn artifact(image: &str) -> Option<String> {
     Artifact::parse(image).is_ok().then(|| image.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_split_into_repository_and_tag() {
-        for (image, expected) in [
-            ("registry.example:5000/a/b:v1", ("registry.example:5000/a/b", Some("v1"))),
-            ("registry.example:5000/a/b", ("registry.example:5000/a/b", None)),
-            ("a/b:v1@sha256:00", ("a/b", Some("v1"))),
-            ("b", ("b", None)),
-        ] {
-            assert_eq!(split(image), expected, "{image}");
-        }
-    }
 }

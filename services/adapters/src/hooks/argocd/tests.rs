@@ -222,3 +222,12 @@ fn a_deletion_removes_the_service_only_if_it_cascades() {
     let kept = with(body, &[("/app/metadata/finalizers", json!(["foregroundDeletion"]))]);
     assert_eq!(kinds(&config(), &kept), ["activity.reported"]);
 }
+
+#[test]
+fn an_application_is_ignored_by_the_environment_that_its_destination_is_mapped_to() {
+    for pattern in ["production", "https://kubernetes.*"] {
+        let mut config = config();
+        config["ignored_environments"] = json!([pattern]);
+        assert!(ignored(&config, &[], &application("Succeeded", "Healthy")).contains("ignored_environments"));
+    }
+}

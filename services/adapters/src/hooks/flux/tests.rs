@@ -172,3 +172,14 @@ fn sources_are_recorded_only_if_they_fail() {
     body["severity"] = json!("error");
     assert_eq!(kinds(&config(), &body), ["activity.reported"]);
 }
+
+#[test]
+fn an_object_is_ignored_by_the_environment_that_its_namespace_is_mapped_to() {
+    let body = with(helm_release("UpgradeSucceeded", "info"), &[("/metadata/environment", Value::Null)]);
+    for pattern in ["staging", "sea*"] {
+        let config = json!({
+            "kind": "flux", "names": {"environments": {"search": "staging"}}, "ignored_environments": [pattern]
+        });
+        assert!(ignored(&config, &[], &body).contains("ignored_environments"));
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::hooks::fixture::{events, fault, full_events, identities, ignored, settings, with};
-use crate::hooks::{HookConfig, HookSettings};
+use crate::hooks::{Webhook, WebhookSettings};
 
 fn config() -> Value {
     json!({
@@ -106,9 +106,9 @@ fn a_redelivery_has_the_same_identity() {
 
 fn rejected(rule: &Value) -> String {
     let config = json!({"kind": "generic", "mapping": {"source": "s", "rules": [rule]}});
-    match serde_json::from_value::<HookConfig>(config) {
+    match serde_json::from_value::<WebhookSettings>(config) {
         Err(error) => error.to_string(),
-        Ok(config) => HookSettings::offline(config).expect_err("an invalid mapping").to_string(),
+        Ok(config) => Webhook::offline(config).expect_err("an invalid mapping").to_string(),
     }
 }
 
@@ -130,4 +130,16 @@ fn a_mapping_that_cannot_work_is_rejected_at_the_start() {
     assert!(rejected(&id(json!({"pointer": "/a", "regex": "b"}))).contains("unknown field"));
     assert!(rejected(&id(json!({"concat": "a"}))).contains("concat is an array"));
     settings(json!({"kind": "generic", "mapping": {"source": "s", "rules": [of_kind("deploy.failed")]}}));
+}
+
+#[test]
+fn a_delivery_is_ignored_by_its_environment_before_and_after_the_maps_of_the_settings() {
+    for pattern in ["production", "live-eu"] {
+        let mut config = config();
+        config["names"]["environments"] = json!({"production": "live-eu"});
+        config["ignored_environments"] = json!([pattern]);
+        assert!(ignored(&config, &[], &delivery()).contains(pattern));
+        let activity = json!({"state": "paused", "run": 8, "at": "2026-08-01 12:00:00 UTC"});
+        assert_eq!(events(&config, &[], &activity).len(), 1);
+    }
 }

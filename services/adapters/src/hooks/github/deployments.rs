@@ -25,7 +25,7 @@ pub(super) fn created(context: Context<'_>, root: &Node<'_>) -> Result<Translati
     let id = deployment.id("id")?;
     let at = context.time(&deployment, "created_at")?;
     let environment = context.known_environment(environment);
-    let service = context.settings.config.names.service(repository.service_name(context).ok());
+    let service = context.webhook.names.service(repository.service_name(context).ok());
     let service = service.ok().filter(|_| environment.is_some());
     let event = Draft::new("activity.reported", &repository.source, &format!("deployment/{id}"), at)
         .with("activity", "deployment.created")
@@ -70,7 +70,7 @@ pub(super) fn status(context: Context<'_>, root: &Node<'_>) -> Result<Translatio
     let at = context.time(&status, "created_at")?;
     let deployment_id = deployment.id("id")?;
     let href = status.hint("log_url").or(status.hint("target_url"));
-    if !context.settings.config.tasks.iter().any(|pattern| text::matches(pattern, task)) {
+    if !context.webhook.tasks.iter().any(|pattern| text::matches(pattern, task)) {
         let event = Draft::new("activity.reported", &repository.source, &id, at)
             .with("activity", "deployment.status")
             .with_line("subject", Some(&format!("{task} {deployment_id} of {}", repository.full_name)))
@@ -102,7 +102,7 @@ fn ignored(
     deployment: &Node<'_>,
     environment: Option<&str>,
 ) -> Result<Option<Translation>, NotUnderstood> {
-    if deployment.flag("transient_environment")? && !context.settings.config.transient_environments {
+    if deployment.flag("transient_environment")? && !context.webhook.transient_environments {
         let why = format!("the environment {:?} is transient", environment.unwrap_or_default());
         return Ok(Some(Translation::Ignored(why)));
     }
@@ -128,16 +128,14 @@ impl Lane {
         let payload = payload(deployment);
         let payload = payload.as_ref().map(|value| Node::at(value, deployment.place("payload")));
         let read = |member, name: &'static str| match &payload {
-            Some(payload) if context.settings.config.payload.contains(&member) => {
-                Some((payload.clone(), name))
-            }
+            Some(payload) if context.webhook.payload.contains(&member) => Some((payload.clone(), name)),
             _ => None,
         };
         let version = match read(PayloadMember::Version, "version") {
             Some((node, name)) => stated_version(&node, name)?,
             None => None,
         };
-        let rule = context.settings.config.version;
+        let rule = context.webhook.version;
         let version = version.unwrap_or_else(|| version_of(rule, reference, commit));
         check_version(&version, |detail| deployment.fault_in("ref", detail))?;
         let artifact = read(PayloadMember::Artifact, "artifact");

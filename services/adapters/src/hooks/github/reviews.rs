@@ -46,6 +46,10 @@ pub(super) fn translate(context: Context<'_>, root: &Node<'_>) -> Result<Transla
         at: latest(context, root)?,
     };
     let environments = environments(root)?;
+    let ignored = environments.iter().map(|name| context.ignored(Some(name)));
+    if let Some(Some(ignored)) = ignored.reduce(Option::and) {
+        return Ok(ignored);
+    }
     Ok(Translation::Events(vec![review.activity(context, &environments)]))
 }
 

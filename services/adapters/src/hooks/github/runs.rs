@@ -1,7 +1,9 @@
 //! Workflow runs, check suites and check runs of GitHub.
 
+use chrono::{DateTime, Utc};
+
 use super::{Repository, actor};
-use crate::hooks::checks::{Run, Trigger, Verdict};
+use crate::hooks::checks::{Run, RunIdentity, RunOrigin, RunResult, Trigger, Verdict};
 use crate::hooks::context::Context;
 use crate::hooks::json::Node;
 use crate::translation::{NotUnderstood, Translation};
@@ -29,27 +31,29 @@ pub(super) fn workflow_run(context: Context<'_>, root: &Node<'_>) -> Result<Tran
         _ => Trigger::Change,
     };
     let name = name.unwrap_or_default();
+    let href = run.hint("html_url");
     let ended = Run {
-        event: "workflow_run",
-        activity: "pipelinerun.finished".to_owned(),
-        name,
-        verdict: verdict(conclusion),
-        outcome: conclusion,
-        trigger,
-        default_triggers: TRIGGERS,
-        branch: run.optional_text("head_branch")?,
-        default_branch: repository.node.hint("default_branch"),
-        repository: repository.service_name(context)?,
-        repository_place: "/repository/name",
-        commit: run.hint("head_sha"),
-        id: format!("workflow_run/{}/{attempt}", run.id("id")?),
-        subject: format!("{}: {name} #{number}", repository.full_name),
-        started_at: context.optional_time(&run, "run_started_at")?,
-        ended_at: context.time(&run, "updated_at")?,
-        actor: actor(run.get("triggering_actor").or_else(|| run.get("actor")).as_ref()),
-        href: run.hint("html_url"),
-        correlation: run.hint("html_url").map(str::to_owned),
-        source: repository.source,
+        origin: RunOrigin {
+            branch: run.optional_text("head_branch")?,
+            commit: run.hint("head_sha"),
+            actor: actor(run.get("triggering_actor").or_else(|| run.get("actor")).as_ref()),
+            ..origin(context, &repository, trigger)?
+        },
+        result: result(
+            conclusion,
+            context.optional_time(&run, "run_started_at")?,
+            context.time(&run, "updated_at")?,
+        ),
+        identity: RunIdentity {
+            event: "workflow_run",
+            activity: "pipelinerun.finished",
+            name,
+            id: format!("workflow_run/{}/{attempt}", run.id("id")?),
+            subject: format!("{}: {name} #{number}", repository.full_name),
+            href,
+            correlation: href.map(str::to_owned),
+            source: repository.source,
+        },
     };
     ended.events(context).map(Translation::Events)
 }
@@ -64,27 +68,24 @@ pub(super) fn check_run(context: Context<'_>, root: &Node<'_>) -> Result<Transla
     let has_change = suite_has_change(suite.as_ref())? || !run.items("pull_requests")?.is_empty();
     let ended_at = context.time(&run, "completed_at")?;
     let ended = Run {
-        event: "check_run",
-        activity: "taskrun.finished".to_owned(),
-        name,
-        verdict: verdict(conclusion),
-        outcome: conclusion,
-        trigger: if has_change { Trigger::Change } else { Trigger::Unknown },
-        default_triggers: TRIGGERS,
-        branch: suite.as_ref().and_then(|suite| suite.hint("head_branch")),
-        default_branch: repository.node.hint("default_branch"),
-        repository: repository.service_name(context)?,
-        repository_place: "/repository/name",
-        commit: run.hint("head_sha"),
-        // A check run can be reset and completed again under its id.
-        id: format!("check_run/{}/{}", run.id("id")?, ended_at.timestamp()),
-        subject: format!("{}: {name}", repository.full_name),
-        started_at: context.optional_time(&run, "started_at")?,
-        ended_at,
-        actor: actor_of_app(&run),
-        href: run.hint("html_url"),
-        correlation: None,
-        source: repository.source,
+        origin: RunOrigin {
+            branch: suite.as_ref().and_then(|suite| suite.hint("head_branch")),
+            commit: run.hint("head_sha"),
+            actor: actor_of_app(&run),
+            ..origin(context, &repository, trigger_of(has_change))?
+        },
+        result: result(conclusion, context.optional_time(&run, "started_at")?, ended_at),
+        identity: RunIdentity {
+            event: "check_run",
+            activity: "taskrun.finished",
+            name,
+            // A check run can be reset and completed again under its id.
+            id: format!("check_run/{}/{}", run.id("id")?, ended_at.timestamp()),
+            subject: format!("{}: {name}", repository.full_name),
+            href: run.hint("html_url"),
+            correlation: None,
+            source: repository.source,
+        },
     };
     ended.events(context).map(Translation::Events)
 }
@@ -99,28 +100,52 @@ pub(super) fn check_suite(context: Context<'_>, root: &Node<'_>) -> Result<Trans
     let has_change = suite_has_change(Some(&suite))?;
     let ended_at = context.time(&suite, "updated_at")?;
     let ended = Run {
-        event: "check_suite",
-        activity: "checksuite.finished".to_owned(),
-        name,
-        verdict: verdict(conclusion),
-        outcome: conclusion,
-        trigger: if has_change { Trigger::Change } else { Trigger::Unknown },
+        origin: RunOrigin {
+            branch: suite.optional_text("head_branch")?,
+            commit: suite.hint("head_sha"),
+            actor: actor_of_app(&suite),
+            ..origin(context, &repository, trigger_of(has_change))?
+        },
+        result: result(conclusion, context.optional_time(&suite, "created_at")?, ended_at),
+        identity: RunIdentity {
+            event: "check_suite",
+            activity: "checksuite.finished",
+            name,
+            id: format!("check_suite/{}/{}", suite.id("id")?, ended_at.timestamp()),
+            subject: format!("{}: {name}", repository.full_name),
+            href: None,
+            correlation: None,
+            source: repository.source,
+        },
+    };
+    ended.events(context).map(Translation::Events)
+}
+
+/// Returns the origin of a run of a repository, as far as all kinds of runs state it alike.
+fn origin<'m>(
+    context: Context<'_>,
+    repository: &Repository<'m>,
+    trigger: Trigger<'m>,
+) -> Result<RunOrigin<'m>, NotUnderstood> {
+    Ok(RunOrigin {
+        trigger,
         default_triggers: TRIGGERS,
-        branch: suite.optional_text("head_branch")?,
+        branch: None,
         default_branch: repository.node.hint("default_branch"),
         repository: repository.service_name(context)?,
         repository_place: "/repository/name",
-        commit: suite.hint("head_sha"),
-        id: format!("check_suite/{}/{}", suite.id("id")?, ended_at.timestamp()),
-        subject: format!("{}: {name}", repository.full_name),
-        started_at: context.optional_time(&suite, "created_at")?,
-        ended_at,
-        actor: actor_of_app(&suite),
-        href: None,
-        correlation: None,
-        source: repository.source,
-    };
-    ended.events(context).map(Translation::Events)
+        commit: None,
+        actor: None,
+    })
+}
+
+fn result(conclusion: &str, started_at: Option<DateTime<Utc>>, ended_at: DateTime<Utc>) -> RunResult<'_> {
+    RunResult { verdict: verdict(conclusion), outcome: conclusion, started_at, ended_at }
+}
+
+/// Returns the trigger of a check run or a suite, which do not state theirs.
+const fn trigger_of(has_change: bool) -> Trigger<'static> {
+    if has_change { Trigger::Change } else { Trigger::Unknown }
 }
 
 /// Returns true if a suite ran for a pull request, or for a commit whose branch is not in this repository.

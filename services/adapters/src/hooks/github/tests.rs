@@ -368,7 +368,6 @@ fn a_check_run_counts_only_for_named_branches_and_no_pull_request() {
         ]})
     };
     assert_eq!(kinds(&config(), "check_run", &check_run()), ["activity.reported"]);
-    assert_eq!(kinds(&check(Value::Null), "check_run", &check_run()), ["activity.reported"]);
     assert_eq!(kinds(&check(json!(["main"])), "check_run", &check_run())[1], "validation.failed");
     for change in [
         ("/check_run/pull_requests", json!([{"number": 7}])),
@@ -445,4 +444,61 @@ fn other_events_are_ignored_by_name() {
     assert!(ignored(&config(), &headers("ping"), &json!({"zen": "x"})).starts_with("ping"));
     assert!(ignored(&config(), &headers("push"), &json!({})).contains("push"));
     assert!(fault(&config(), &[], &json!({})).contains("X-GitHub-Event"));
+}
+
+#[test]
+fn an_environment_is_ignored_by_its_name_at_github_and_by_that_of_the_ledger() {
+    for pattern in ["production", "live", "review/*"] {
+        let config = json!({
+            "kind": "github", "names": {"environments": {"production": "live"}}, "ignored_environments": [pattern]
+        });
+        let body = deployment_status("success");
+        if pattern == "review/*" {
+            assert_eq!(kinds(&config, "deployment_status", &body), ["deploy.succeeded"]);
+        } else {
+            assert!(ignored(&config, &headers("deployment_status"), &body).contains(pattern));
+        }
+        // A review of several environments is about the others, too.
+        assert_eq!(kinds(&config, "deployment_review", &review("approved")), ["activity.reported"]);
+    }
+    let config = json!({"kind": "github", "ignored_environments": ["production", "staging"]});
+    assert!(ignored(&config, &headers("deployment_review"), &review("approved")).contains("production"));
+}
+
+fn pull_request(merged: bool) -> Value {
+    let at = "2026-08-01T12:00:00Z";
+    json!({
+        "action": "closed", "number": 7,
+        "pull_request": {
+            "id": 301, "number": 7, "state": "closed", "title": "Cache the index", "merged": merged,
+            "html_url": "https://github.com/acme/search-api/pull/7", "closed_at": at,
+            "merged_at": if merged { json!(at) } else { Value::Null },
+            "merge_commit_sha": SHA, "base": {"ref": "main"}, "user": {"login": "jonas", "type": "User"},
+            "merged_by": if merged { json!({"login": "mira", "type": "User"}) } else { Value::Null }
+        },
+        "repository": repository(), "sender": {"login": "mira", "type": "User"}
+    })
+}
+
+#[test]
+fn a_merged_pull_request_is_an_activity_with_its_merge_commit() {
+    let expected = json!(["activity.reported", "2026-08-01T12:00:00Z", {
+        "activity": "change.merged", "subject": "acme/search-api#7: Cache the index", "commit": SHA,
+        "actor": {"type": "person", "name": "mira"},
+        "links": [{"rel": "change", "href": "https://github.com/acme/search-api/pull/7"}]
+    }]);
+    assert_eq!(events(&config(), &headers("pull_request"), &pull_request(true)), [expected]);
+    let full = full_events(&config(), &headers("pull_request"), &pull_request(true));
+    assert_eq!(full[0]["id"], "pull_request/301/merged");
+}
+
+#[test]
+fn a_pull_request_that_was_not_merged_is_ignored() {
+    assert!(ignored(&config(), &headers("pull_request"), &pull_request(false)).contains("not merged"));
+    for action in ["opened", "synchronize", "reopened", "labeled"] {
+        let body = with(pull_request(false), &[("/action", json!(action))]);
+        assert!(ignored(&config(), &headers("pull_request"), &body).contains(action));
+    }
+    let body = with(pull_request(true), &[("/pull_request/merged_at", Value::Null)]);
+    assert!(fault(&config(), &headers("pull_request"), &body).starts_with("/pull_request/merged_at: "));
 }

@@ -1,7 +1,7 @@
 //! Pipelines and jobs of GitLab.
 
 use super::{Project, actor};
-use crate::hooks::checks::{Run, Trigger, Verdict};
+use crate::hooks::checks::{Run, RunIdentity, RunOrigin, RunResult, Trigger, Verdict};
 use crate::hooks::context::Context;
 use crate::hooks::json::Node;
 use crate::translation::{NotUnderstood, Translation};
@@ -30,27 +30,29 @@ pub(super) fn pipeline(context: Context<'_>, root: &Node<'_>) -> Result<Translat
     let id = pipeline.id("id")?;
     let named = pipeline.hint("name");
     let ended = Run {
-        event: "pipeline",
-        activity: "pipelinerun.finished".to_owned(),
-        // A pipeline without a name is named by its project.
-        name: named.unwrap_or_else(|| project.service_name(context)),
-        verdict,
-        outcome: status,
-        trigger,
-        default_triggers: TRIGGERS,
-        branch: branch(&pipeline)?,
-        default_branch: project.default_branch.as_deref(),
-        repository: project.service_name(context),
-        repository_place: "/project",
-        commit: pipeline.hint("sha"),
-        id: format!("pipeline/{id}/{}", ended_at.timestamp()),
-        subject: format!("{}: pipeline {id}", project.path),
-        started_at: context.optional_time(&pipeline, "created_at")?,
-        ended_at,
-        actor: actor(root),
-        href: pipeline.hint("url"),
-        correlation: Some(format!("{}/-/pipelines/{id}", project.source)),
-        source: project.source.clone(),
+        identity: RunIdentity {
+            event: "pipeline",
+            activity: "pipelinerun.finished",
+            // A pipeline without a name is named by its project.
+            name: named.unwrap_or_else(|| project.service_name(context)),
+            id: format!("pipeline/{id}/{}", ended_at.timestamp()),
+            subject: format!("{}: pipeline {id}", project.path),
+            href: pipeline.hint("url"),
+            correlation: Some(page_of_pipeline(&project, &id)),
+            source: project.source.clone(),
+        },
+        origin: RunOrigin {
+            branch: branch(&pipeline)?,
+            commit: pipeline.hint("sha"),
+            actor: actor(root),
+            ..origin(context, &project, trigger)
+        },
+        result: RunResult {
+            verdict,
+            outcome: status,
+            started_at: context.optional_time(&pipeline, "created_at")?,
+            ended_at,
+        },
     };
     ended.events(context).map(Translation::Events)
 }
@@ -72,28 +74,49 @@ pub(super) fn job(context: Context<'_>, root: &Node<'_>) -> Result<Translation, 
     let pipeline = root.optional_id("pipeline_id")?;
     let href = format!("{}/-/jobs/{id}", project.source);
     let ended = Run {
-        event: "job",
-        activity: "taskrun.finished".to_owned(),
-        name,
-        verdict: if is_tolerated { Verdict::Inconclusive } else { verdict },
-        outcome: status,
-        trigger: if is_change { Trigger::Change } else { Trigger::Unknown },
+        identity: RunIdentity {
+            event: "job",
+            activity: "taskrun.finished",
+            name,
+            id: format!("job/{id}/{status}"),
+            subject: format!("{}: job {name} {id}", project.path),
+            href: Some(href.as_str()),
+            correlation: pipeline.map(|id| page_of_pipeline(&project, &id)),
+            source: project.source.clone(),
+        },
+        origin: RunOrigin {
+            branch: reference,
+            commit: root.hint("sha"),
+            actor: actor(root),
+            ..origin(context, &project, if is_change { Trigger::Change } else { Trigger::Unknown })
+        },
+        result: RunResult {
+            verdict: if is_tolerated { Verdict::Inconclusive } else { verdict },
+            outcome: status,
+            started_at: context.optional_time(root, "build_started_at")?,
+            ended_at,
+        },
+    };
+    ended.events(context).map(Translation::Events)
+}
+
+/// Returns the origin of a run of a project, as far as pipelines and jobs state it alike.
+fn origin<'p>(context: Context<'_>, project: &'p Project, trigger: Trigger<'p>) -> RunOrigin<'p> {
+    RunOrigin {
+        trigger,
         default_triggers: TRIGGERS,
-        branch: reference,
+        branch: None,
         default_branch: project.default_branch.as_deref(),
         repository: project.service_name(context),
         repository_place: "/project",
-        commit: root.hint("sha"),
-        id: format!("job/{id}/{status}"),
-        subject: format!("{}: job {name} {id}", project.path),
-        started_at: context.optional_time(root, "build_started_at")?,
-        ended_at,
-        actor: actor(root),
-        href: Some(href.as_str()),
-        correlation: pipeline.map(|pipeline| format!("{}/-/pipelines/{pipeline}", project.source)),
-        source: project.source.clone(),
-    };
-    ended.events(context).map(Translation::Events)
+        commit: None,
+        actor: None,
+    }
+}
+
+/// Returns the page of a pipeline, which it shares with its jobs.
+fn page_of_pipeline(project: &Project, id: &str) -> String {
+    format!("{}/-/pipelines/{id}", project.source)
 }
 
 /// Returns the branch; `None` for a tag, so that a tag is never taken for the branch of its name.

@@ -153,7 +153,6 @@ fn job(status: &str) -> Value {
 #[test]
 fn a_job_counts_only_for_named_branches_and_if_it_must_not_fail() {
     assert_eq!(kinds(&config(), &job("failed")), ["activity.reported"]);
-    assert_eq!(kinds(&with_check("job", &json!({})), &job("failed")), ["activity.reported"]);
     let check = with_check("job", &json!({"branches": ["main"]}));
     assert_eq!(kinds(&check, &job("failed")), ["validation.started", "validation.failed"]);
     let tolerated = with(job("failed"), &[("/build_allow_failure", json!(true))]);
@@ -208,4 +207,13 @@ fn other_events_are_ignored_by_name() {
     assert!(ignored(&config(), &[], &json!({"object_kind": "push"})).contains("push"));
     assert!(ignored(&config(), &[], &json!({"event_name": "project_create"})).contains("project_create"));
     assert!(fault(&config(), &[], &json!({})).starts_with("/object_kind: "));
+}
+
+#[test]
+fn a_deployment_is_ignored_by_the_environment_that_it_is_mapped_to() {
+    let body = with(deployment("success"), &[("/environment", json!("previews/7"))]);
+    let config = json!({
+        "kind": "gitlab", "names": {"environments": {"previews/7": "lab"}}, "ignored_environments": ["lab"]
+    });
+    assert!(ignored(&config, &[], &body).contains("\"lab\""));
 }

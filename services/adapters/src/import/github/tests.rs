@@ -3,7 +3,7 @@
 use ledger_codec::cloudevents::Envelope;
 
 use super::*;
-use crate::hooks::{HookConfig, HookKind};
+use crate::hooks::{HookKind, Webhook, WebhookSettings};
 use crate::translation::NativeEvent;
 
 /// Translates what the tests need of the body of a webhook.
@@ -114,8 +114,8 @@ fn rows_that_are_not_understood_are_problems() {
 
 #[test]
 fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
-    let config = HookConfig::of_kind(HookKind::GitHub);
-    let settings = HookSettings::offline(config).expect("settings");
+    let config = WebhookSettings::of_kind(HookKind::GitHub);
+    let webhook = Webhook::offline(config).expect("settings");
     let now = DateTime::from_timestamp(1_900_000_000, 0).expect("a time");
     let mut transient = deployment(43);
     transient["transient_environment"] = json!(true);
@@ -128,7 +128,7 @@ fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
         transient,
         status(5, 43, "success", "2026-08-01T12:00:00Z"),
     ]);
-    let imported = read_as_webhook(&file.to_string(), &settings, now);
+    let imported = read_as_webhook(&file.to_string(), &webhook, now);
     assert!(imported.problems.is_empty(), "{:?}", imported.problems);
     assert_eq!(
         events(&imported),
@@ -148,7 +148,7 @@ fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
     });
     let body = webhook.to_string();
     let request = Request::new([("X-GitHub-Event", "deployment_status")], body.as_bytes());
-    let delivered = hooks::translate(&settings, &request, now);
+    let delivered = hooks::translate(&webhook, &request, now);
     assert_eq!(delivered, Ok(Translation::Events(vec![imported.events[1].event.clone()])));
 }
 

@@ -1,7 +1,7 @@
 //! Exported deployments of GitLab, translated by a stand-in for the reader of webhooks.
 
 use super::*;
-use crate::hooks::{HookConfig, HookKind};
+use crate::hooks::{HookKind, Webhook, WebhookSettings};
 
 fn row(id: u64, status: &str) -> Value {
     json!({
@@ -85,11 +85,11 @@ fn rows_of_another_project_or_of_no_known_one_are_problems() {
 
 #[test]
 fn the_reader_of_webhooks_understands_the_rows() {
-    let settings = HookSettings::offline(HookConfig::of_kind(HookKind::GitLab)).expect("settings");
+    let webhook = Webhook::offline(WebhookSettings::of_kind(HookKind::GitLab)).expect("settings");
     let now = DateTime::from_timestamp(1_900_000_000, 0).expect("a time");
     let file =
         json!([row(1, "success"), row(2, "canceled"), row(3, "created"), row(4, "sideways")]).to_string();
-    let imported = read_as_webhook(&file, None, &settings, now);
+    let imported = read_as_webhook(&file, None, &webhook, now);
     let types: Vec<_> =
         imported.events.iter().map(|event| (event.row, event.event.0["type"].clone())).collect();
     assert_eq!(
