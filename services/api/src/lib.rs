@@ -47,6 +47,7 @@ mod parameters;
 mod peer;
 mod plans;
 mod problem;
+mod process;
 mod quarantine;
 mod rates;
 mod request_body;

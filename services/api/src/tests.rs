@@ -248,6 +248,29 @@ async fn every_listed_schema_is_served_as_published_to_anyone_and_may_be_cached(
 }
 
 #[tokio::test]
+async fn requests_are_counted_by_route_and_status_and_never_by_what_a_client_makes_up() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let service = Service::open();
+
+    service.get("/v1/tenants/acme/position", &[]).await;
+    service.get("/v1/tenants/other/position", &[]).await;
+    service.get("/no/such/path", &[]).await;
+    service.send(request("BREW", "/livez", &[], "")).await;
+
+    let text = handle.render();
+    let counted = |method: &str, route: &str, status: u16, count: u64| {
+        let labels = format!(r#"method="{method}",route="{route}",status="{status}""#);
+        let line = format!("ledger_http_requests_total{{{labels}}} {count}");
+        assert!(text.lines().any(|other| other == line), "{line} is missing in {text}");
+    };
+    counted("GET", "/v1/tenants/{tenant}/position", 404, 2);
+    counted("GET", "none", 404, 1);
+    counted("other", "/livez", 405, 1);
+}
+
+#[tokio::test]
 async fn a_schema_that_is_not_published_is_not_found() {
     let service = Service::open();
     for path in
