@@ -72,8 +72,8 @@ impl Demo {
 /// recorded events since: its rollbacks name positions, and those that are planned for others are left out.
 ///
 /// # Errors
-/// The ledger has other entries, and the demo has not begun there ([`NotEmpty`]), or the service accepts no events for a
-/// minute.
+/// The ledger has other entries, and the demo has not begun there ([`NotEmpty`]), or the service accepts no events for
+/// a minute.
 pub async fn play(client: &Client, events: Option<usize>) -> anyhow::Result<DeliverySummary> {
     let retry_for = Duration::from_secs(60);
     if !has_begun(client, events, retry_for).await?
