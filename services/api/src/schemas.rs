@@ -45,7 +45,8 @@ pub(crate) struct SchemaPath {
 
 /// List the schemas
 ///
-/// Returns the JSON Schemas (2020-12) of events, and of the records that the ledger produces to Kafka. Needs no credentials.
+/// Returns the JSON Schemas (2020-12) of events, and of the records that the ledger produces to Kafka. Needs no
+/// credentials.
 #[utoipa::path(
     get,
     path = "/schemas/",

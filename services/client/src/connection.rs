@@ -86,8 +86,10 @@ pub enum Error {
         status: StatusCode,
     },
     /// The ledger answers with a problem. Temporary if the status is a server's failure.
-    #[error("{}", problem::describe(problem))]
+    #[error("{} ({url})", problem::describe(problem))]
     Problem {
+        /// The origin of the service.
+        url: Url,
         /// The HTTP status.
         status: StatusCode,
         /// The problem.
@@ -317,7 +319,9 @@ impl Client {
         }
         let body = read_body(response, url, MAX_RESPONSE_BYTES).await?;
         Err(match serde_json::from_slice::<ProblemBody>(&body) {
-            Ok(problem) if problem.slug().is_some() => Error::Problem { status, problem: Box::new(problem) },
+            Ok(problem) if problem.slug().is_some() => {
+                Error::Problem { url: origin(url), status, problem: Box::new(problem) }
+            }
             _ => Error::ForeignResponse { url: origin(url), status },
         })
     }

@@ -118,6 +118,11 @@ async fn deliver_by(delivery: Delivery<'_>, events: u64) -> anyhow::Result<Deliv
     delivery.deliver((1..=events).map(event)).await
 }
 
+/// Returns the origin of the service.
+fn address(client: &Client) -> String {
+    client.ledger().join("/").expect("a URL").to_string()
+}
+
 fn counts(delivered: &DeliverySummary) -> (u64, u64, Option<u64>) {
     (delivered.recorded, delivered.duplicates, delivered.position)
 }
@@ -184,7 +189,7 @@ async fn a_delivery_that_leaves_out_rejected_events_counts_them_and_records_the_
 async fn a_rejected_request_is_not_retried() {
     let (ledger, client) = serve([Fault::Fails(StatusCode::NOT_FOUND)]).await;
     let error = deliver(&client, 3, 60).await.expect_err("there is no such tenant");
-    assert_eq!(format!("{error:#}"), "Not now: try again");
+    assert_eq!(format!("{error:#}"), format!("Not now: try again ({})", address(&client)));
     assert_eq!(ledger.lock().expect("unpoisoned").requests, 1);
 }
 
@@ -194,8 +199,11 @@ async fn without_progress_the_delivery_ends_and_says_how_to_continue() {
     let error = deliver(&client, 3, 0).await.expect_err("no retries");
     assert_eq!(
         format!("{error:#}"),
-        "gave up after 0 s without progress; everything before line 1 is recorded, and the same command \
-         continues from there: Not now: try again"
+        format!(
+            "gave up after 0 s without progress; everything before line 1 is recorded, and the same command \
+             continues from there: Not now: try again ({})",
+            address(&client)
+        )
     );
 }
 
