@@ -44,11 +44,11 @@ impl Serve {
     }
 }
 
-/// Directives that precede those of the settings. sqlx logs the notices of Postgres, such as those of schemas that exist,
-/// and statements that take a second: the first mean nothing to an operator, the second have metrics.
-const QUIET: &str = "sqlx=error";
+/// Directive that leaves out the notices of Postgres, such as those of schemas that exist: they mean nothing to an
+/// operator. Its warnings stay.
+const QUIET: &str = "sqlx::postgres::notice=warn";
 
-/// Returns the filter of the log. The directives of the settings take precedence over [`QUIET`].
+/// Returns the filter of the log: with [`QUIET`], unless the settings have a directive of their own for sqlx.
 fn log_filter(directives: &str) -> anyhow::Result<EnvFilter> {
     let names_sqlx = directives.split(',').any(|directive| directive.trim().starts_with("sqlx"));
     let all = if names_sqlx { directives.to_owned() } else { format!("{directives},{QUIET}") };
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn the_log_has_no_notices_of_the_database_unless_the_filter_asks_for_them() {
         let filter = |directives: &str| log_filter(directives).expect("a filter").to_string();
-        assert!(filter("info").contains("sqlx=error"));
-        assert!(!filter("info,sqlx=debug").contains("sqlx=error"));
+        assert!(filter("info").contains(QUIET));
+        assert!(!filter("info,sqlx=debug").contains(QUIET));
         assert!(log_filter("ledger=loud").is_err());
     }
 }
