@@ -23,7 +23,7 @@ async fn a_request_without_credentials_is_challenged_except_for_health_and_docum
         assert_eq!((response.status, response.problem()), (401, "unauthenticated"), "{path}");
         assert_eq!(response.header("www-authenticate"), "Bearer realm=\"release-ledger\"", "{path}");
     }
-    for path in ["/livez", "/readyz", "/openapi.json", "/docs/"] {
+    for path in ["/livez", "/readyz", "/openapi.json", "/docs/", "/schemas/", "/schemas/events/common.json"] {
         assert_eq!(stranger.get(path).await.status, 200, "{path}");
     }
 }

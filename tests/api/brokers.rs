@@ -256,18 +256,28 @@ async fn a_publisher_that_sends_too_much_delivers_again_later() {
 }
 
 #[tokio::test]
-async fn a_cdevent_may_come_as_plain_json_over_http() {
+async fn an_event_or_a_cdevent_may_come_as_plain_json_over_http() {
     let service = InProcess::start(FLAGS).await;
     let client = service.client();
 
     let plain = client.post("/v1/events", "application/json", cdevent().to_string()).await;
     let named = client.post("/v1/events", "application/cdevents+json", cdevent().to_string()).await;
-    let other = client.post("/v1/events", "application/json", web("1", "v1").to_string()).await;
+    let event = client.post("/v1/events", "application/json", web("1", "v1").to_string()).await;
+    let again = client.post("/v1/events", "application/cloudevents+json", web("1", "v1").to_string()).await;
+    let other = client.post("/v1/events", "application/json", json!({"id": "1"}).to_string()).await;
+    let batch = client.post("/v1/events", "application/json", json!([web("2", "v2")]).to_string()).await;
 
     assert_eq!(plain.status, 201, "{}", plain.text);
     assert_eq!(
         (&named.body["status"], &named.body["position"]),
         (&json!("duplicate"), &plain.body["position"])
     );
-    assert_eq!((other.status, other.problem()), (415, "unsupported-media-type"), "{}", other.text);
+    assert_eq!((event.status, &event.body["status"]), (201, &json!("recorded")), "{}", event.text);
+    assert_eq!(
+        (&again.body["status"], &again.body["position"]),
+        (&json!("duplicate"), &event.body["position"])
+    );
+    for neither in [other, batch] {
+        assert_eq!((neither.status, neither.problem()), (415, "unsupported-media-type"), "{}", neither.text);
+    }
 }

@@ -169,7 +169,7 @@ async fn a_stream_with_an_invalid_start_or_condition_is_rejected() {
     let beyond = last("2").await;
     assert_eq!((beyond.status, beyond.problem()), (400, "position-ahead"), "{}", beyond.text);
     for query in
-        ["after=2", "after=x", "format=xml", "type=deploy", "environment=a%20b", "limit=3", "source=a"]
+        ["after=2", "after=x", "format=xml", "type=deplo", "environment=a%20b", "limit=3", "source=a"]
     {
         let response = client.get(&format!("/v1/events/stream?{query}")).await;
         assert_eq!(response.status, 400, "{query}: {}", response.text);

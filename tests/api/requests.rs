@@ -36,6 +36,30 @@ async fn a_request_in_a_body_is_decided_after_the_events_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_switch_to_a_slot_that_is_not_there_says_so_alone_and_in_a_batch() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let switch = |id: &str, minutes: u64, slot: &str| {
+        let data = json!({"environment": "production", "service": "web", "slot": slot});
+        event(id, "traffic.switched", &at(minutes), data)
+    };
+    let blue = json!({
+        "environment": "production", "service": "web", "slot": "blue", "release": {"version": "v1"},
+    });
+    client.record(&event("deploy", "deploy.succeeded", &at(1), blue)).await.ok();
+
+    let right = client.record(&switch("blue", 2, "blue")).await.ok();
+    let wrong = client.record(&switch("gren", 3, "gren")).await.ok();
+    let batch = json!([switch("blue-again", 4, "blue"), switch("purple", 5, "purple")]).to_string();
+    let batch = client.post("/v1/events", "application/cloudevents-batch+json", batch).await.ok();
+
+    assert_eq!(right["anomalies"], json!([]), "{right}");
+    assert_eq!(wrong["anomalies"], json!(["switch_pending"]), "{wrong}");
+    let of_batch = [&batch[0]["anomalies"], &batch[1]["anomalies"]];
+    assert_eq!(of_batch, [&json!([]), &json!(["switch_pending"])], "{batch}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_decided_while_its_environment_changes_all_the_time() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

@@ -113,6 +113,22 @@ fn every_example_is_valid_and_decodes_to_its_kind() {
 }
 
 #[test]
+fn the_openapi_document_accepts_the_examples_of_events_and_no_unknown_member() {
+    let document = ledger_api::document();
+    let event = json!({"$ref": "#/components/schemas/Event", "components": document["components"]});
+    let validator = jsonschema::draft202012::new(&event).expect("a schema");
+    for schema in schemas() {
+        for example in schema.examples() {
+            let found = validator.validate(example).map_err(|error| error.to_string());
+            assert_eq!(found, Ok(()), "{} {}", schema.kind, example["id"]);
+            let mut misspelt = example.clone();
+            misspelt["data"]["mispelt"] = json!(1);
+            assert!(!validator.is_valid(&misspelt), "{} {}", schema.kind, example["id"]);
+        }
+    }
+}
+
+#[test]
 fn no_two_examples_are_the_same_event() {
     let mut identities = BTreeSet::new();
     for schema in schemas() {

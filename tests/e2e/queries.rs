@@ -1,5 +1,7 @@
 //! Queries of a service whose projector is another process, and its health.
 
+use std::collections::BTreeSet;
+
 use ledger_tests::{Servers, Service, deploy};
 use serde_json::{Value, json};
 
@@ -56,4 +58,20 @@ async fn the_service_reports_health_and_metrics() {
     ] {
         assert!(metrics.text.lines().any(|found| found == line), "{line} in\n{}", metrics.text);
     }
+    for start in [
+        "ledger_build_info{version=\"",
+        "ledger_gaps_total{tenant=\"default\"} 0",
+        "ledger_http_requests_total{method=\"POST\",route=\"/v1/events\",status=\"201\"} 2",
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_start_time_seconds ",
+    ] {
+        assert!(metrics.text.lines().any(|found| found.starts_with(start)), "{start} in\n{}", metrics.text);
+    }
+    let named = |mark: &str| -> BTreeSet<String> {
+        let names = metrics.text.lines().filter_map(|line| line.strip_prefix(mark)?.split(' ').next());
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(named("# HELP "), named("# TYPE "), "every metric says what it means");
 }

@@ -40,7 +40,10 @@ fn lists_are_separated_by_commas() {
 }
 
 #[test]
-fn an_unknown_setting_is_named() {
+fn an_unknown_setting_is_named_with_the_right_one() {
     let error = serve(&[("RELEASE_LEDGER_JOURNAL__REPLICA", "3")]);
-    assert!(error.contains("replica"), "{error}");
+    assert!(error.starts_with("error: unknown setting journal.replica in "), "{error}");
+    assert!(error.ends_with("; did you mean journal.replicas?"), "{error}");
+    let error = serve(&[("RELEASE_LEDGER_JOURNAL_REPLICAS", "3")]);
+    assert!(error.ends_with("did you mean RELEASE_LEDGER_JOURNAL__REPLICAS?"), "{error}");
 }

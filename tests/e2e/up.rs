@@ -78,3 +78,35 @@ async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_nei
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!ended.stderr.contains("in time"), "every part stops when it is asked to: {}", ended.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_says_when_it_is_complete_and_survives_an_event_of_a_user_in_between() {
+    let folder = || tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+    let (home, data) = (folder(), folder());
+    let (home_path, data_path) = (home.path().to_str().expect("UTF-8"), data.path().to_str().expect("UTF-8"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let url = format!("http://{address}");
+    let own =
+        [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "ada")];
+    let up = ["up", "--demo", "--data-dir", data_path, "--listen", &address];
+    let emit = ["emit", "deploy.succeeded", "--environment", "mine", "--service", "web", "--version", "v1"];
+
+    let mut first = Command::start_with(PROGRAM, &up, &own);
+    first.line_with("is up at").await;
+    let begun = Command::start_with(PROGRAM, &["position", "--wait-for", "1"], &own).outcome().await;
+    assert_eq!(begun.code, Some(0), "{}", begun.stderr);
+    let recorded = Command::start_with(PROGRAM, &emit, &own).outcome().await;
+    assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);
+    first.line_with("the demo history is complete: ").await;
+    first.send_sigterm();
+    let first = first.outcome().await;
+    assert!(first.code == Some(0) && !first.stderr.contains("cannot load"), "{}", first.stderr);
+
+    let mut again = Command::start_with(PROGRAM, &up, &own);
+    again.line_with("the demo history is complete: ").await;
+    again.send_sigterm();
+    let again = again.outcome().await;
+    assert!(again.code == Some(0) && !again.stderr.contains("cannot load"), "{}", again.stderr);
+    // A log in a file or a pipe has no codes of colours.
+    assert!(!again.stderr.contains('\u{1b}'), "{:?}", again.stderr);
+}

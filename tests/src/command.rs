@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
 
@@ -43,6 +44,22 @@ impl Command {
         let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(rustix::process::Pid::from_raw).expect("the command runs");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM is sent");
+    }
+
+    /// Reads the standard output until a line contains `text`, and returns that line. What is read is not part of the
+    /// outcome.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        let stdout = self.0.stdout.as_mut().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let found = async {
+            loop {
+                let line = lines.next_line().await.expect("text").expect("the command still writes");
+                if line.contains(text) {
+                    return line;
+                }
+            }
+        };
+        timeout(4 * WAIT_LIMIT, found).await.expect("the line is written")
     }
 
     /// Waits until the command exits and returns its status and output.

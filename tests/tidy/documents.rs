@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use release_ledger::metric_catalog::METRICS;
+
 use crate::assert_none;
 use crate::tree::{files, read, relative, root, rust_files};
 
@@ -97,6 +99,35 @@ fn the_operators_guide_lists_every_metric() {
         &violations,
         &format!("Correct the table of metrics in {OPERATORS_GUIDE}: it follows the sources."),
     );
+}
+
+#[test]
+fn the_operators_guide_gives_each_metric_the_type_and_the_meaning_of_its_help() {
+    let guide = read(&root().join(OPERATORS_GUIDE));
+    let listed: Vec<_> = rows(&guide, "Metrics").iter().filter_map(|row| metric_row(row)).collect();
+    let described = METRICS.iter().map(|metric| {
+        let metric_type = format!("{:?}", metric.metric_type).to_lowercase();
+        (metric.name.to_owned(), metric_type, metric.help.to_owned())
+    });
+    let described: Vec<_> = described.collect();
+    let missing = described.iter().filter(|metric| !listed.contains(metric));
+    let mut violations: Vec<_> = missing.map(|metric| format!("only in the catalog: {metric:?}")).collect();
+    let stale = listed.iter().filter(|metric| !described.contains(metric));
+    violations.extend(stale.map(|metric| format!("only in the guide: {metric:?}")));
+    violations.sort_unstable();
+    assert_none(
+        &violations,
+        &format!(
+            "Make the table of metrics in {OPERATORS_GUIDE} and metric_catalog.rs of the server the same."
+        ),
+    );
+}
+
+/// Returns the name, the type and the meaning, without code marks, of a row of the table of metrics.
+fn metric_row(row: &str) -> Option<(String, String, String)> {
+    let mut cells = row.trim_matches('|').split('|').map(str::trim);
+    let name = cells.next()?.split('`').nth(1)?.to_owned();
+    Some((name, cells.next()?.to_owned(), cells.next()?.replace('`', "")))
 }
 
 /// Returns all documents of the project.

@@ -34,6 +34,7 @@ mod problem;
 mod quarantine;
 mod release;
 mod rollback;
+mod schemas;
 mod state;
 mod subscription;
 mod target;
@@ -66,6 +67,7 @@ pub use rollback::{
     ApprovalsBody, ConcurrentChangeBody, ProgressBody, RequestedRollbackBody, RollbackBody, RollbackRequest,
     RollbacksBody, StepStateBody, VoteBody,
 };
+pub use schemas::{COMMON_EVENT_SCHEMA, EVENT_SCHEMAS, KAFKA_SCHEMAS, SchemaBody, SchemasBody};
 pub use state::{HiddenReportBody, StateBody, SwitchBody};
 pub use subscription::{
     AttemptBody, AttemptsBody, DeliveryStatusBody, DisabledBody, SubscriptionBody, SubscriptionFilterBody,

@@ -53,6 +53,7 @@ fn is_public(path: &str) -> bool {
     (health_paths::is_health(path) && path != health_paths::METRICS)
         || path == "/openapi.json"
         || path.starts_with("/docs")
+        || path.starts_with("/schemas/")
         || path.starts_with("/v1/hooks/")
 }
 

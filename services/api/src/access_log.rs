@@ -16,6 +16,7 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use ledger_codec::secrets;
 use ledger_domain::Principal;
+use metrics::counter;
 use tokio::time::Instant;
 use tracing::{Level, event};
 
@@ -28,7 +29,13 @@ use crate::request_id::{REQUEST_ID, RequestId};
 /// Maximum length of a path in the log, in characters.
 const MAX_PATH: usize = 512;
 
-/// Middleware that gives a request its id, and logs the request when its answer ends.
+/// Returns the method as a label: a word of a fixed set, also if a client sends another.
+fn method_label(method: &Method) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// Middleware that gives a request its id, and logs and counts the request when its answer ends.
 pub(crate) async fn log_access(mut request: Request, next: Next) -> Response {
     let mut line = Line::of(&request);
     let id = line.id.clone();
@@ -111,6 +118,11 @@ impl Drop for Line {
                 )
             };
         }
+        let route = self.route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+        let status = self.status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let method = method_label(&self.method);
+        counter!("ledger_http_requests_total", "method" => method, "route" => route, "status" => status)
+            .increment(1);
         if is_health {
             log!(Level::DEBUG);
         } else {

@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ledger_adapters::translation::NotUnderstood;
 use ledger_codec::cloudevents::{BatchError, Envelope, InvalidEvent, MAX_EVENT_BYTES, Reason};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::App;
 use crate::foreign::{
-    CDEVENTS_MEDIA_TYPE, Message, Unusable, check_message_secrets, is_bare_cdevent, parse_bare, parse_binary,
-    parse_structured,
+    CDEVENTS_MEDIA_TYPE, Message, Unusable, check_message_secrets, is_bare_cdevent, is_cloudevent,
+    parse_bare, parse_binary, parse_structured,
 };
 use crate::problem::{Kind, Problem};
 
@@ -123,15 +121,6 @@ fn form(headers: &BTreeMap<String, String>, body: &[u8]) -> Result<Form, NotUnde
             Err(NotUnderstood::new("", detail))
         }
     }
-}
-
-/// Returns true for a JSON object that has the member that every CloudEvent in structured mode has.
-fn is_cloudevent(json: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Versioned {
-        specversion: Option<IgnoredAny>,
-    }
-    serde_json::from_slice::<Versioned>(json).is_ok_and(|event| event.specversion.is_some())
 }
 
 /// Returns the attributes of an event in binary mode: the `ce-` headers, and `content-type` as `datacontenttype`.

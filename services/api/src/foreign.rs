@@ -225,6 +225,15 @@ pub(crate) fn is_bare_cdevent(json: &[u8]) -> bool {
         .is_ok_and(|bare| bare.specversion.is_none() && cdevents::is_cdevent(&bare.context.r#type))
 }
 
+/// Returns true for a JSON object that has the member that every CloudEvent in structured mode has.
+pub(crate) fn is_cloudevent(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Versioned {
+        specversion: Option<IgnoredAny>,
+    }
+    serde_json::from_slice::<Versioned>(json).is_ok_and(|event| event.specversion.is_some())
+}
+
 /// Checks that a message contains no secret: it would be rejected, and must not be quarantined.
 pub(crate) fn check_message_secrets(
     headers: &BTreeMap<String, String>,

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::access::{self, Authentication, Sent};
 use crate::health_paths::METRICS;
 use crate::problem::{Kind, Problem};
-use crate::{App, Ledger, Shared};
+use crate::{App, Ledger, Shared, process};
 
 /// Time limit for each part to answer a probe. It is short because probes have short timeouts themselves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -180,6 +180,7 @@ async fn metrics(State(app): State<Arc<App>>, Extension(sent): Extension<Sent>) 
     access::check_reads_everything(&app, &sent)?;
     let updates = app.ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
     futures::future::join_all(updates).await;
+    process::set_gauges();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
 }
 

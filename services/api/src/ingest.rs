@@ -19,7 +19,7 @@ use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
 use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
 use crate::foreign::{
-    CDEVENTS_MEDIA_TYPE, Unusable, is_bare_cdevent, parse_bare, parse_binary, parse_structured,
+    CDEVENTS_MEDIA_TYPE, Unusable, is_bare_cdevent, is_cloudevent, parse_bare, parse_binary, parse_structured,
 };
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
@@ -61,7 +61,8 @@ enum Mode {
     Binary,
     Batch,
     Lines,
-    /// JSON without attributes in headers: a CDEvent without a CloudEvent around it, or nothing that is supported.
+    /// JSON without attributes in headers: an event in structured mode, a CDEvent without a CloudEvent around it, or
+    /// nothing that is supported.
     Json,
 }
 
@@ -92,8 +93,8 @@ fn unsupported_type(headers: &HeaderMap) -> Problem {
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let detail = format!(
         "content type {content_type:?} is not supported; send application/cloudevents+json, \
-         application/cloudevents-batch+json, application/x-ndjson, application/cdevents+json, or application/json with the \
-         attributes as ce- headers or with a CDEvent"
+         application/cloudevents-batch+json, application/x-ndjson, application/cdevents+json, or application/json with a \
+         CloudEvent (an object with specversion), with the attributes as ce- headers, or with a CDEvent"
     );
     Problem::new(Kind::UnsupportedMediaType, detail)
 }
@@ -102,8 +103,8 @@ fn unsupported_type(headers: &HeaderMap) -> Problem {
 ///
 /// Accepts one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events: events of the
 /// ledger's types, or CDEvents. A CDEvent may also come without a CloudEvent around it, as `application/cdevents+json` or
-/// `application/json`. Responds only after the events are
-/// durable. An event that is resent is recorded only once. A CDEvent that cannot be understood is quarantined.
+/// `application/json`; a CloudEvent in structured mode may come as `application/json`, too. Responds only after the
+/// events are durable. An event that is resent is recorded only once. A CDEvent that cannot be understood is quarantined.
 ///
 /// The response to one event is one object, or a problem. The response to several has one result per event, in order:
 /// 201 if all of them are recorded or duplicates, 207 otherwise. The first 500 problems are described; after those,
@@ -162,10 +163,14 @@ pub(crate) async fn post_events(
         }
         Mode::Json => {
             let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
-            if !is_bare_cdevent(&body.bytes) {
+            let event = if is_cloudevent(&body.bytes) {
+                parse_structured(&app, &body.bytes)
+            } else if is_bare_cdevent(&body.bytes) {
+                parse_bare(&app, &body.bytes)
+            } else {
                 return Err(unsupported_type(&headers));
-            }
-            record_one(&ledger, annotate, parse_bare(&app, &body.bytes)).await
+            };
+            record_one(&ledger, annotate, event).await
         }
         Mode::Binary => {
             let attributes = attributes(&headers)?;

@@ -222,6 +222,67 @@ async fn a_request_for_a_rollback_has_no_secrets() {
 }
 
 #[tokio::test]
+async fn every_listed_schema_is_served_as_published_to_anyone_and_may_be_cached() {
+    let (service, _token) = Service::behind_proxy();
+
+    let list = service.get("/schemas/", &[]).await;
+    let schemas = list.json()["schemas"].as_array().expect("a list").clone();
+
+    assert_eq!((list.status, list.header("content-type")), (200, "application/json"));
+    assert!(schemas.len() > ledger_domain::Kind::ALL.len(), "{}", schemas.len());
+    for schema in schemas {
+        let path = schema["path"].as_str().expect("a path");
+        let answer = service.get(path, &[]).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, "application/schema+json"),
+            "{path}"
+        );
+        assert_eq!(answer.header("cache-control"), "public, max-age=3600", "{path}");
+        assert_eq!(answer.json()["title"], schema["title"], "{path}");
+        let id = format!("https://releaseledger.io{path}");
+        assert_eq!(answer.json()["$id"], id, "{path}");
+        let again = service.get(path, &[("if-none-match", answer.header("etag"))]).await;
+        assert_eq!((again.status, &*again.text), (304, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status_and_never_by_what_a_client_makes_up() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let service = Service::open();
+
+    service.get("/v1/tenants/acme/position", &[]).await;
+    service.get("/v1/tenants/other/position", &[]).await;
+    service.get("/no/such/path", &[]).await;
+    service.send(request("BREW", "/livez", &[], "")).await;
+
+    let text = handle.render();
+    let counted = |method: &str, route: &str, status: u16, count: u64| {
+        let labels = format!(r#"method="{method}",route="{route}",status="{status}""#);
+        let line = format!("ledger_http_requests_total{{{labels}}} {count}");
+        assert!(text.lines().any(|other| other == line), "{line} is missing in {text}");
+    };
+    counted("GET", "/v1/tenants/{tenant}/position", 404, 2);
+    counted("GET", "none", 404, 1);
+    counted("other", "/livez", 405, 1);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_published_is_not_found() {
+    let service = Service::open();
+    for path in
+        ["/schemas/events/none.json", "/schemas/kafka/common.json", "/schemas/events/common", "/schemas/x/y"]
+    {
+        let answer = service.get(path, &[]).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.json()["type"], "urn:release-ledger:problem:path-not-found", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_has_the_id_of_its_request_and_every_problem_names_it() {
     let service = Service::open();
 

@@ -3,6 +3,7 @@
 mod flags;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,8 @@ use ledger_domain::{TenantName, escape_line};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
 
 pub use self::flags::Connection;
 pub(super) use self::flags::ServiceFlags;
@@ -28,6 +31,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time limit for a request with its whole response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pause between two probes of a service that starts.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// Time limit of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response in bytes. The largest of a ledger, the state of 100,000 services, has half of it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
@@ -41,6 +48,10 @@ pub struct Client {
     /// The tenant's base URL in the API, without credentials.
     ledger: Url,
     credentials: Credentials,
+    /// Maximum time that the first request waits for a service that starts.
+    startup_timeout: Duration,
+    /// Set after that wait; clones share it.
+    waited: Arc<OnceCell<()>>,
 }
 
 /// A request failed, or its response is not usable.
@@ -75,8 +86,10 @@ pub enum Error {
         status: StatusCode,
     },
     /// The ledger answers with a problem. Temporary if the status is a server's failure.
-    #[error("{}", problem::describe(problem))]
+    #[error("{} ({url})", problem::describe(problem))]
     Problem {
+        /// The origin of the service.
+        url: Url,
         /// The HTTP status.
         status: StatusCode,
         /// The problem.
@@ -138,6 +151,8 @@ struct Transport<'a> {
     client_cert: Option<&'a Path>,
     /// Headers of every request.
     headers: HeaderMap,
+    /// Maximum time that the first request waits for a service that starts.
+    startup_timeout: Duration,
 }
 
 impl Client {
@@ -186,7 +201,8 @@ impl Client {
         {
             path.push("tenants").push(tenant.as_str());
         }
-        Self { http, api, ledger, credentials }
+        let startup_timeout = transport.startup_timeout;
+        Self { http, api, ledger, credentials, startup_timeout, waited: Arc::default() }
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, Error> {
@@ -303,14 +319,36 @@ impl Client {
         }
         let body = read_body(response, url, MAX_RESPONSE_BYTES).await?;
         Err(match serde_json::from_slice::<ProblemBody>(&body) {
-            Ok(problem) if problem.slug().is_some() => Error::Problem { status, problem: Box::new(problem) },
+            Ok(problem) if problem.slug().is_some() => {
+                Error::Problem { url: origin(url), status, problem: Box::new(problem) }
+            }
             _ => Error::ForeignResponse { url: origin(url), status },
         })
+    }
+
+    /// Waits until the service is ready, at most for the given time. After it, the request shows what is wrong. An answer
+    /// that is no failure of a server, such as that of a proxy which hides the path, ends the wait, too.
+    async fn wait_until_ready(&self) {
+        let Ok(http) = &self.http else { return };
+        let mut url = self.api.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop().push("readyz");
+        }
+        let deadline = Instant::now() + self.startup_timeout;
+        while Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let probe = http.get(url.clone()).timeout(PROBE_TIMEOUT.min(left)).send().await;
+            if probe.is_ok_and(|response| !response.status().is_server_error()) {
+                return;
+            }
+            sleep(PROBE_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
     }
 
     /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
     /// ended.
     async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
+        self.waited.get_or_init(|| self.wait_until_ready()).await;
         let authorization = self.credentials.header().await?;
         let again = request.try_clone();
         let response = send_once(request, authorization.as_ref(), url).await?;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: one request is in flight at a time, and a chunk is sent only after all events before it are
 //! recorded, so that the ledger records them in order. What is not known to be recorded is sent again, which
-//! the identity of events makes safe. No event is skipped.
+//! the identity of events makes safe. No event is skipped, unless the delivery leaves out rejected ones.
 
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(super) struct Delivery<'a> {
     /// Time limit without any progress.
     pub(super) retry_for: Duration,
     pub(super) progress: Progress,
+    /// Leave out the events that the state of the ledger does not allow, instead of ending with the first of them.
+    pub(super) skips_rejected: bool,
 }
 
 /// The summary of a complete delivery.
@@ -142,6 +144,7 @@ impl Delivery<'_> {
             delay = (delay * 2).min(MAX_RETRY_DELAY);
         }
         tally.add(&outcomes, is_retry);
+        tally.skipped += outcomes.iter().filter(|outcome| outcome.is_none()).count() as u64;
         self.progress.set_message(&format!("{} recorded or duplicate", tally.rows()));
         Ok(())
     }
@@ -163,6 +166,7 @@ impl Delivery<'_> {
                     outcome.get_or_insert(Outcome { is_new, position });
                 }
                 (EventStatus::Refused, _) => {}
+                (EventStatus::Rejected, _) if self.skips_rejected => {}
                 _ => bail!("{} {number} is not recorded: {}", self.unit, describe(result)),
             }
         }
@@ -185,6 +189,8 @@ struct Tally {
     duplicates: u64,
     position: Option<u64>,
     out_of_order: u64,
+    /// Number of events that were left out.
+    skipped: u64,
 }
 
 impl Tally {
@@ -213,7 +219,7 @@ impl Tally {
             recorded: self.recorded,
             duplicates: self.duplicates,
             position: self.position,
-            skipped: None,
+            skipped: if self.skipped > 0 { Some(self.skipped) } else { None },
             seconds: duration.as_millis() as f64 / 1_000.0,
             out_of_order: self.out_of_order,
         }

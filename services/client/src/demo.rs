@@ -68,12 +68,36 @@ impl Demo {
     }
 }
 
-/// Plays the demo history into a ledger, without output.
+/// Plays the demo history into a ledger, without output. A demo that has begun there continues, also if others have
+/// recorded events since: its rollbacks name positions, and those that are planned for others are left out.
 ///
 /// # Errors
-/// The ledger has other entries ([`NotEmpty`]), or the service accepts no events for a minute.
+/// The ledger has other entries, and the demo has not begun there ([`NotEmpty`]), or the service accepts no events for
+/// a minute.
 pub async fn play(client: &Client, events: Option<usize>) -> anyhow::Result<DeliverySummary> {
-    send(client, events, Duration::from_secs(60), Progress::hidden()).await
+    let retry_for = Duration::from_secs(60);
+    if !has_begun(client, events, retry_for).await?
+        && let Some(position) = first_foreign_position(client, events, retry_for).await?
+    {
+        return Err(NotEmpty { position }.into());
+    }
+    let progress = Progress::hidden();
+    let delivery = Delivery { client, unit: "event", retry_for, progress, skips_rejected: true };
+    delivery.deliver((1..).zip(history(events)).map(numbered)).await
+}
+
+/// Returns true if the ledger has the first event of the demo.
+async fn has_begun(client: &Client, events: Option<usize>, retry_for: Duration) -> anyhow::Result<bool> {
+    let Some(first) = history(events).next() else { return Ok(false) };
+    let get = |url: Url| retry(retry_for, move || client.get(url.clone()));
+    let head = read::<PositionBody>(&get(client.url(&["position"])).await?)?.head;
+    if head == 0 {
+        return Ok(false);
+    }
+    let url = with_param(client.url(&["events"]), "source", Some(first.identity().source.as_str()));
+    let url = with_param(url, "id", Some(first.identity().id.as_str()));
+    let page: EventsBody<EventBody> = read(&get(with_param(url, "wait_for", Some(head))).await?)?;
+    Ok(!page.events.is_empty())
 }
 
 async fn send(
@@ -85,7 +109,7 @@ async fn send(
     if let Some(position) = first_foreign_position(client, events, retry_for).await? {
         return Err(NotEmpty { position }.into());
     }
-    let delivery = Delivery { client, unit: "event", retry_for, progress };
+    let delivery = Delivery { client, unit: "event", retry_for, progress, skips_rejected: false };
     delivery.deliver((1..).zip(history(events)).map(numbered)).await
 }
 

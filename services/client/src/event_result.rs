@@ -32,7 +32,11 @@ pub(super) fn notes(anomalies: &[String], new: &[String], targets: &[String]) ->
         }
         "removed_nothing" => "it removed nothing: nothing ran there".to_owned(),
         "switched_to_empty_slot" => "it changed nothing: the slot is empty".to_owned(),
-        "switch_pending" => "it takes effect when the deploy to the slot is reported".to_owned(),
+        "switch_pending" => {
+            "it changed nothing so far: no deploy to this slot is recorded; it takes effect when one is \
+                             reported; if that is unexpected, check the slot's name"
+                .to_owned()
+        }
         "late" => "it is late: an event that occurred later may supersede it".to_owned(),
         "straddles_change" => "it does not count: the release changed during the check".to_owned(),
         "counts_contradict" => "it does not count as passed: its counts contradict the result".to_owned(),
@@ -81,6 +85,13 @@ pub(super) fn parse_results(lines: &[u8], events: usize) -> Result<Vec<EventResu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_switch_to_a_slot_that_is_unknown_or_empty_has_a_note_that_says_so() {
+        let note = |anomaly: &str| notes(&[anomaly.to_owned()], &[], &[]).join("; ");
+        assert!(note("switch_pending").contains("no deploy to this slot is recorded"));
+        assert!(note("switched_to_empty_slot").contains("the slot is empty"));
+    }
 
     #[test]
     fn a_result_without_the_members_of_a_ledger_is_rejected() {

@@ -1,62 +1,12 @@
 //! `release-ledger events types` and `explain`: the types of events and their members, from the published schemas.
 
 use anyhow::Context as _;
+use ledger_api_types::{COMMON_EVENT_SCHEMA as COMMON, EVENT_SCHEMAS as SCHEMAS};
 use serde_json::Value;
 
 use super::history::short_kind;
 use super::report::{OutputArgs, Report};
 use super::table::{Cell, Table, column};
-
-/// Definitions that the schemas share.
-const COMMON: &str = include_str!("../../../schemas/events/common.json");
-
-macro_rules! schemas {
-    ($($name:literal),+ $(,)?) => {
-        /// Schemas, by the short name of the event's type.
-        const SCHEMAS: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../../schemas/events/", $name, ".json")))),+];
-    };
-}
-
-schemas![
-    "activity.reported",
-    "approval.granted",
-    "approval.rejected",
-    "artifact.built",
-    "artifact.reinstated",
-    "artifact.revoked",
-    "deploy.failed",
-    "deploy.removed",
-    "deploy.started",
-    "deploy.succeeded",
-    "environment.declared",
-    "environment.observed",
-    "environment.retired",
-    "freeze.lifted",
-    "freeze.started",
-    "grant.added",
-    "grant.removed",
-    "incident.opened",
-    "incident.resolved",
-    "release_point.marked",
-    "release_point.revoked",
-    "rollback.cancelled",
-    "rollback.declined",
-    "rollback.failed",
-    "rollback.requested",
-    "rollback.started",
-    "rollback.succeeded",
-    "subscription.created",
-    "subscription.disabled",
-    "subscription.removed",
-    "token.created",
-    "token.revoked",
-    "token.rotated",
-    "traffic.switched",
-    "validation.failed",
-    "validation.passed",
-    "validation.started",
-];
 
 /// Deepest chain of references in a schema.
 const MAX_REFERENCES: usize = 8;

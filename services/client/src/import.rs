@@ -158,7 +158,7 @@ impl ImportReleases {
             Ok((row.line, row.envelope.bytes().clone()))
         });
         let retry_for = self.delivery.retry_for();
-        let delivery = Delivery { client: &client, unit: "line", retry_for, progress };
+        let delivery = Delivery { client: &client, unit: "line", retry_for, progress, skips_rejected: false };
         let summary = DeliverySummary { skipped: Some(invalid), ..delivery.deliver(events).await? };
         self.delivery.print(&summary, "rows")
     }

@@ -33,6 +33,7 @@ use tracing::{info, warn};
 use crate::config::{Config, HookError, Role, SigningSecrets, WebhookError};
 use crate::descriptors;
 use crate::kafka::{self, Kafka};
+use crate::metric_catalog;
 use crate::nats;
 use crate::reload;
 use crate::stream_settings;
@@ -272,6 +273,7 @@ impl App {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
+        metric_catalog::register(&config.ledgers());
         let connection = Connection::open(config.journal.settings()).await?;
         let mut journals: Vec<TenantJournal> = Vec::new();
         for tenant in config.ledgers() {

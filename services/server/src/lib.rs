@@ -7,6 +7,7 @@ pub mod config;
 mod descriptors;
 pub mod hook;
 mod kafka;
+pub mod metric_catalog;
 mod nats;
 pub mod projections;
 mod reload;

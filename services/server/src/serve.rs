@@ -1,8 +1,9 @@
 //! `release-ledger serve`: runs the service against existing NATS and Postgres servers.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
+use ledger_client::environment;
 use ledger_projections::SchemaVersion;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -43,13 +44,26 @@ impl Serve {
     }
 }
 
-/// Starts logging to stderr.
+/// Directive that leaves out the notices of Postgres, such as those of schemas that exist: they mean nothing to an
+/// operator. Its warnings stay.
+const QUIET: &str = "sqlx::postgres::notice=warn";
+
+/// Returns the filter of the log: with [`QUIET`], unless the settings have a directive of their own for sqlx.
+fn log_filter(directives: &str) -> anyhow::Result<EnvFilter> {
+    let names_sqlx = directives.split(',').any(|directive| directive.trim().starts_with("sqlx"));
+    let all = if names_sqlx { directives.to_owned() } else { format!("{directives},{QUIET}") };
+    EnvFilter::try_new(all).context("invalid log.filter")
+}
+
+/// Starts logging to stderr, with colours if it is a terminal that wants them.
 ///
 /// # Errors
 /// The filter is invalid.
 pub(crate) fn init_logging(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).context("invalid log.filter")?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(log_filter(&log.filter)?)
+        .with_ansi(std::io::stderr().is_terminal() && !environment::no_colour())
+        .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
@@ -75,4 +89,17 @@ pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
         token.cancel();
     });
     Ok(shutdown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_no_notices_of_the_database_unless_the_filter_asks_for_them() {
+        let filter = |directives: &str| log_filter(directives).expect("a filter").to_string();
+        assert!(filter("info").contains(QUIET));
+        assert!(!filter("info,sqlx=debug").contains(QUIET));
+        assert!(log_filter("ledger=loud").is_err());
+    }
 }

@@ -151,10 +151,23 @@ fn local_url(address: SocketAddr) -> Url {
 
 fn load_demo(client: Client, shutdown: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
-        if let Err(error) = ledger_client::play(&client, None).await
-            && !shutdown.is_cancelled()
-        {
-            error!(error = format!("{error:#}"), "cannot load the demo history");
+        match ledger_client::play(&client, None).await {
+            Ok(summary) => {
+                let left_out = summary.skipped.map(|skipped| {
+                    format!("; {skipped} are left out, since other events were recorded in between")
+                });
+                let left_out = left_out.unwrap_or_default();
+                // A closed stdout leaves nowhere to say it.
+                let _ = writeln!(
+                    std::io::stdout().lock(),
+                    "the demo history is complete: {} events{left_out}",
+                    summary.rows
+                );
+            }
+            Err(error) if !shutdown.is_cancelled() => {
+                error!(error = format!("{error:#}"), "cannot load the demo history");
+            }
+            Err(_) => {}
         }
     })
 }

@@ -1,6 +1,7 @@
 //! The flags that select the service, the tenant and the credentials.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
 use ledger_domain::TenantName;
@@ -55,6 +56,15 @@ pub(crate) struct ServiceFlags {
         value_parser = OsStringValueParser::new().map(GivenHeader::parse)
     )]
     headers: Vec<GivenHeader>,
+    /// Wait up to this many seconds for a service that starts, before the first request
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "RELEASE_LEDGER_WAIT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    wait: u32,
 }
 
 /// Flags that select the service and the tenant's ledger.
@@ -122,8 +132,12 @@ impl ServiceFlags {
             insecure_http: self.insecure_http,
         };
         let credentials = Credentials::choose(given, surroundings);
-        let transport =
-            Transport { ca_file: ca_file.as_deref(), client_cert: self.client_cert.as_deref(), headers };
+        let transport = Transport {
+            ca_file: ca_file.as_deref(),
+            client_cert: self.client_cert.as_deref(),
+            headers,
+            startup_timeout: Duration::from_secs(self.wait.into()),
+        };
         Ok((Client::of(url, &tenant, credentials, &transport), tenant))
     }
 

@@ -82,3 +82,22 @@ async fn the_error_for_an_absent_service_names_it_and_says_what_to_do() {
     assert!(text.contains("http://127.0.0.1:1/") && text.contains("release-ledger up"), "{text}");
     assert_eq!(text.lines().count(), 1);
 }
+
+#[tokio::test]
+async fn every_error_of_a_service_names_its_address_without_credentials() {
+    let problem = r#"{"type":"urn:release-ledger:problem:unknown-tenant","title":"Unknown tenant"}"#;
+    for (status, body) in [(404, problem), (503, problem), (502, "<html>"), (200, "")] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let url = serve(axum::Router::new().fallback(move || async move { (status, body) })).await;
+        let client = client(&url, "default");
+
+        let error = match client.get(client.url(&["position"])).await {
+            Ok(_) => client.invalid_response("empty".to_owned()),
+            Err(error) => error,
+        };
+
+        let shown = error.to_string();
+        let host = url.rsplit_once('@').expect("credentials").1;
+        assert!(shown.contains(host) && !shown.contains("s3"), "{shown}");
+    }
+}

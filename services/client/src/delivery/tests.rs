@@ -104,11 +104,23 @@ async fn serve(faults: impl Into<VecDeque<Fault>>) -> (Shared, Client) {
     (ledger, client)
 }
 
-async fn deliver(client: &Client, events: u64, retry_for: u64) -> anyhow::Result<DeliverySummary> {
+fn delivery(client: &Client, retry_for: u64) -> Delivery<'_> {
     let retry_for = Duration::from_secs(retry_for);
-    let delivery = Delivery { client, unit: "line", retry_for, progress: Progress::hidden() };
+    Delivery { client, unit: "line", retry_for, progress: Progress::hidden(), skips_rejected: false }
+}
+
+async fn deliver(client: &Client, events: u64, retry_for: u64) -> anyhow::Result<DeliverySummary> {
+    deliver_by(delivery(client, retry_for), events).await
+}
+
+async fn deliver_by(delivery: Delivery<'_>, events: u64) -> anyhow::Result<DeliverySummary> {
     let event = |number: u64| Ok((number, Bytes::from(json!({"n": number}).to_string())));
     delivery.deliver((1..=events).map(event)).await
+}
+
+/// Returns the origin of the service.
+fn address(client: &Client) -> String {
+    client.ledger().join("/").expect("a URL").to_string()
 }
 
 fn counts(delivered: &DeliverySummary) -> (u64, u64, Option<u64>) {
@@ -159,10 +171,25 @@ async fn a_permanently_rejected_event_ends_the_delivery_with_its_number() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_leaves_out_rejected_events_counts_them_and_records_the_rest() {
+    let (ledger, client) = serve([Fault::AnswersFrom(2, "rejected"), Fault::AnswersFrom(0, "invalid")]).await;
+    let lenient = || Delivery { skips_rejected: true, ..delivery(&client, 60) };
+
+    let delivered = deliver_by(lenient(), 3).await.expect("one is left out");
+    assert_eq!((counts(&delivered), delivered.skipped, delivered.rows), ((2, 0, Some(2)), Some(1), 2));
+    assert_eq!(numbers(&ledger), [1, 2]);
+
+    let error = deliver_by(lenient(), 3).await.expect_err("an invalid event is never left out");
+    assert_eq!(error.to_string(), "line 1 is not recorded: No: invalid");
+    let all = deliver_by(lenient(), 3).await.expect("all recorded");
+    assert_eq!((counts(&all), all.skipped), ((1, 2, Some(3)), None));
+}
+
+#[tokio::test]
 async fn a_rejected_request_is_not_retried() {
     let (ledger, client) = serve([Fault::Fails(StatusCode::NOT_FOUND)]).await;
     let error = deliver(&client, 3, 60).await.expect_err("there is no such tenant");
-    assert_eq!(format!("{error:#}"), "Not now: try again");
+    assert_eq!(format!("{error:#}"), format!("Not now: try again ({})", address(&client)));
     assert_eq!(ledger.lock().expect("unpoisoned").requests, 1);
 }
 
@@ -172,16 +199,18 @@ async fn without_progress_the_delivery_ends_and_says_how_to_continue() {
     let error = deliver(&client, 3, 0).await.expect_err("no retries");
     assert_eq!(
         format!("{error:#}"),
-        "gave up after 0 s without progress; everything before line 1 is recorded, and the same command \
-         continues from there: Not now: try again"
+        format!(
+            "gave up after 0 s without progress; everything before line 1 is recorded, and the same command \
+             continues from there: Not now: try again ({})",
+            address(&client)
+        )
     );
 }
 
 #[tokio::test]
 async fn an_event_that_cannot_be_created_ends_the_delivery_after_the_events_before_it() {
     let (ledger, client) = serve([]).await;
-    let retry_for = Duration::ZERO;
-    let delivery = Delivery { client: &client, unit: "line", retry_for, progress: Progress::hidden() };
+    let delivery = delivery(&client, 0);
     let event = |number: u64| match number {
         3 => Err(anyhow!("line 3: no")),
         _ => Ok((number, Bytes::from(json!({"n": number}).to_string()))),

@@ -99,7 +99,7 @@ impl TranslatedArgs {
         }
         let client = self.connection.clone().client()?;
         let retry_for = self.delivery.retry_for();
-        let delivery = Delivery { client: &client, unit, retry_for, progress };
+        let delivery = Delivery { client: &client, unit, retry_for, progress, skips_rejected: false };
         let summary = delivery.deliver(valid.into_iter().map(Ok)).await?;
         let summary = DeliverySummary { skipped: Some(problems.len() as u64), ..summary };
         self.delivery.print(&summary, "events")

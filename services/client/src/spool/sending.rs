@@ -141,7 +141,7 @@ pub(crate) async fn drain(
                 max_events = 1;
                 continue;
             }
-            Err(Error::Ledger(connection::Error::Problem { status, problem }))
+            Err(Error::Ledger(connection::Error::Problem { status, problem, .. }))
                 if is_final(status) && problem.slug() != Some("incomplete-body") =>
             {
                 refuse(lock, &entries[0], &problem::describe(&problem), note)?;

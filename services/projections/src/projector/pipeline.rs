@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use ledger_codec::cloudevents::StoredEntry;
 use ledger_domain::{IdentityKey, Position};
 use ledger_journal::{ReadError, Record};
-use metrics::{counter, describe_counter, gauge, histogram};
+use metrics::{counter, gauge, histogram};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::{mpsc, watch};
@@ -223,10 +223,6 @@ impl<'g> Pipeline<'g> {
     ) -> Self {
         let (batches, queue) = mpsc::channel(BATCH_QUEUE_SLOTS);
         generation.written.send_replace(state.checkpoint.position);
-        describe_counter!(
-            "ledger_foreign_entries_total",
-            "Entries of the stream that are no events of a ledger: something else writes to the stream."
-        );
         let writer = Writer { generation: generation.clone(), connection };
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
         let lookup_connection = None;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::get;
 use clap::Parser;
 use ledger_access::ApiToken;
 use tempfile::TempDir;
@@ -96,6 +97,44 @@ async fn echo() -> String {
 fn unauthenticated() -> Response {
     let problem = r#"{"type":"urn:release-ledger:problem:unauthenticated","title":"Unauthenticated"}"#;
     (StatusCode::UNAUTHORIZED, problem).into_response()
+}
+
+/// A service that is ready from the given number of probes on, and counts requests until then.
+async fn starting(ready_after: usize) -> (String, Arc<AtomicUsize>) {
+    let (probes, early) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (probed, counted) = (Arc::clone(&probes), Arc::clone(&early));
+    let readyz = move || async move {
+        let is_ready = probed.fetch_add(1, Ordering::SeqCst) + 1 >= ready_after;
+        if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    };
+    let other = move || async move {
+        counted.fetch_add(usize::from(probes.load(Ordering::SeqCst) < ready_after), Ordering::SeqCst);
+        "answer"
+    };
+    (serve(Router::new().route("/readyz", get(readyz)).fallback(other)).await, early)
+}
+
+#[tokio::test]
+async fn the_first_request_waits_for_a_service_that_starts() {
+    let (url, early) = starting(3).await;
+    let user = User::new();
+
+    let answer = user.get(&["--url", &url, "--wait", "60"]).await.expect("an answer");
+
+    assert_eq!((answer.as_str(), early.load(Ordering::SeqCst)), ("answer", 0));
+}
+
+#[tokio::test]
+async fn without_wait_no_request_waits_and_after_the_time_the_request_is_sent() {
+    let (url, early) = starting(usize::MAX).await;
+    let user = User::new();
+
+    user.get(&["--url", &url]).await.expect("an answer");
+    user.get(&["--url", &url, "--wait", "1"]).await.expect("an answer");
+
+    assert_eq!(early.load(Ordering::SeqCst), 2);
+    let error = user.get(&["--url", "http://127.0.0.1:1", "--wait", "1"]).await.expect_err("nothing listens");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test]
