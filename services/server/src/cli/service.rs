@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use crate::{archive, hook, projections, restore, serve, up};
 
-pub use ledger_projections::SchemaVersion;
+pub(super) use ledger_projections::SchemaVersion;
 
 /// A command with direct access to the servers, the settings or an archive of the service.
 #[derive(Debug, Subcommand)]
