@@ -44,7 +44,7 @@ pub(crate) async fn until_visible(servers: &Servers, at_peak: usize, probes: usi
 }
 
 /// Sends requests at this rate, independent of the times of earlier responses.
-fn start_load(
+pub(crate) fn start_load(
     service: &Service,
     requests: Arc<Vec<Vec<u8>>>,
     next: Arc<AtomicUsize>,

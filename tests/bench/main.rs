@@ -13,6 +13,7 @@ mod projection;
 mod readers;
 mod report;
 mod state;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
 struct Scale {
     /// Events of `ingest`, in batches.
     batched: usize,
-    /// Events of `ingest`, one per request, and of the peak in `latency`.
+    /// Events of `ingest`, one per request, of the peak in `latency` and `streams`, and of Kafka.
     singles: usize,
     /// Entries of `projection`.
     projected: usize,
@@ -40,7 +41,7 @@ struct Scale {
     rounds: usize,
     /// Queries of each kind in `plan`.
     plans: usize,
-    /// Measured events at each rate of `latency`.
+    /// Measured events at each rate of `latency`, of `streams`, and of its webhook.
     probes: usize,
     /// Queries of `readers` before the rebuild.
     reads: usize,
@@ -101,6 +102,9 @@ async fn main() -> ExitCode {
     }
     if is_selected("latency") {
         latency::until_visible(&Servers::start().await, scale.singles, scale.probes, &mut report).await;
+    }
+    if is_selected("streams") {
+        streams::in_and_out(scale.singles, scale.probes, &mut report).await;
     }
     if is_selected("readers") {
         readers::during_rebuild(&Servers::start().await, scale.ledgers[1], scale.reads, &mut report).await;

@@ -1,9 +1,12 @@
 //! `release-ledger import`: imports release histories from elsewhere.
 
 mod exported;
+#[cfg(feature = "gitops")]
 mod gitops;
 mod names;
 mod translated;
+#[cfg(not(feature = "gitops"))]
+mod without_gitops;
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
@@ -20,6 +23,11 @@ use super::output::print_json_or_text;
 use super::progress::Progress;
 use crate::clock;
 use crate::releases::{self, CheckedHistory, CommitColumn, ParseOptions};
+
+#[cfg(feature = "gitops")]
+use gitops::ImportGitOps;
+#[cfg(not(feature = "gitops"))]
+use without_gitops::ImportGitOps;
 
 /// Number of invalid rows that are reported if nothing is recorded.
 const MAX_REPORTED_ROWS: u64 = 20;
@@ -51,7 +59,7 @@ pub enum Import {
     /// nothing. A merge counts once. To continue, run it again, or name the last commit with --since: what is recorded
     /// already is a duplicate.
     #[command(name = "gitops")]
-    GitOps(Box<gitops::ImportGitOps>),
+    GitOps(Box<ImportGitOps>),
     /// Import the deployments of a GitHub repository
     ///
     /// The file has pages of `GET /repos/OWNER/REPO/deployments`, each deployment with its statuses in `statuses`, or

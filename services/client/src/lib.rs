@@ -3,6 +3,7 @@
 //! Invariants: results go to stdout and everything else to stderr; with `--json`, stdout contains JSON only;
 //! a command fails if an event is neither recorded nor spooled.
 
+mod absent;
 mod access;
 mod actor;
 mod address;
@@ -83,6 +84,7 @@ mod when;
 mod whoami;
 mod why;
 
+pub use absent::{AbsentArgs, AbsentCommand};
 pub use access::Access;
 pub use address::AddressError;
 pub use audit::Audit;

@@ -1,6 +1,10 @@
 //! Command line of the program.
 
 mod help;
+#[cfg(feature = "server")]
+mod service;
+#[cfg(not(feature = "server"))]
+mod without_service;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -8,11 +12,13 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use ledger_projections::SchemaVersion;
 use tokio::runtime::Runtime;
 
-use crate::{archive, hook, projections, restore, serve, up};
 use ledger_client as client;
+#[cfg(feature = "server")]
+use service::{SchemaVersion, ServiceCommand};
+#[cfg(not(feature = "server"))]
+use without_service::{SchemaVersion, ServiceCommand};
 
 /// Records which release runs where
 #[derive(Debug, Parser)]
@@ -24,10 +30,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Up),
-    Serve(Box<serve::Serve>),
-    Archive(Box<archive::Archive>),
-    Restore(Box<restore::Restore>),
+    #[command(flatten)]
+    Service(ServiceCommand),
     Emit(Box<client::Emit>),
     Run(Box<client::Run>),
     #[command(subcommand)]
@@ -91,14 +95,9 @@ enum Command {
     #[command(subcommand)]
     Access(client::Access),
     #[command(subcommand)]
-    Hook(hook::HookCommand),
-    #[command(subcommand)]
     Quarantine(client::Quarantine),
     #[command(subcommand)]
     Subscription(client::Subscription),
-    #[command(subcommand)]
-    Projections(projections::Command),
-    Verify(Box<projections::Verify>),
 }
 
 /// Exit status of `run` and `check run` for a failure other than that of their command.
@@ -141,10 +140,7 @@ fn ignore_empty_variables(command: clap::Command) -> clap::Command {
 
 async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
     let result = match command {
-        Command::Up(up) => up.run(schema_version).await,
-        Command::Serve(serve) => serve.run(schema_version).await,
-        Command::Archive(archive) => archive.run().await,
-        Command::Restore(restore) => restore.run(schema_version).await,
+        Command::Service(command) => command.run(schema_version).await,
         Command::Emit(emit) => emit.run().await,
         Command::Run(run) => return run_exit_code(run.run().await),
         Command::Check(check) if check.is_run() => return run_exit_code(check.run().await),
@@ -195,11 +191,8 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Token(token) => token.run().await,
         Command::Grant(grant) => grant.run().await,
         Command::Access(access) => access.run().await,
-        Command::Hook(hook) => hook.run(),
         Command::Quarantine(quarantine) => quarantine.run().await,
         Command::Subscription(subscription) => subscription.run().await,
-        Command::Projections(command) => command.run(schema_version).await,
-        Command::Verify(verify) => verify.run(schema_version).await,
     };
     exit_code(result, failure_exit_code)
 }
@@ -243,13 +236,14 @@ fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { failure_exit_code(error) }
 }
 
-/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; exit 3, that a question with
-/// `--exit-code` found something; every other failure exits 1.
+/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments, or that this build does not have
+/// the command; exit 3, that a question with `--exit-code` found something; every other failure exits 1.
 fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::Found>() {
         return ExitCode::from(3);
     }
-    if error.is::<client::AddressError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let is_invalid = error.is::<client::AddressError>() || error.is::<client::AbsentCommand>();
+    if is_invalid { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Exit 130 means that Ctrl-C ended `--follow`; every failure exits as [`failure_exit_code`] says.

@@ -152,9 +152,7 @@ impl ImportGitOps {
             let has_changes = !translated.events.is_empty();
             // While it follows, a file that cannot be read must not end it: its lane keeps what it ran.
             self.translated.record(translated, self.follow).await?;
-            if let (true, Some(commit)) =
-                (has_changes && !self.translated.is_dry_run(), history.last_commit())
-            {
+            if let (true, Some(commit)) = (has_changes && !self.translated.dry_run, history.last_commit()) {
                 print_notice(&format!("imported up to commit {commit}: --since continues after it"));
             }
             if !self.follow {

@@ -26,7 +26,7 @@ pub(super) struct TranslatedArgs {
     skip_invalid: bool,
     /// Say what would be recorded, and record nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
     delivery: DeliveryArgs,
     #[command(flatten)]
@@ -49,10 +49,6 @@ pub(super) struct Translated {
 }
 
 impl TranslatedArgs {
-    pub(super) const fn is_dry_run(&self) -> bool {
-        self.dry_run
-    }
-
     /// Reports the problems of a history, and records its events.
     ///
     /// # Errors
