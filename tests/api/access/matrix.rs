@@ -150,6 +150,24 @@ async fn operations(client: &Client) -> Vec<Operation> {
     operations
 }
 
+/// Returns a path with a value for each parameter.
+fn filled(path: &str, tenant: &str, environment: &str) -> String {
+    let message_id = "0".repeat(32);
+    let values = [
+        ("{tenant}", tenant),
+        ("{environment}", environment),
+        ("{position}", "1"),
+        ("{rollback_id}", "r"),
+        ("{point}", "1"),
+        ("{hook}", "github-main"),
+        ("{message_id}", &message_id),
+        ("{subscription}", "chat"),
+        ("{folder}", "events"),
+        ("{file}", "common.json"),
+    ];
+    values.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
 /// Returns a body that is valid as far as authorisation looks at it.
 fn body(id: &str) -> Value {
     match id {
@@ -190,11 +208,7 @@ async fn only_what_is_granted_passes_on_every_route() {
         let environments: &[&str] =
             if operation.path.contains("{environment}") { &["staging", "production"] } else { &["staging"] };
         for (tenant, environment) in tenants.iter().flat_map(|t| environments.iter().map(move |e| (*t, *e))) {
-            let path = operation.path.replace("{tenant}", tenant).replace("{environment}", environment);
-            let path = path.replace("{position}", "1").replace("{rollback_id}", "r").replace("{point}", "1");
-            let path = path.replace("{hook}", "github-main").replace("{message_id}", &"0".repeat(32));
-            let path = path.replace("{subscription}", "chat");
-            let path = path.replace("{folder}", "events").replace("{file}", "common.json");
+            let path = filled(&operation.path, tenant, environment);
             let ask = |client: &Client| {
                 let request =
                     client.request(operation.method.clone(), &path).header("prefer", "return=minimal");

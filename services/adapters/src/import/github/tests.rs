@@ -138,7 +138,7 @@ fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
         ]
     );
     assert_eq!(imported.ignored.iter().map(|note| note.row).collect::<Vec<_>>(), [2, 5, 7]);
-    let webhook = json!({
+    let delivery = json!({
         "action": "created", "deployment": deployment(42),
         "deployment_status": status(8, 42, "success", "2026-08-01T12:00:00Z"),
         "repository": {
@@ -146,7 +146,7 @@ fn the_reader_of_webhooks_records_an_export_as_it_records_the_deliveries() {
         },
         "sender": { "login": "mira" }, "workflow": null, "workflow_run": null,
     });
-    let body = webhook.to_string();
+    let body = delivery.to_string();
     let request = Request::new([("X-GitHub-Event", "deployment_status")], body.as_bytes());
     let delivered = hooks::translate(&webhook, &request, now);
     assert_eq!(delivered, Ok(Translation::Events(vec![imported.events[1].event.clone()])));
