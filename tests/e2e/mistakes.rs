@@ -59,7 +59,7 @@ const EVENTS: &[Mistake] = &[
     ("emit $DEV --version v1 --source 'a b'", 1, "error: invalid event: --source: "),
     ("emit $DEV --version v1 --id ''", 1, "error: invalid event: --id: "),
     ("emit $DEV --version v1 --deployment ''", 1, "error: invalid event: --deployment: "),
-    ("emit $DEV --version v1 --actor ada", 2, "must be TYPE:NAME, such as person:ada"),
+    ("emit $DEV --version v1 --actor :", 2, "for '--actor <NAME|TYPE:NAME>'"),
     ("emit $DEV --version v1 --link x", 2, "must be REL=HREF"),
     ("emit $DEV --version v1 --data '{'", 1, "--data is not a JSON object"),
     ("emit $DEV --version v1 --data '[]'", 1, "--data is not a JSON object"),

@@ -210,6 +210,7 @@ async fn a_report_is_corrected_by_its_position() {
     let corrected = ledger.run(&["correct", "1", "--version", "v2", "--reason", "The wrong job."]).await;
     let frozen = ledger.run(&["freeze", "production", "--reason", "x"]).await;
     let refused = ledger.run(&["correct", "3", "--target", "eu"]).await;
+    let again = ledger.run(&["correct", "1", "--target", "eu"]).await;
 
     assert_eq!((corrected.code, frozen.code), (Some(0), Some(0)), "{}", corrected.stderr);
     let events = ledger.events().await;
@@ -218,11 +219,14 @@ async fn a_report_is_corrected_by_its_position() {
         events[1]["data"],
         json!({
             "environment": "production", "service": "web", "release": {"version": "v2"}, "reason": "The wrong job.",
+            "actor": {"type": "person", "name": "ada"},
             "corrects": {"source": events[0]["source"], "id": events[0]["id"]},
         })
     );
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("entry 3 cannot be corrected as freeze.started"), "{}", refused.stderr);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("entry 1 is corrected by 2; correct 2"), "{}", again.stderr);
 }
 
 #[tokio::test]

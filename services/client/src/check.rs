@@ -269,7 +269,7 @@ impl ReportedCheck {
         ];
         data.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         let source = self.details.origin.source();
-        compose_event(kind, Attributes { id, time, source }, data, PLACES)
+        compose_event(kind, Attributes { id, time, source, ..Attributes::default() }, data, PLACES)
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Attributes<'a> {
     pub(super) time: Option<&'a str>,
     /// The source [default: this program].
     pub(super) source: Option<&'a str>,
+    /// The correlation, of the CloudEvents extension `correlationid` [default: none].
+    pub(super) correlation: Option<&'a str>,
 }
 
 /// Members of an event, as JSON pointers, and the arguments that set them.
@@ -60,7 +62,7 @@ pub(super) fn compose_event(
     own: &Places,
 ) -> anyhow::Result<Envelope> {
     let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-    let event = json!({
+    let mut event = json!({
         "specversion": "1.0",
         "id": attributes.id.map_or_else(identity::new_id, str::to_owned),
         "source": attributes.source.unwrap_or(identity::SOURCE),
@@ -69,6 +71,9 @@ pub(super) fn compose_event(
         "datacontenttype": "application/json",
         "data": data,
     });
+    if let Some(correlation) = attributes.correlation {
+        event["correlationid"] = correlation.into();
+    }
     let event = serde_json::to_vec(&event)?;
     Envelope::parse(&event).map_err(|invalid| anyhow::Error::msg(in_flags(kind, &invalid.reason, own)))
 }

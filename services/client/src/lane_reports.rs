@@ -124,7 +124,8 @@ impl ChangeFlags {
         let subject = EventSubject { environment: Some(environment), service: Some(service), version: None };
         let data = details.members(kind.family(), subject);
         let (id, time, source) = (self.id.as_deref(), self.time.as_deref(), details.origin.source());
-        let event = compose_event(kind, Attributes { id, time, source }, data, PLACES)?;
+        let event =
+            compose_event(kind, Attributes { id, time, source, ..Attributes::default() }, data, PLACES)?;
         self.sending.send(&event).await
     }
 }

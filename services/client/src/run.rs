@@ -110,7 +110,7 @@ impl Deploy {
         }
         let time = clock::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let source = self.details.origin.source();
-        compose_event(kind, Attributes { id: None, time: Some(&time), source }, data, &[])
+        compose_event(kind, Attributes { time: Some(&time), source, ..Attributes::default() }, data, &[])
     }
 }
 

@@ -62,7 +62,7 @@ impl EventFlags {
         let details = self.details.clone().or(&without(&data, ci), kind);
         let data = self.all_data(kind, &details, data)?;
         let (id, time, source) = (self.id.as_deref(), self.time.as_deref(), details.origin.source());
-        compose_event(kind, Attributes { id, time, source }, data, &[])
+        compose_event(kind, Attributes { id, time, source, ..Attributes::default() }, data, &[])
     }
 
     fn all_data(
@@ -253,6 +253,16 @@ mod tests {
     }
 
     #[test]
+    fn an_actor_without_a_type_is_a_person_as_in_every_command() {
+        let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
+        for name in [["--by", "ada"], ["--actor", "ada"], ["--by", "person:ada"]] {
+            let event = event(&[&lane[..], &name].concat()).expect("an event");
+            let event: Value = serde_json::from_slice(event.bytes()).expect("JSON");
+            assert_eq!(event["data"]["actor"], json!({"type": "person", "name": "ada"}), "{name:?}");
+        }
+    }
+
+    #[test]
     fn two_reports_are_two_events_unless_an_id_is_given() {
         let id = || {
             let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
@@ -280,7 +290,7 @@ mod tests {
             error_of(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")
         );
         assert!(error_of(&[&dev[..], &["--data", "[]"]].concat()).contains("--data is not a JSON object"));
-        assert!(error_of(&[&dev[..], &["--actor", "ada"]].concat()).contains("must be TYPE:NAME"));
+        assert!(error_of(&[&dev[..], &["--actor", "person:"]].concat()).contains("invalid value 'person:'"));
         assert!(error_of(&[&dev[..], &["--service", "a b"]].concat()).contains("invalid value 'a b'"));
     }
 }
