@@ -287,8 +287,6 @@ impl Shell {
         );
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = format!("{folder}:{}", path.to_string_lossy());
-        let no_ci =
-            ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
         // Not the folder, where `release-ledger` is the program.
         let (config, state) = (format!("{folder}/config"), format!("{folder}/state"));
         let mut variables = vec![
@@ -303,7 +301,7 @@ impl Shell {
             ("DOWN", "http://127.0.0.1:1"),
             ("PROXY", self.proxy.as_str()),
         ];
-        variables.extend(no_ci.map(|name| (name, "")));
+        variables.extend(ledger_tests::no_ci());
         Command::start_with("sh", &["-c", &script], &variables).outcome().await
     }
 }

@@ -9,9 +9,10 @@ use crate::PROGRAM;
 const ARTIFACT: &str = "pkg:oci/web@sha256:1e69f8162c23cc6c981ef52ea27680dc1c8a7ed24f68fd48a2c2c5f9527e51cc";
 
 /// Variables of a run in GitHub Actions that another person started again.
-const GITHUB: [(&str, &str); 8] = [
+const GITHUB: [(&str, &str); 9] = [
     ("GITHUB_ACTIONS", "true"),
     ("GITHUB_SHA", "6973793ef3442b763e3f66547344994e5c778d6c"),
+    ("GITHUB_EVENT_NAME", "push"),
     ("GITHUB_RUN_ID", "7"),
     ("GITHUB_RUN_ATTEMPT", ""),
     ("GITHUB_SERVER_URL", "https://github.com"),
@@ -299,8 +300,9 @@ async fn every_command_that_records_has_the_facts_of_the_ci() {
         (&json!("github-7"), &json!(GITHUB[1].1))
     );
     assert_eq!(events[4]["data"]["actor"], json!({"type": "workload", "name": "ci"}));
-    for event in &events[5..] {
-        assert_eq!(event["source"], "release-ledger-cli", "{event}");
+    // With an id, the source is the project all the same.
+    for (event, source) in events[5..].iter().zip(["https://github.com/acme/web", "release-ledger-cli"]) {
+        assert_eq!(event["source"], source, "{event}");
         assert!(event["data"]["actor"].is_null() && event["data"]["links"].is_null(), "{event}");
     }
 }
@@ -376,9 +378,7 @@ impl Ledger {
             ("RELEASE_LEDGER_ACTOR", ""),
             ("RELEASE_LEDGER_URL", &*url),
         ];
-        let markers =
-            ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
-        all.extend(markers.map(|name| (name, "")));
+        all.extend(ledger_tests::no_ci());
         all.extend(variables);
         Command::start_with(PROGRAM, arguments, &all).outcome().await
     }

@@ -173,7 +173,7 @@ impl Check {
 impl ReportCheck {
     async fn run(self, kind: Kind) -> anyhow::Result<()> {
         let check = self.check;
-        let ci = if self.id.is_some() { check.ci.named_actor()? } else { check.ci.context()? };
+        let ci = if self.id.is_some() { check.ci.constant_context()? } else { check.ci.context()? };
         let (counts, faults) = check.results.counts(None);
         if !faults.is_empty() {
             bail!("{}", faults.join("; "));

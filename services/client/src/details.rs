@@ -37,6 +37,9 @@ pub(super) struct DetailFlags {
     pub(super) slot: Option<SlotName>,
     #[command(flatten)]
     pub(super) release: ReleaseFlags,
+    /// The release was not built from the commit of the CI's run
+    #[arg(long, conflicts_with = "commit")]
+    pub(super) no_commit: bool,
     /// The deployment: the id of the CI's run
     #[arg(long, value_name = "RUN")]
     pub(super) deployment: Option<String>,
@@ -122,7 +125,7 @@ impl DetailFlags {
         if has_deployment(kind) {
             self.deployment = self.deployment.or_else(|| ci.deployment.clone());
         }
-        if has_commit(kind) && self.rollback.is_none() {
+        if has_commit(kind) && self.rollback.is_none() && !self.no_commit {
             self.release = self.release.or_commit(ci.commit.clone());
         }
         self.origin = self.origin.or(ci);

@@ -27,7 +27,8 @@ use crate::clock;
 /// the command, exits with 125.
 ///
 /// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=… and --source; flags take
-/// precedence. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// precedence. RELEASE_LEDGER_ACTOR names the actor in any case. Set --commit if the release was built from another
+/// commit than that of the CI's run, or --no-commit.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,

@@ -55,10 +55,11 @@ fn outcome_of(name: &[u8]) -> Outcome {
 
 /// Returns the outcome that the attributes of a case stand for: those of a case that did not run, or a passed one.
 fn outcome_by_attributes(case: &BytesStart<'_>) -> Result<Outcome, String> {
-    let is =
-        |name, values: &[&str]| Ok(attribute(case, name)?.is_some_and(|value| values.contains(&&*value)));
-    let is_skipped =
-        is("status", &["notrun", "disabled", "skipped"])? || is("result", &["skipped", "suppressed"])?;
+    let is_one_of = |name, values: &[&str]| {
+        attribute(case, name).map(|value| value.is_some_and(|value| values.contains(&&*value)))
+    };
+    let is_skipped = is_one_of("status", &["notrun", "disabled", "skipped"])?
+        || is_one_of("result", &["skipped", "suppressed"])?;
     Ok(if is_skipped { Outcome::Skipped } else { Outcome::Passed })
 }
 

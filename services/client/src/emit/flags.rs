@@ -50,7 +50,7 @@ impl EventFlags {
     pub(super) fn event(&self, kind: &str, ci: &CiFlags) -> anyhow::Result<Envelope> {
         let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
         // The same event, emitted again by another run of the CI, must not differ.
-        let ci = if self.id.is_some() { ci.named_actor()? } else { ci.context()? };
+        let ci = if self.id.is_some() { ci.constant_context()? } else { ci.context()? };
         self.event_of(kind, ci).context("invalid event")
     }
 
@@ -172,8 +172,10 @@ mod tests {
                 "release": {"version": "v1", "commit": "6973793"},
             })
         );
-        let step = [&deploy[..], &["--rollback", "r-1"]].concat();
-        assert_eq!(of("deploy.succeeded", &step)["release"], json!({"version": "v1"}));
+        for other in [&["--rollback", "r-1"][..], &["--no-commit"]] {
+            let release = of("deploy.succeeded", &[&deploy[..], other].concat())["release"].clone();
+            assert_eq!(release, json!({"version": "v1"}), "{other:?}");
+        }
         assert_eq!(
             of("traffic.switched", &["--slot", "green"]),
             json!({"environment": "dev", "service": "web", "deployment": "run-1", "slot": "green"})
