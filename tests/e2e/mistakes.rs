@@ -210,7 +210,7 @@ const CONNECTIONS: &[Mistake] = &[
         "error: no release ledger answers at http://127.0.0.1:1/",
     ),
     ("release-ledger gate dev web v1 --url $DOWN", 2, "error: no release ledger answers at"),
-    ("release-ledger policy diff dev policy.json --url $DOWN", 2, "error: no release ledger answers at"),
+    ("release-ledger policy diff dev policy.json --url $DOWN", 1, "error: no release ledger answers at"),
     (
         "release-ledger freeze dev --reason x --url $DOWN --patience 1",
         1,

@@ -241,8 +241,9 @@ async fn a_policy_is_checked_declared_compared_and_edited() {
 
     let checked = ledger.run(&["policy", "check", &file]).await;
     let declared = ledger.run(&["policy", "set", "production", &file, "--reason", "Start."]).await;
-    let same = ledger.run(&["policy", "diff", "production", &file]).await;
-    let different = ledger.run(&["policy", "diff", "production", &other]).await;
+    let same = ledger.run(&["policy", "diff", "production", &file, "--exit-code"]).await;
+    let different = ledger.run(&["policy", "diff", "production", &other, "--exit-code"]).await;
+    let shown_only = ledger.run(&["policy", "diff", "production", &other]).await;
     let edit = ["policy", "edit", "production"];
     let unchanged = ledger.run_with(&edit, &[("EDITOR", "true")]).await;
     let broken = ledger.run_with(&edit, &[("EDITOR", "sed -i s/approvals/approvels/")]).await;
@@ -253,10 +254,11 @@ async fn a_policy_is_checked_declared_compared_and_edited() {
     assert_eq!((checked.code, declared.code, same.code), (Some(0), Some(0), Some(0)), "{}", declared.stderr);
     assert_eq!(
         (different.code, &*different.stdout),
-        (Some(1), "approvals: 1 -> 2\n"),
+        (Some(3), "approvals: 1 -> 2\n"),
         "{}",
         different.stderr
     );
+    assert_eq!((shown_only.code, shown_only.stdout), (Some(0), different.stdout));
     assert_eq!(unchanged.stdout, "the policy of production is unchanged\n", "{}", unchanged.stderr);
     assert_eq!(broken.code, Some(1));
     assert!(broken.stderr.contains("invalid policy: approvels is not a known member"), "{}", broken.stderr);
