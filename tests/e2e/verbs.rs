@@ -113,6 +113,26 @@ async fn a_version_is_revoked_by_its_artifact_and_reinstated() {
 }
 
 #[tokio::test]
+async fn a_version_of_several_artifacts_is_not_revoked_and_they_are_listed() {
+    let ledger = Ledger::start().await;
+    let other = ARTIFACT.replace("sha256:1e", "sha256:2f");
+    for artifact in [ARTIFACT, other.as_str()] {
+        let deploy = ["emit", "deploy.succeeded", "--environment", "production", "--service", "web"];
+        let release = ["--version", "v1", "--artifact", artifact];
+        assert_eq!(ledger.run(&[&deploy[..], &release].concat()).await.code, Some(0), "{artifact}");
+    }
+    let of_web = ["--environment", "production", "--service", "web", "--reason", "It leaks."];
+
+    let refused = ledger.run(&[&["revoke", "v1"][..], &of_web].concat()).await;
+
+    assert_eq!(refused.code, Some(1));
+    for artifact in [ARTIFACT, other.as_str()] {
+        assert!(refused.stderr.contains(artifact), "{artifact}: {}", refused.stderr);
+    }
+    assert_eq!(ledger.events().await.len(), 2);
+}
+
+#[tokio::test]
 async fn switches_removals_and_retirements_are_recorded() {
     let mut ledger = Ledger::start().await;
     for arguments in [
