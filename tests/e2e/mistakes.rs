@@ -59,7 +59,7 @@ const EVENTS: &[Mistake] = &[
     ("emit $DEV --version v1 --source 'a b'", 1, "error: invalid event: --source: "),
     ("emit $DEV --version v1 --id ''", 1, "error: invalid event: --id: "),
     ("emit $DEV --version v1 --deployment ''", 1, "error: invalid event: --deployment: "),
-    ("emit $DEV --version v1 --actor ada", 2, "must be TYPE:NAME, such as person:ada"),
+    ("emit $DEV --version v1 --actor :", 2, "for '--actor <NAME|TYPE:NAME>'"),
     ("emit $DEV --version v1 --link x", 2, "must be REL=HREF"),
     ("emit $DEV --version v1 --data '{'", 1, "--data is not a JSON object"),
     ("emit $DEV --version v1 --data '[]'", 1, "--data is not a JSON object"),
@@ -210,7 +210,7 @@ const CONNECTIONS: &[Mistake] = &[
         "error: no release ledger answers at http://127.0.0.1:1/",
     ),
     ("release-ledger gate dev web v1 --url $DOWN", 2, "error: no release ledger answers at"),
-    ("release-ledger policy diff dev policy.json --url $DOWN", 2, "error: no release ledger answers at"),
+    ("release-ledger policy diff dev policy.json --url $DOWN", 1, "error: no release ledger answers at"),
     (
         "release-ledger freeze dev --reason x --url $DOWN --patience 1",
         1,
@@ -287,8 +287,6 @@ impl Shell {
         );
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = format!("{folder}:{}", path.to_string_lossy());
-        let no_ci =
-            ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
         // Not the folder, where `release-ledger` is the program.
         let (config, state) = (format!("{folder}/config"), format!("{folder}/state"));
         let mut variables = vec![
@@ -303,7 +301,7 @@ impl Shell {
             ("DOWN", "http://127.0.0.1:1"),
             ("PROXY", self.proxy.as_str()),
         ];
-        variables.extend(no_ci.map(|name| (name, "")));
+        variables.extend(ledger_tests::no_ci());
         Command::start_with("sh", &["-c", &script], &variables).outcome().await
     }
 }

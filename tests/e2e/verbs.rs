@@ -9,9 +9,10 @@ use crate::PROGRAM;
 const ARTIFACT: &str = "pkg:oci/web@sha256:1e69f8162c23cc6c981ef52ea27680dc1c8a7ed24f68fd48a2c2c5f9527e51cc";
 
 /// Variables of a run in GitHub Actions that another person started again.
-const GITHUB: [(&str, &str); 8] = [
+const GITHUB: [(&str, &str); 9] = [
     ("GITHUB_ACTIONS", "true"),
     ("GITHUB_SHA", "6973793ef3442b763e3f66547344994e5c778d6c"),
+    ("GITHUB_EVENT_NAME", "push"),
     ("GITHUB_RUN_ID", "7"),
     ("GITHUB_RUN_ATTEMPT", ""),
     ("GITHUB_SERVER_URL", "https://github.com"),
@@ -112,6 +113,26 @@ async fn a_version_is_revoked_by_its_artifact_and_reinstated() {
 }
 
 #[tokio::test]
+async fn a_version_of_several_artifacts_is_not_revoked_and_they_are_listed() {
+    let ledger = Ledger::start().await;
+    let other = ARTIFACT.replace("sha256:1e", "sha256:2f");
+    for artifact in [ARTIFACT, other.as_str()] {
+        let deploy = ["emit", "deploy.succeeded", "--environment", "production", "--service", "web"];
+        let release = ["--version", "v1", "--artifact", artifact];
+        assert_eq!(ledger.run(&[&deploy[..], &release].concat()).await.code, Some(0), "{artifact}");
+    }
+    let of_web = ["--environment", "production", "--service", "web", "--reason", "It leaks."];
+
+    let refused = ledger.run(&[&["revoke", "v1"][..], &of_web].concat()).await;
+
+    assert_eq!(refused.code, Some(1));
+    for artifact in [ARTIFACT, other.as_str()] {
+        assert!(refused.stderr.contains(artifact), "{artifact}: {}", refused.stderr);
+    }
+    assert_eq!(ledger.events().await.len(), 2);
+}
+
+#[tokio::test]
 async fn switches_removals_and_retirements_are_recorded() {
     let mut ledger = Ledger::start().await;
     for arguments in [
@@ -183,9 +204,12 @@ async fn a_check_that_runs_is_reported_with_its_start_its_end_and_its_counts() {
     );
     assert_eq!(failed["data"]["counts"], json!({"passed": 2, "failed": 0, "skipped": 0}));
     assert_eq!(failed["data"]["reason"], "sh ended with exit status: 3");
-    // It is reported all the same, by its exit status.
+    // It counts neither as passed nor as failed.
     assert_eq!(passed["type"], "io.releaseledger.validation.passed.v1");
-    assert!(passed["data"]["counts"].is_null(), "{passed}");
+    assert_eq!(passed["data"]["counts"], json!({"passed": 0, "failed": 0, "skipped": 0}));
+    let client = ledger.service.client();
+    let entry = client.entries().await.pop().expect("an entry");
+    assert_eq!(entry["anomalies"], json!(["counts_contradict"]));
 }
 
 #[tokio::test]
@@ -210,6 +234,7 @@ async fn a_report_is_corrected_by_its_position() {
     let corrected = ledger.run(&["correct", "1", "--version", "v2", "--reason", "The wrong job."]).await;
     let frozen = ledger.run(&["freeze", "production", "--reason", "x"]).await;
     let refused = ledger.run(&["correct", "3", "--target", "eu"]).await;
+    let again = ledger.run(&["correct", "1", "--target", "eu"]).await;
 
     assert_eq!((corrected.code, frozen.code), (Some(0), Some(0)), "{}", corrected.stderr);
     let events = ledger.events().await;
@@ -218,11 +243,14 @@ async fn a_report_is_corrected_by_its_position() {
         events[1]["data"],
         json!({
             "environment": "production", "service": "web", "release": {"version": "v2"}, "reason": "The wrong job.",
+            "actor": {"type": "person", "name": "ada"},
             "corrects": {"source": events[0]["source"], "id": events[0]["id"]},
         })
     );
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("entry 3 cannot be corrected as freeze.started"), "{}", refused.stderr);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("entry 1 is corrected by 2; correct 2"), "{}", again.stderr);
 }
 
 #[tokio::test]
@@ -233,8 +261,9 @@ async fn a_policy_is_checked_declared_compared_and_edited() {
 
     let checked = ledger.run(&["policy", "check", &file]).await;
     let declared = ledger.run(&["policy", "set", "production", &file, "--reason", "Start."]).await;
-    let same = ledger.run(&["policy", "diff", "production", &file]).await;
-    let different = ledger.run(&["policy", "diff", "production", &other]).await;
+    let same = ledger.run(&["policy", "diff", "production", &file, "--exit-code"]).await;
+    let different = ledger.run(&["policy", "diff", "production", &other, "--exit-code"]).await;
+    let shown_only = ledger.run(&["policy", "diff", "production", &other]).await;
     let edit = ["policy", "edit", "production"];
     let unchanged = ledger.run_with(&edit, &[("EDITOR", "true")]).await;
     let broken = ledger.run_with(&edit, &[("EDITOR", "sed -i s/approvals/approvels/")]).await;
@@ -245,10 +274,11 @@ async fn a_policy_is_checked_declared_compared_and_edited() {
     assert_eq!((checked.code, declared.code, same.code), (Some(0), Some(0), Some(0)), "{}", declared.stderr);
     assert_eq!(
         (different.code, &*different.stdout),
-        (Some(1), "approvals: 1 -> 2\n"),
+        (Some(3), "approvals: 1 -> 2\n"),
         "{}",
         different.stderr
     );
+    assert_eq!((shown_only.code, shown_only.stdout), (Some(0), different.stdout));
     assert_eq!(unchanged.stdout, "the policy of production is unchanged\n", "{}", unchanged.stderr);
     assert_eq!(broken.code, Some(1));
     assert!(broken.stderr.contains("invalid policy: approvels is not a known member"), "{}", broken.stderr);
@@ -292,8 +322,9 @@ async fn every_command_that_records_has_the_facts_of_the_ci() {
         (&json!("github-7"), &json!(GITHUB[1].1))
     );
     assert_eq!(events[4]["data"]["actor"], json!({"type": "workload", "name": "ci"}));
-    for event in &events[5..] {
-        assert_eq!(event["source"], "release-ledger-cli", "{event}");
+    // With an id, the source is the project all the same.
+    for (event, source) in events[5..].iter().zip(["https://github.com/acme/web", "release-ledger-cli"]) {
+        assert_eq!(event["source"], source, "{event}");
         assert!(event["data"]["actor"].is_null() && event["data"]["links"].is_null(), "{event}");
     }
 }
@@ -369,9 +400,7 @@ impl Ledger {
             ("RELEASE_LEDGER_ACTOR", ""),
             ("RELEASE_LEDGER_URL", &*url),
         ];
-        let markers =
-            ["GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "TF_BUILD", "CIRCLECI", "JENKINS_URL", "DRONE"];
-        all.extend(markers.map(|name| (name, "")));
+        all.extend(ledger_tests::no_ci());
         all.extend(variables);
         Command::start_with(PROGRAM, arguments, &all).outcome().await
     }

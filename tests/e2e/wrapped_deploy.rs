@@ -390,6 +390,7 @@ impl Ledger {
             .env("RELEASE_LEDGER_SPOOL", self.spool())
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_SHA", "6973793ef3442b763e3f66547344994e5c778d6c")
+            .env("GITHUB_EVENT_NAME", "push")
             .env("GITHUB_RUN_ID", "1658821493")
             .env("GITHUB_RUN_ATTEMPT", "2")
             .env("GITHUB_SERVER_URL", "https://github.com")

@@ -4,6 +4,7 @@
 //! failing test reaches.
 
 mod access;
+mod ci;
 mod client;
 mod cluster;
 mod command;
@@ -27,6 +28,7 @@ mod story;
 mod template;
 
 pub use access::{Guarded, administrator, new_token};
+pub use ci::no_ci;
 pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};

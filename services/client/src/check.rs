@@ -45,7 +45,7 @@ pub enum Check {
         after_help = "Example:
   release-ledger check started e2e --environment staging --service web --version v2 --run e2e-17"
     )]
-    Started(Box<Report>),
+    Started(Box<ReportCheck>),
     /// Report that a check passed
     #[command(
         disable_version_flag = true,
@@ -53,22 +53,24 @@ pub enum Check {
   release-ledger check passed smoke --environment production --service web --version v2
   release-ledger check passed e2e --environment staging --junit target/junit.xml"
     )]
-    Passed(Box<Report>),
+    Passed(Box<ReportCheck>),
     /// Report that a check failed
     #[command(
         disable_version_flag = true,
         after_help = "Example:
   release-ledger check failed canary --environment production --service web --version v2 --reason 'Slow.'"
     )]
-    Failed(Box<Report>),
+    Failed(Box<ReportCheck>),
     /// Run a check, and report its start and its end
     ///
     /// Reports validation.started, runs the command, and reports validation.passed if it exits with 0, otherwise
     /// validation.failed. Exits and forwards signals as `release-ledger run` does, and reports to the spool if the
     /// ledger is down.
     ///
-    /// If a file of --junit, --tap or --sarif is missing, malformed, or not written by the command, the check is
-    /// reported by the exit status alone, an error names the flag, and the exit status is 125 if the command succeeded.
+    /// If the command succeeds, and a file of --junit, --tap or --sarif is missing, malformed, or not written by the
+    /// command, or its cases say otherwise (one failed, or none passed), the check counts neither as passed nor as
+    /// failed: it is reported with zero cases or those of the files. An error names the reason, and the exit status is
+    /// 125.
     #[command(
         disable_version_flag = true,
         after_help = "Examples:
@@ -79,7 +81,7 @@ Exit status:
   that of the command; 128 plus the signal number if a signal ended it
   126  the command cannot be run
   127  there is no such command
-  125  this program failed: invalid arguments, a result file, or --strict"
+  125  this program failed: invalid arguments, a result file, cases that contradict the command, or --strict"
     )]
     Run(Box<RunCheck>),
 }
@@ -123,7 +125,7 @@ struct CheckArgs {
 
 /// The commands `check started`, `check passed` and `check failed`.
 #[derive(Debug, clap::Args)]
-pub struct Report {
+pub struct ReportCheck {
     #[command(flatten)]
     check: CheckArgs,
     /// The time at which it happened, in RFC 3339 [default: now]
@@ -168,10 +170,10 @@ impl Check {
     }
 }
 
-impl Report {
+impl ReportCheck {
     async fn run(self, kind: Kind) -> anyhow::Result<()> {
         let check = self.check;
-        let ci = if self.id.is_some() { check.ci.named_actor()? } else { check.ci.context()? };
+        let ci = if self.id.is_some() { check.ci.constant_context()? } else { check.ci.context()? };
         let (counts, faults) = check.results.counts(None);
         if !faults.is_empty() {
             bail!("{}", faults.join("; "));
@@ -197,7 +199,7 @@ impl RunCheck {
             None => {}
             Some((last, others)) if code == 0 => {
                 others.iter().for_each(|fault| print_notice(fault));
-                bail!("{last}; the check is reported by the exit status alone");
+                bail!("{last}; the check does not count as passed");
             }
             Some(_) => running.faults.iter().for_each(|fault| print_notice(fault)),
         }
@@ -278,7 +280,7 @@ struct RunningCheck {
     results: ResultFiles,
     /// The state of the result files before the command ran.
     stamps: Stamps,
-    /// The reasons why result files could not be used.
+    /// The reasons why result files could not be used, or contradict the command.
     faults: Vec<String>,
 }
 
@@ -298,13 +300,33 @@ impl Work for RunningCheck {
         if duration.is_some() {
             (counts, self.faults) = self.results.counts(Some(&self.stamps));
         }
-        let failure = result.failure.as_deref().filter(|text| LongText::parse(text).is_ok());
+        let mut failure = result.failure.clone();
+        if kind == Kind::ValidationPassed {
+            if !self.faults.is_empty() {
+                // Without its results, the check is neither good nor bad: the ledger does not count a pass of no cases.
+                counts = Some(Counts::default());
+                failure = Some(self.faults.join("; "));
+            } else if let Some(fault) = counts.and_then(contradiction) {
+                self.faults.push(fault);
+            }
+        }
+        let failure = failure.as_deref().filter(|text| LongText::parse(text).is_ok());
         self.reported.event(kind, (None, Some(&now)), counts, failure)
     }
 
     fn scope(&self) -> (Option<&EnvironmentName>, Option<&ServiceName>) {
         (self.reported.environment.as_ref(), self.reported.service.as_ref())
     }
+}
+
+/// Returns the reason why the cases of a command that succeeded contradict a pass.
+fn contradiction(counts: Counts) -> Option<String> {
+    let Counts { passed, failed, skipped } = counts;
+    counts.contradict_a_pass().then(|| {
+        format!(
+            "the command succeeded, but {passed} cases passed, {failed} failed and {skipped} were skipped"
+        )
+    })
 }
 
 #[cfg(test)]

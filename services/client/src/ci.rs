@@ -62,12 +62,18 @@ impl CiFlags {
         self.context_of(&environment::variables())
     }
 
-    /// Returns the actor of `RELEASE_LEDGER_ACTOR`, and nothing that differs between two runs of a CI.
+    /// Returns the metadata without what differs between two runs of a CI, or two users: the project of the CI, and the
+    /// actor of `RELEASE_LEDGER_ACTOR`.
     ///
     /// # Errors
     /// `RELEASE_LEDGER_ACTOR` is not an actor.
-    pub(super) fn named_actor(&self) -> anyhow::Result<CiContext> {
-        Ok(CiContext { actor: named_actor(&environment::variables())?, ..CiContext::default() })
+    pub(super) fn constant_context(&self) -> anyhow::Result<CiContext> {
+        self.constant_context_of(&environment::variables())
+    }
+
+    fn constant_context_of(&self, variables: &BTreeMap<String, String>) -> anyhow::Result<CiContext> {
+        let source = self.context_of(variables)?.source;
+        Ok(CiContext { actor: named_actor(variables)?, source, ..CiContext::default() })
     }
 
     fn context_of(&self, variables: &BTreeMap<String, String>) -> anyhow::Result<CiContext> {
@@ -106,14 +112,18 @@ fn detect(variables: &BTreeMap<String, String>) -> CiContext {
     };
     let first = |templates: &[&str]| templates.iter().find_map(|template| fill(template, variables));
     let first_uri = |templates: &[&str]| templates.iter().find_map(|template| fill_uri(template, variables));
-    let person = first(provider.person).filter(|name| is_person(name));
+    let is_any = |conditions: &[(&str, &str)]| {
+        conditions.iter().any(|(name, value)| variables.get(*name).is_some_and(|set| set == value))
+    };
+    let (is_scheduled, has_commit) = (is_any(provider.scheduled), !is_any(provider.without_commit));
+    let person = first(provider.person).filter(|name| !is_scheduled && is_person(name));
     let actor = match person {
         Some(name) => actor("person", &name),
         None => first(provider.workload).and_then(|name| actor("workload", &name)),
     };
     CiContext {
         deployment: first(provider.deployment),
-        commit: first(provider.commit).filter(|commit| is_commit(commit)),
+        commit: first(provider.commit).filter(|commit| has_commit && is_commit(commit)),
         pipeline: first_uri(provider.pipeline),
         actor,
         source: first_uri(provider.source),

@@ -86,8 +86,7 @@ fn in_flags(kind: Kind, reason: &Reason, own: &Places) -> String {
         return format!("{detail}; set --environment or --artifact");
     }
     let Some(argument) = argument(own, pointer).or_else(|| argument(FLAGS, pointer)) else {
-        let member = pointer.strip_prefix("/data").unwrap_or(pointer).trim_start_matches('/');
-        let member = member.replace('/', ".").replace("~1", "/").replace("~0", "~");
+        let member = member_name(pointer.strip_prefix("/data").unwrap_or(pointer));
         return match detail.as_str() {
             detail if member.is_empty() => format!("--data: {detail}"),
             "is required" => format!("--data: {member} is missing"),
@@ -99,6 +98,11 @@ fn in_flags(kind: Kind, reason: &Reason, own: &Places) -> String {
         "is not a known member" => format!("{argument} does not apply to {kind}"),
         detail => format!("{argument}: {detail}"),
     }
+}
+
+/// Returns the name of the member at a JSON pointer, such as `automatic_rollback.checks.0`.
+pub(super) fn member_name(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
 }
 
 /// Returns the argument of the innermost member that contains the place.
@@ -171,6 +175,12 @@ mod tests {
             assert!(error.starts_with(expected), "{kind} {data}: {error}");
             assert!(!error.contains("/data"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pointer_names_its_member() {
+        assert_eq!(member_name("/automatic_rollback/checks/0"), "automatic_rollback.checks.0");
+        assert_eq!((member_name("/a~1b~0c"), member_name("")), ("a/b~c".to_owned(), String::new()));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Optional flags of an event, and the members of its data that they set.
 
+use anyhow::Context as _;
+use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, ShortText, SlotName, TargetName};
 use serde_json::{Map, Value, json};
 
+use super::actor;
 use super::ci::CiContext;
 use super::compose::Attributes;
 use super::release::ReleaseFlags;
@@ -13,9 +16,9 @@ pub(super) struct OriginFlags {
     /// The reason
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The actor: `person:ada`, `workload:ci`
-    #[arg(long, alias = "by", value_name = "TYPE:NAME", value_parser = actor)]
-    actor: Option<Value>,
+    /// The actor: a person's name, or TYPE:NAME such as workload:ci
+    #[arg(long, alias = "by", value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
+    actor: Option<Actor>,
     /// A link to more information: `pipeline=https://…`; may be given several times
     #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
     links: Vec<Value>,
@@ -38,6 +41,9 @@ pub(super) struct DetailFlags {
     pub(super) slot: Option<SlotName>,
     #[command(flatten)]
     pub(super) release: ReleaseFlags,
+    /// The release was not built from the commit of the CI's run
+    #[arg(long, conflicts_with = "commit")]
+    pub(super) no_commit: bool,
     /// The deployment: the id of the CI's run
     #[arg(long, value_name = "RUN")]
     pub(super) deployment: Option<String>,
@@ -59,11 +65,6 @@ pub(super) struct EventSubject<'a> {
     pub(super) version: Option<&'a str>,
 }
 
-fn actor(text: &str) -> Result<Value, &'static str> {
-    let (kind, name) = text.split_once(':').ok_or("must be TYPE:NAME, such as person:ada")?;
-    Ok(json!({"type": kind, "name": name}))
-}
-
 fn link(text: &str) -> Result<Value, &'static str> {
     let (rel, href) =
         text.split_once('=').ok_or("must be REL=HREF, such as pipeline=https://ci.example/1")?;
@@ -73,7 +74,7 @@ fn link(text: &str) -> Result<Value, &'static str> {
 impl OriginFlags {
     /// Fills in metadata of the CI where no flag is given.
     pub(super) fn or(mut self, ci: &CiContext) -> Self {
-        self.actor = self.actor.or_else(|| ci.actor.as_ref().map(super::actor::body));
+        self.actor = self.actor.or_else(|| ci.actor.clone());
         if self.links.is_empty() {
             let pipeline = ci.pipeline.iter();
             self.links.extend(pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
@@ -89,11 +90,23 @@ impl OriginFlags {
         Attributes { id, time, source: self.source.as_deref(), correlation }
     }
 
+    /// Uses the user who runs the command if neither a flag nor the CI names the actor.
+    ///
+    /// # Errors
+    /// There is no user, or the name is not that of an actor.
+    pub(super) fn or_user(mut self, user: Option<String>) -> anyhow::Result<Self> {
+        if self.actor.is_none() {
+            let user = user.context("no actor given and no user in the environment; set --actor")?;
+            self.actor = Some(actor::parse(&format!("person:{user}"))?);
+        }
+        Ok(self)
+    }
+
     /// Returns the members that are given.
     pub(super) fn members(&self) -> Map<String, Value> {
         let others = [
             ("reason", self.reason.clone().map(Value::String)),
-            ("actor", self.actor.clone()),
+            ("actor", self.actor.as_ref().map(actor::body)),
             ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
         ];
         others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
@@ -118,7 +131,7 @@ impl DetailFlags {
         if has_deployment(kind) {
             self.deployment = self.deployment.or_else(|| ci.deployment.clone());
         }
-        if has_commit(kind) && self.rollback.is_none() {
+        if has_commit(kind) && self.rollback.is_none() && !self.no_commit {
             self.release = self.release.or_commit(ci.commit.clone());
         }
         self.origin = self.origin.or(ci);

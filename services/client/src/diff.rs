@@ -5,7 +5,7 @@ use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::found::FoundArgs;
-use super::point_arg::{self, WrittenPoint};
+use super::point_arg::{self, PointSpec};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column};
@@ -21,10 +21,10 @@ pub struct Diff {
     /// changes ago, `change:N`, `last-known-good`, the name of a point, or any of them of another environment:
     /// `staging@latest` [default: -1]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
-    from: Option<WrittenPoint>,
+    from: Option<PointSpec>,
     /// The second point, in the same notation [default: latest]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
-    to: Option<WrittenPoint>,
+    to: Option<PointSpec>,
     #[command(flatten)]
     found: FoundArgs,
     #[command(flatten)]

@@ -27,8 +27,11 @@ use super::session::{EmitSession, ReportArgs};
 /// sent at once, or fails.
 ///
 /// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=…, --source and --correlation, as far
-/// as the event has them; flags and --data take precedence. With --id they provide nothing: the same event, emitted by
-/// two runs, must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// as the event has them; flags and --data take precedence. With --id they provide --source only: the same event, emitted by two
+/// runs, must be the same. RELEASE_LEDGER_ACTOR names the actor in any case.
+///
+/// The commit is that of the CI's run. Runs that another event or a pull request caused provide none; set --commit if
+/// the release was built from another one, or --no-commit.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,

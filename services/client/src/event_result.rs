@@ -53,6 +53,15 @@ pub(super) fn notes(anomalies: &[String], new: &[String], targets: &[String]) ->
     notes
 }
 
+/// Anomalies of reports that are recorded and change nothing.
+const WITHOUT_EFFECT: [&str; 3] = ["ambiguous_target", "switched_to_empty_slot", "environment_retired"];
+
+/// Returns the reason why a recorded report changed nothing; none if it has an effect, as far as is known.
+pub(super) fn without_effect(anomalies: &[String], targets: &[String]) -> Option<String> {
+    let anomaly = anomalies.iter().find(|anomaly| WITHOUT_EFFECT.contains(&anomaly.as_str()))?;
+    notes(std::slice::from_ref(anomaly), &[], targets).pop()
+}
+
 /// Returns true if the result has the members that a ledger always sends. A gateway may answer
 /// `{"status":"rejected"}`, too.
 fn is_from_ledger(result: &EventResult) -> bool {

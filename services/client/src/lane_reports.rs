@@ -13,7 +13,7 @@ const PLACES: &Places = &[("/data/environment", "ENVIRONMENT"), ("/data/service"
 /// Report that traffic was switched to another slot
 ///
 /// The slot becomes live, and no other slot of the lane. In a CI, its variables provide --deployment, --actor,
-/// --link pipeline=… and --source, unless --id is given. A report that does not reach the ledger is spooled, as by
+/// --link pipeline=… and --source; with --id, only --source. A report that does not reach the ledger is spooled, as by
 /// `emit`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -34,8 +34,8 @@ pub struct Switch {
 
 /// Report that a service, or one of its slots, was removed
 ///
-/// In a CI, its variables provide --deployment, --actor, --link pipeline=… and --source, unless --id is given. A report
-/// that does not reach the ledger is spooled, as by `emit`.
+/// In a CI, its variables provide --deployment, --actor, --link pipeline=… and --source; with --id, only --source. A
+/// report that does not reach the ledger is spooled, as by `emit`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   release-ledger remove production web
@@ -111,7 +111,7 @@ impl ChangeFlags {
         service: &ServiceName,
         slot: Option<SlotName>,
     ) -> anyhow::Result<()> {
-        let ci = if self.id.is_some() { self.ci.named_actor()? } else { self.ci.context()? };
+        let ci = if self.id.is_some() { self.ci.constant_context()? } else { self.ci.context()? };
         let details = DetailFlags {
             target: self.target,
             slot,

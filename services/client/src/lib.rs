@@ -120,7 +120,7 @@ pub use mark::{MarkPoint, UnmarkPoint};
 pub use output::printable;
 pub use overview::{Overview, Services};
 pub use points::{Points, ShowPoint};
-pub use policy::{Policy, PolicyDiffers};
+pub use policy::Policy;
 pub use position::ShowPosition;
 pub use quarantine::Quarantine;
 pub use rebuild::Environment;

@@ -16,14 +16,14 @@ use super::query::{read, with_param};
 
 /// Point as written, with what it was resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WrittenPoint {
+pub(super) struct PointSpec {
     text: String,
     point: PointRef,
 }
 
 /// Parses a point; times ago are before now.
-pub(super) fn parse(text: &str) -> Result<WrittenPoint, String> {
-    Ok(WrittenPoint { text: text.to_owned(), point: parse_reference(text)? })
+pub(super) fn parse(text: &str) -> Result<PointSpec, String> {
+    Ok(PointSpec { text: text.to_owned(), point: parse_reference(text)? })
 }
 
 /// Parses a point, and returns it in the form of the service.
@@ -104,7 +104,7 @@ pub(super) fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-impl WrittenPoint {
+impl PointSpec {
     /// Returns the environment of the point, if it states one.
     pub(super) const fn environment(&self) -> Option<&EnvironmentName> {
         self.point.environment.as_ref()

@@ -5,7 +5,7 @@ use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetail
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
-use super::point_arg::{self, WrittenPoint};
+use super::point_arg::{self, PointSpec};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column, wide_column};
@@ -47,7 +47,7 @@ pub struct ShowPoint {
     /// The point: `latest`, `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
     /// for two hours ago, -N for N changes ago, or `change:N`
     #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
-    point: WrittenPoint,
+    point: PointSpec,
     /// As known at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,

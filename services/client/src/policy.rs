@@ -4,9 +4,9 @@ mod editor;
 mod file;
 
 use anyhow::{anyhow, bail};
-use ledger_api_types::PolicyBody;
+use ledger_api_types::{EntryBody, EventsBody, PolicyBody};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, Kind, LongText};
+use ledger_domain::{EnvironmentName, Identity, Kind, LongText};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -15,7 +15,8 @@ use self::file::{PolicyFile, differences, parse};
 use super::author::{ActorArgs, Author};
 use super::compose::{Attributes, compose_event};
 use super::connection::{Client, Connection};
-use super::output::print_text;
+use super::found::FoundArgs;
+use super::output::{print_notice, print_text};
 use super::query::{QueryArgs, head, read, with_param};
 use super::session::CommandArgs;
 
@@ -28,38 +29,34 @@ pub enum Policy {
     Show(Show),
     /// Declare a policy: it replaces the former one as a whole
     ///
-    /// It is sent at once or fails; it is never spooled. An environment that is unknown or retired is declared by it.
+    /// It is sent at once or fails; it is never spooled. An environment that is unknown or retired is declared by it. If
+    /// another policy is declared at the same moment, a line on stderr names the declaration that it replaces.
     #[command(after_help = "Examples:
   release-ledger policy set production policy.json --reason 'Two approvals.'")]
     Set(Box<Set>),
     /// Edit the policy in force, and declare it if it changed
     ///
     /// Opens the editor that VISUAL or EDITOR names. If the policy is invalid, or was declared again in the meantime,
-    /// nothing is declared, and the edited file is kept.
+    /// nothing is declared, and the edited file is kept. If it is declared again at the same moment, a line on stderr
+    /// names the declaration that the edit replaces.
     #[command(after_help = "Example:
   EDITOR=vi release-ledger policy edit production")]
     Edit(Box<Edit>),
     /// Compare a policy in a file with the one in force
     #[command(after_help = "Example:
   release-ledger policy diff production policy.json
+  release-ledger policy diff production policy.json --exit-code
 
 Exit status:
-  0  they are the same
-  1  they differ
-  2  they cannot be compared, or the arguments are invalid")]
+  0  they are the same, or they differ and neither --exit-code nor --quiet is given
+  1  they cannot be compared
+  2  the arguments are invalid
+  3  they differ, with --exit-code or --quiet")]
     Diff(Diff),
     /// Check a policy in a file, without a service
     #[command(after_help = "Example:
   release-ledger policy check policy.json")]
     Check(Check),
-}
-
-/// The policy in a file differs from the one in force.
-#[derive(Debug, thiserror::Error)]
-#[error("the policy in {file} differs from the one of {environment}")]
-pub struct PolicyDiffers {
-    file: String,
-    environment: EnvironmentName,
 }
 
 /// The command `policy show`.
@@ -120,6 +117,8 @@ pub struct Diff {
     #[command(flatten)]
     file: PolicyFile,
     #[command(flatten)]
+    found: FoundArgs,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -131,16 +130,11 @@ pub struct Check {
 }
 
 impl Policy {
-    /// Returns true for `policy diff`, whose exit status tells a difference from a failure.
-    #[must_use]
-    pub const fn is_diff(&self) -> bool {
-        matches!(self, Self::Diff(_))
-    }
-
     /// Runs the command.
     ///
     /// # Errors
-    /// The subcommand's errors; [`PolicyDiffers`] if `policy diff` finds a difference.
+    /// The subcommand's errors; [`Found`](super::Found) if `policy diff` finds a difference and its flags ask for the exit
+    /// code.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Show(show) => show.run().await,
@@ -167,7 +161,14 @@ impl Set {
     async fn run(self) -> anyhow::Result<()> {
         let policy = self.file.read()?;
         let event = self.declaration.event(&self.environment, policy)?;
-        self.declaration.sending.send(&event).await
+        let client = self.declaration.sending.connection().clone().client()?;
+        // A ledger that does not answer now may do so within the time limit for sending.
+        let known = head(&client).await.ok();
+        self.declaration.sending.send(&event).await?;
+        if let Some(known) = known {
+            report_replaced(&client, &self.environment, known, &event).await;
+        }
+        Ok(())
     }
 }
 
@@ -209,7 +210,9 @@ impl Edit {
             );
         }
         let event = declaration(environment, policy, self.declaration.reason.as_ref(), author)?;
-        self.declaration.sending.send(&event).await
+        self.declaration.sending.send(&event).await?;
+        report_replaced(client, environment, now.position, &event).await;
+        Ok(())
     }
 }
 
@@ -218,11 +221,11 @@ impl Diff {
         let policy = self.file.read()?;
         let client = self.connection.client()?;
         let differences = differences(&in_force(&client, &self.environment).await?.policy, &policy);
-        if differences.is_empty() {
-            return Ok(print_text(&format!("the policy of {} is the same", self.environment))?);
+        if self.found.prints() {
+            let same = || format!("the policy of {} is the same", self.environment);
+            print_text(&if differences.is_empty() { same() } else { differences.join("\n") })?;
         }
-        print_text(&differences.join("\n"))?;
-        Err(PolicyDiffers { file: self.file.name(), environment: self.environment }.into())
+        self.found.result(!differences.is_empty())
     }
 }
 
@@ -254,6 +257,7 @@ fn declaration(
 /// The policy in force, as declared.
 #[derive(Debug, Deserialize)]
 struct InForce {
+    position: u64,
     declared: Option<u64>,
     policy: Map<String, Value>,
 }
@@ -262,6 +266,51 @@ async fn in_force(client: &Client, environment: &EnvironmentName) -> anyhow::Res
     let url = client.url(&["environments", environment.as_str(), "policy"]);
     let url = with_param(url, "wait_for", Some(head(client).await?));
     read(&client.get(url).await?)
+}
+
+/// A declaration among the events.
+#[derive(Debug, Deserialize)]
+struct DeclaredBody {
+    id: String,
+    source: String,
+}
+
+/// Prints which declarations the event replaced that its author had not seen: those after the position `known`. The
+/// ledger accepts every declaration, so that the last one is in force.
+async fn report_replaced(client: &Client, environment: &EnvironmentName, known: u64, event: &Envelope) {
+    match replaced(client, environment, known, event).await {
+        Ok(positions) => positions.into_iter().for_each(|position| {
+            print_notice(&format!(
+                "it replaces the policy that was declared at the same moment, at position {position}; see it by \
+                 `release-ledger policy show {environment} --known-at {position}`"
+            ));
+        }),
+        Err(error) => {
+            print_notice(&format!("cannot find out whether it replaces another new policy: {error:#}"));
+        }
+    }
+}
+
+async fn replaced(
+    client: &Client,
+    environment: &EnvironmentName,
+    known: u64,
+    event: &Envelope,
+) -> anyhow::Result<Vec<u64>> {
+    let url = with_param(client.url(&["events"]), "environment", Some(environment));
+    let url = with_param(url, "type", Some(Kind::EnvironmentDeclared.name()));
+    let url = with_param(with_param(url, "after", Some(known)), "limit", Some(1000));
+    let url = with_param(url, "wait_for", Some(head(client).await?));
+    Ok(replaced_by(&read(&client.get(url).await?)?, event.identity()))
+}
+
+/// Returns the positions of the declarations before that of an identity.
+fn replaced_by(body: &EventsBody<DeclaredBody>, own: &Identity) -> Vec<u64> {
+    let is_own = |entry: &EntryBody<DeclaredBody>| {
+        entry.event.id == own.id.as_str() && entry.event.source == own.source.as_str()
+    };
+    let before = body.events.iter().position(is_own).unwrap_or_default();
+    body.events.iter().take(before).map(|entry| entry.position).collect()
 }
 
 fn render(body: &PolicyBody) -> String {
@@ -275,6 +324,25 @@ fn render(body: &PolicyBody) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn declarations_before_the_own_one_are_replaced_by_it() {
+        let entry = |position: u64, id: &str| {
+            let event = format!(r#"{{"id":"{id}","source":"release-ledger-cli"}}"#);
+            let recorded_at = "2026-08-01T12:00:01Z";
+            format!(
+                r#"{{"position":{position},"recorded_at":"{recorded_at}","leaf_hash":"ab","event":{event}}}"#
+            )
+        };
+        let actor = crate::actor::parse("ada").expect("an actor");
+        let author = Author { actor, source: "release-ledger-cli".to_owned(), links: Vec::new() };
+        let environment = EnvironmentName::parse("dev").expect("a name");
+        let event = declaration(&environment, Map::new(), None, &author).expect("an event");
+        let own = event.identity();
+        let events = [entry(4, "other"), entry(5, own.id.as_str()), entry(6, "later")].join(",");
+        let body = read(format!(r#"{{"position":6,"events":[{events}]}}"#).as_bytes()).expect("a body");
+        assert_eq!(replaced_by(&body, own), [4]);
+    }
 
     #[test]
     fn a_policy_is_shown_as_declared() {

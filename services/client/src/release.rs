@@ -28,6 +28,15 @@ impl ReleaseFlags {
         self
     }
 
+    /// Uses the parts of a planned release that no flag gives.
+    pub(super) fn or_planned(mut self, planned: &ReleaseBody) -> Self {
+        self.artifact = self.artifact.or_else(|| planned.artifact.clone());
+        self.config = self.config.or_else(|| planned.config.clone());
+        self.infrastructure = self.infrastructure.or_else(|| planned.infrastructure.clone());
+        self.commit = self.commit.or_else(|| planned.commit.clone());
+        self
+    }
+
     /// Removes the artifact and returns it, for an event whose subject is the artifact.
     pub(super) fn take_artifact(&mut self) -> Option<String> {
         self.artifact.take()

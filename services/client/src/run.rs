@@ -1,5 +1,7 @@
 //! `release-ledger run`: runs a deploy command and reports its start and end to the ledger.
 
+mod step;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use chrono::SecondsFormat;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, LongText, ServiceName};
 
+use self::step::{Lane, with_planned_release};
 use super::ci::CiFlags;
 use super::compose::compose_event;
 use super::details::{DetailFlags, EventSubject};
@@ -27,7 +30,10 @@ use crate::clock;
 /// the command, exits with 125.
 ///
 /// In a CI, its variables provide --deployment, --commit, --actor, --link pipeline=…, --source and --correlation; flags
-/// take precedence. RELEASE_LEDGER_ACTOR names the actor in any case.
+/// take precedence. RELEASE_LEDGER_ACTOR names the actor in any case. Set --commit if the release was built from another
+/// commit than that of the CI's run, or --no-commit.
+///
+/// With --rollback, the release has the parts that the plan of the rollback states: the step succeeds only with them.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -63,15 +69,15 @@ impl Run {
     /// Runs the command and returns the exit status.
     ///
     /// # Errors
-    /// The flags describe no valid deploy, or, with `--strict`, a report is not recorded.
+    /// The flags describe no valid deploy or no step of their rollback, or, with `--strict`, a report is not recorded.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut deploy = Deploy {
-            environment: self.environment,
-            service: self.service,
-            version: self.version,
-            details: self.details.or(&self.ci.context()?, Kind::DeployStarted),
-        };
-        Ok(ExitCode::from(self.wrap.run(&mut deploy).await?))
+        let Self { environment, service, version, details, ci, wrap } = self;
+        let details = details.or(&ci.context()?, Kind::DeployStarted);
+        let lane = Lane { environment: &environment, service: &service, version: &version };
+        let (connection, limit) = (wrap.connection().clone(), wrap.patience());
+        let details = with_planned_release(details, lane, connection, limit).await?;
+        let mut deploy = Deploy { environment, service, version, details };
+        Ok(ExitCode::from(wrap.run(&mut deploy).await?))
     }
 }
 

@@ -14,17 +14,21 @@ use serde_json::json;
 
 use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::{self, Connection};
-use super::event_result::{describe, notes};
+use super::event_result::{describe, notes, without_effect};
 use super::output::{print_json, print_notice, print_text};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
 /// Default time limit for sending one event, in seconds.
-const PATIENCE: u64 = 5;
+const DEFAULT_TIMEOUT: u64 = 5;
+
+/// Default time limit for sending events from stdin, in seconds.
+const DEFAULT_STDIN_TIMEOUT: u64 = 60;
 
 /// Flags of commands that report something.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReportArgs {
-    /// Fail if an event is spooled instead of recorded
+    /// Exit with 1 if an event is spooled instead of recorded, or if it is recorded and changes nothing: it names no
+    /// target and the service has several, the slot is empty, or the environment is retired
     #[arg(long)]
     strict: bool,
     /// Time limit for sending before events are spooled [default: 5; 60 for events from stdin]
@@ -57,7 +61,7 @@ impl ReportArgs {
     /// The address of the ledger is invalid.
     pub(super) fn session(self, is_single: bool) -> anyhow::Result<EmitSession> {
         let client = self.connection.client()?;
-        let default = if is_single { PATIENCE } else { 60 };
+        let default = if is_single { DEFAULT_TIMEOUT } else { DEFAULT_STDIN_TIMEOUT };
         let patience = Duration::from_secs(self.patience.unwrap_or(default));
         Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), patience), self.json, is_single))
     }
@@ -80,7 +84,7 @@ pub(super) struct CommandArgs {
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = PATIENCE,
+        default_value_t = DEFAULT_TIMEOUT,
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     patience: u64,
@@ -151,6 +155,8 @@ pub(super) struct EmitSession {
     spooled: usize,
     /// The reason why the first event was spooled.
     spool_cause: Option<Error>,
+    /// The reason why a recorded event changed nothing, for the first such one.
+    without_effect: Option<String>,
 }
 
 impl EmitSession {
@@ -164,6 +170,7 @@ impl EmitSession {
             first_failure: None,
             spooled: 0,
             spool_cause: None,
+            without_effect: None,
         }
     }
 
@@ -244,6 +251,11 @@ impl EmitSession {
                 let notes =
                     notes(anomalies.unwrap_or_default(), new.unwrap_or_default(), targets).into_iter();
                 notices.extend(notes.map(|note| format!("position {position}: {note}")));
+                if self.without_effect.is_none() {
+                    let reason = without_effect(anomalies.unwrap_or_default(), targets);
+                    self.without_effect =
+                        reason.map(|reason| format!("recorded at position {position}, but {reason}"));
+                }
                 if self.is_single
                     && let Some(version) = went_live
                 {
@@ -350,7 +362,10 @@ impl EmitSession {
             None if strict && self.spooled > 0 => {
                 bail!("{} spooled and not yet recorded", count_events(self.spooled))
             }
-            None => Ok(()),
+            None => match self.without_effect {
+                Some(reason) if strict => bail!("{reason}"),
+                _ => Ok(()),
+            },
             Some((_, reason)) if self.events == 1 => bail!("{reason}"),
             Some((number, reason)) => bail!(
                 "{} of {} events are not recorded, the first is event {number}: {reason}",

@@ -4,7 +4,7 @@ use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
-use super::point_arg::{self, WrittenPoint};
+use super::point_arg::{self, PointSpec};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
@@ -19,7 +19,7 @@ pub struct State {
     /// The point: `latest`, a position, a time, a date, `yesterday`, `2h` for two hours ago, -N for N changes ago,
     /// `change:N`, `last-known-good`, or the name of a point
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
-    at: Option<WrittenPoint>,
+    at: Option<PointSpec>,
     /// As known at this position; only with a time or `latest`
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,

@@ -62,7 +62,7 @@ pub struct Create {
     name: SubscriptionName,
     /// The address of the receiver
     #[arg(value_name = "URL", value_parser = WebhookUrl::parse)]
-    url: WebhookUrl,
+    receiver: WebhookUrl,
     /// The name of the signing secret in the settings of the service
     #[arg(long, value_name = "NAME", value_parser = SecretName::parse)]
     secret: SecretName,
@@ -137,7 +137,7 @@ impl Create {
         }
         let filter =
             SubscriptionFilter { environment: self.environment, service: self.service, types: self.types };
-        let settings = Settings { name: self.name.clone(), url: self.url, secret: self.secret, filter };
+        let settings = Settings { name: self.name.clone(), url: self.receiver, secret: self.secret, filter };
         let payload = Payload::SubscriptionCreated(Box::new(settings));
         self.change.record(&client, &self.name, payload, if exists { "replaced" } else { "created" }).await
     }

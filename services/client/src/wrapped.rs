@@ -69,6 +69,16 @@ pub(super) trait Work {
 }
 
 impl WrapArgs {
+    /// Returns the connection, for a question that precedes the command.
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Returns the time limit of a request.
+    pub(super) const fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
     /// Runs the command and returns its exit status.
     ///
     /// # Errors
@@ -77,7 +87,7 @@ impl WrapArgs {
         // From here on a signal ends the command, and not this process before it has reported.
         let mut signals = Signals::catch()?;
         let started = work.started().with_context(|| format!("invalid {}", W::NOUN))?;
-        let patience = Duration::from_secs(self.patience);
+        let patience = self.patience();
         let client = match self.connection.client() {
             Ok(client) => client,
             Err(error) if self.strict => return Err(error).context("did not run the command"),

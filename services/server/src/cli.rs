@@ -173,7 +173,6 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Revoke(revoke) => revoke.run().await,
         Command::Reinstate(reinstate) => reinstate.run().await,
         Command::Retire(retire) => retire.run().await,
-        Command::Policy(policy) if policy.is_diff() => return exit_code(policy.run().await, diff_exit_code),
         Command::Policy(policy) => policy.run().await,
         Command::Horizon(horizon) => horizon.run().await,
         Command::Targets(targets) => targets.run().await,
@@ -224,11 +223,6 @@ fn is_wrapping() -> bool {
 /// Exit 1 means that the gate denies the deploy; every other failure exits 2.
 fn gate_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateDenied>() { ExitCode::FAILURE } else { ExitCode::from(2) }
-}
-
-/// Exit 1 means that the policies differ; every other failure exits 2.
-fn diff_exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<client::PolicyDiffers>() { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 /// Exit 3 means that the ledger is not empty; every other failure exits as [`failure_exit_code`] says.

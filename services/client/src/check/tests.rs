@@ -100,3 +100,52 @@ fn a_file_of_an_earlier_run_does_not_count() {
     let (counts, faults) = check.results.counts(Some(&stamps));
     assert_eq!((counts.map(|counts| counts.passed), faults), (Some(2), Vec::new()));
 }
+
+/// Returns what a check reports at the end of a command that exits with a code, and the faults.
+fn ended(check: &mut RunningCheck, code: u8) -> (Value, Vec<String>) {
+    let result = CommandResult { code, failure: None };
+    let event = check.ended(&result, Some(Duration::from_secs(1))).expect("an event");
+    (serde_json::from_slice(event.bytes()).expect("JSON"), check.faults.clone())
+}
+
+fn running(arguments: &[&str]) -> RunningCheck {
+    let mut check = parse(arguments);
+    let results = std::mem::take(&mut check.results);
+    let stamps = results.stamps();
+    RunningCheck { reported: check.report(CiContext::default()), results, stamps, faults: Vec::new() }
+}
+
+#[test]
+fn a_check_without_its_results_does_not_count_as_passed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("missing.xml").display().to_string();
+    let mut check = running(&["unit", "--environment", "dev", "--junit", &missing]);
+
+    let (event, faults) = ended(&mut check, 0);
+    // The ledger marks a pass of no cases, and neither trusts it nor takes it for a failure.
+    assert_eq!(event["data"]["counts"], json!({"passed": 0, "failed": 0, "skipped": 0}));
+    let reason = event["data"]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with(&format!("--junit {missing}: cannot be read")), "{reason}");
+    assert_eq!(faults, [reason]);
+
+    let (event, _) = ended(&mut check, 1);
+    assert_eq!(event["type"], "io.releaseledger.validation.failed.v1");
+    assert!(event["data"]["counts"].is_null(), "{event}");
+}
+
+#[test]
+fn cases_that_contradict_a_command_that_succeeded_are_a_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tap = folder.path().join("a.tap").display().to_string();
+    let mut check = running(&["unit", "--environment", "dev", "--tap", &tap]);
+    for (text, code, expected) in [
+        ("1..2\nok\nnot ok\n", 0, 1),
+        ("1..0 # SKIP no database\n", 0, 1),
+        ("1..2\nok\nnot ok\n", 1, 0),
+        ("1..2\nok\nok\n", 0, 0),
+    ] {
+        write(folder.path(), "a.tap", text);
+        let (_, faults) = ended(&mut check, code);
+        assert_eq!(faults.len(), expected, "{text}: {faults:?}");
+    }
+}

@@ -8,6 +8,11 @@ pub(super) struct CiProvider {
     /// The run; each attempt is a run of its own.
     pub(super) deployment: &'static [&'static str],
     pub(super) commit: &'static [&'static str],
+    /// Variables and their values in runs whose commit is not that of the release: the head of the default branch in a
+    /// run that another event caused, and the merge of a pull request.
+    pub(super) without_commit: &'static [(&'static str, &'static str)],
+    /// Variables and their values in runs that a schedule started: the person whom the CI names did not start them.
+    pub(super) scheduled: &'static [(&'static str, &'static str)],
     /// The web page of the run.
     pub(super) pipeline: &'static [&'static str],
     /// The person who started the run.
@@ -27,6 +32,14 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "GITHUB_ACTIONS",
         deployment: &["github-{GITHUB_RUN_ID}-{GITHUB_RUN_ATTEMPT}", "github-{GITHUB_RUN_ID}"],
         commit: &["{GITHUB_SHA}"],
+        without_commit: &[
+            ("GITHUB_EVENT_NAME", "workflow_run"),
+            ("GITHUB_EVENT_NAME", "schedule"),
+            ("GITHUB_EVENT_NAME", "repository_dispatch"),
+            ("GITHUB_EVENT_NAME", "pull_request"),
+            ("GITHUB_EVENT_NAME", "pull_request_target"),
+        ],
+        scheduled: &[("GITHUB_EVENT_NAME", "schedule")],
         pipeline: &[
             "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}/attempts/\
              {GITHUB_RUN_ATTEMPT}",
@@ -42,6 +55,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "GITLAB_CI",
         deployment: &["gitlab-{CI_JOB_ID}"],
         commit: &["{CI_COMMIT_SHA}"],
+        without_commit: &[],
+        scheduled: &[("CI_PIPELINE_SOURCE", "schedule")],
         pipeline: &["{CI_JOB_URL}", "{CI_PIPELINE_URL}"],
         person: &["{GITLAB_USER_LOGIN}"],
         workload: &["{CI_PROJECT_PATH}"],
@@ -52,6 +67,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "BUILDKITE",
         deployment: &["buildkite-{BUILDKITE_JOB_ID}"],
         commit: &["{BUILDKITE_COMMIT}"],
+        without_commit: &[],
+        scheduled: &[("BUILDKITE_SOURCE", "schedule")],
         pipeline: &["{BUILDKITE_BUILD_URL}#{BUILDKITE_JOB_ID}", "{BUILDKITE_BUILD_URL}"],
         person: &["{BUILDKITE_BUILD_CREATOR}"],
         workload: &["{BUILDKITE_PIPELINE_SLUG}"],
@@ -66,8 +83,11 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "azure-{BUILD_BUILDID}",
         ],
         commit: &["{BUILD_SOURCEVERSION}"],
+        without_commit: &[("BUILD_REASON", "PullRequest")],
+        scheduled: &[("BUILD_REASON", "Schedule")],
         pipeline: &["{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}/_build/results?buildId={BUILD_BUILDID}"],
-        person: &["{BUILD_REQUESTEDFOR}"],
+        // The first is the person who started the deployment of a release.
+        person: &["{RELEASE_DEPLOYMENT_REQUESTEDFOR}", "{BUILD_REQUESTEDFOR}"],
         workload: &["{SYSTEM_TEAMPROJECT}/{BUILD_DEFINITIONNAME}"],
         source: &["{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}"],
         correlation: &["{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}/_build/results?buildId={BUILD_BUILDID}"],
@@ -79,6 +99,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "circleci-{CIRCLE_PROJECT_USERNAME}-{CIRCLE_PROJECT_REPONAME}-{CIRCLE_BUILD_NUM}",
         ],
         commit: &["{CIRCLE_SHA1}"],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &["{CIRCLE_BUILD_URL}"],
         person: &["{CIRCLE_USERNAME}"],
         workload: &["{CIRCLE_PROJECT_USERNAME}/{CIRCLE_PROJECT_REPONAME}/{CIRCLE_JOB}"],
@@ -96,6 +118,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "bitbucket-{BITBUCKET_REPO_FULL_NAME}-{BITBUCKET_BUILD_NUMBER}",
         ],
         commit: &["{BITBUCKET_COMMIT}"],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &[
             "https://bitbucket.org/{BITBUCKET_REPO_FULL_NAME}/pipelines/results/{BITBUCKET_BUILD_NUMBER}",
         ],
@@ -111,6 +135,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "TEAMCITY_VERSION",
         deployment: &["teamcity-{TEAMCITY_PROJECT_NAME}-{TEAMCITY_BUILDCONF_NAME}-{BUILD_NUMBER}"],
         commit: &["{BUILD_VCS_NUMBER}"],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &["{BUILD_URL}"],
         // The person is a parameter of the build, and no variable.
         person: &[],
@@ -126,6 +152,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
             "drone-{DRONE_REPO}-{DRONE_BUILD_NUMBER}",
         ],
         commit: &["{DRONE_COMMIT_SHA}"],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &["{DRONE_BUILD_LINK}"],
         person: &["{DRONE_BUILD_TRIGGER}"],
         workload: &["{DRONE_REPO}"],
@@ -136,6 +164,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "JENKINS_URL",
         deployment: &["{BUILD_TAG}"],
         commit: &["{GIT_COMMIT}"],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &["{BUILD_URL}"],
         person: &["{BUILD_USER_ID}"],
         workload: &["{JOB_NAME}"],
@@ -146,6 +176,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "ARGO_WORKFLOW_NAME",
         deployment: &["argo-{ARGO_WORKFLOW_UID}-{ARGO_POD_NAME}", "argo-{ARGO_WORKFLOW_UID}"],
         commit: &[],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &[],
         person: &[],
         workload: &["{ARGO_WORKFLOW_NAMESPACE}/{ARGO_WORKFLOW_TEMPLATE}", "{ARGO_WORKFLOW_NAMESPACE}"],
@@ -159,6 +191,8 @@ pub(super) const PROVIDERS: &[CiProvider] = &[
         marker: "TEKTON_TASK_RUN",
         deployment: &["tekton-{TEKTON_TASK_RUN_UID}", "tekton-{TEKTON_NAMESPACE}-{TEKTON_TASK_RUN}"],
         commit: &[],
+        without_commit: &[],
+        scheduled: &[],
         pipeline: &[],
         person: &[],
         workload: &["{TEKTON_NAMESPACE}/{TEKTON_TASK}", "{TEKTON_NAMESPACE}"],

@@ -252,6 +252,62 @@ fn what_a_trigger_started_is_done_by_a_workload() {
     }
 }
 
+/// Returns what a run of a CI states if these variables are set, too.
+fn with(ci: &str, more: &[(&'static str, &'static str)]) -> CiContext {
+    let row = ROWS.iter().find(|row| row.variables.iter().any(|(name, _)| *name == ci)).expect("a row");
+    detected(&[row.variables, more].concat())
+}
+
+#[test]
+fn the_commit_of_a_run_that_is_not_of_the_release_is_omitted() {
+    for event in ["workflow_run", "schedule", "repository_dispatch", "pull_request", "pull_request_target"] {
+        assert_eq!(with("GITHUB_ACTIONS", &[("GITHUB_EVENT_NAME", event)]).commit, None, "{event}");
+    }
+    assert_eq!(with("TF_BUILD", &[("BUILD_REASON", "PullRequest")]).commit, None);
+    for event in ["push", "workflow_dispatch", "release"] {
+        let commit = with("GITHUB_ACTIONS", &[("GITHUB_EVENT_NAME", event)]).commit;
+        assert_eq!(commit.as_deref(), Some(COMMIT), "{event}");
+    }
+}
+
+#[test]
+fn a_run_that_a_schedule_started_is_done_by_a_workload() {
+    for (ci, variable, workload) in [
+        ("GITHUB_ACTIONS", ("GITHUB_EVENT_NAME", "schedule"), "acme/web/deploy"),
+        ("GITLAB_CI", ("CI_PIPELINE_SOURCE", "schedule"), "acme/web"),
+        ("BUILDKITE", ("BUILDKITE_SOURCE", "schedule"), "web"),
+        ("TF_BUILD", ("BUILD_REASON", "Schedule"), "Web Shop/deploy"),
+    ] {
+        assert_eq!(with(ci, &[variable]).actor, actor("workload", workload), "{ci}");
+    }
+}
+
+#[test]
+fn the_person_who_deploys_a_release_of_azure_is_the_actor() {
+    let deployed = with("TF_BUILD", &[("RELEASE_DEPLOYMENT_REQUESTEDFOR", "Grace Hopper")]);
+    assert_eq!(deployed.actor, actor("person", "Grace Hopper"));
+}
+
+#[test]
+fn the_project_and_the_named_actor_are_the_same_in_every_run() {
+    let variables = [
+        ("GITLAB_CI", "true"),
+        ("CI_COMMIT_SHA", COMMIT),
+        ("CI_JOB_ID", "50"),
+        ("GITLAB_USER_LOGIN", "ada"),
+        ("CI_PROJECT_URL", "https://gitlab.example/acme/web"),
+    ];
+    let source = Some("https://gitlab.example/acme/web".to_owned());
+    let constant = |flags: CiFlags, more: &[(&'static str, &'static str)]| {
+        flags.constant_context_of(&map(&[&variables[..], more].concat())).expect("a context")
+    };
+    let expected = CiContext { source: source.clone(), ..CiContext::default() };
+    assert_eq!(constant(CiFlags::default(), &[]), expected);
+    let expected = CiContext { source, actor: actor("person", "grace"), ..CiContext::default() };
+    assert_eq!(constant(CiFlags::default(), &[(ACTOR, "grace")]), expected);
+    assert_eq!(constant(CiFlags { no_ci: true }, &[]), CiContext::default());
+}
+
 #[test]
 fn the_actor_of_a_first_run_on_github_started_it() {
     let first = [("GITHUB_ACTIONS", "true"), ("GITHUB_ACTOR", "ada")];

@@ -50,7 +50,7 @@ impl EventFlags {
     pub(super) fn event(&self, kind: &str, ci: &CiFlags) -> anyhow::Result<Envelope> {
         let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
         // The same event, emitted again by another run of the CI, must not differ.
-        let ci = if self.id.is_some() { ci.named_actor()? } else { ci.context()? };
+        let ci = if self.id.is_some() { ci.constant_context()? } else { ci.context()? };
         self.event_of(kind, ci).context("invalid event")
     }
 
@@ -175,8 +175,10 @@ mod tests {
                 "release": {"version": "v1", "commit": "6973793"},
             })
         );
-        let step = [&deploy[..], &["--rollback", "r-1"]].concat();
-        assert_eq!(of("deploy.succeeded", &step)["release"], json!({"version": "v1"}));
+        for other in [&["--rollback", "r-1"][..], &["--no-commit"]] {
+            let release = of("deploy.succeeded", &[&deploy[..], other].concat())["release"].clone();
+            assert_eq!(release, json!({"version": "v1"}), "{other:?}");
+        }
         assert_eq!(
             of("traffic.switched", &["--slot", "green"]),
             json!({"environment": "dev", "service": "web", "deployment": "run-1", "slot": "green"})
@@ -270,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn an_actor_without_a_type_is_a_person_as_in_every_command() {
+        let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
+        for name in [["--by", "ada"], ["--actor", "ada"], ["--by", "person:ada"]] {
+            let event = event(&[&lane[..], &name].concat()).expect("an event");
+            let event: Value = serde_json::from_slice(event.bytes()).expect("JSON");
+            assert_eq!(event["data"]["actor"], json!({"type": "person", "name": "ada"}), "{name:?}");
+        }
+    }
+
+    #[test]
     fn two_reports_are_two_events_unless_an_id_is_given() {
         let id = || {
             let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
@@ -297,7 +309,7 @@ mod tests {
             error_of(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")
         );
         assert!(error_of(&[&dev[..], &["--data", "[]"]].concat()).contains("--data is not a JSON object"));
-        assert!(error_of(&[&dev[..], &["--actor", "ada"]].concat()).contains("must be TYPE:NAME"));
+        assert!(error_of(&[&dev[..], &["--actor", "person:"]].concat()).contains("invalid value 'person:'"));
         assert!(error_of(&[&dev[..], &["--service", "a b"]].concat()).contains("invalid value 'a b'"));
     }
 }

@@ -10,6 +10,7 @@ use ledger_codec::cloudevents::{Reason, parse_policy};
 use serde_json::{Map, Value};
 
 use crate::bounded::read_text;
+use crate::compose::member_name;
 
 /// A file with a policy.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,15 +57,11 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
 
 fn describe(reason: &Reason) -> String {
     match reason {
-        Reason::Value { pointer, detail } => {
-            let member =
-                pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
-            match (member.as_str(), detail.as_str()) {
-                ("", detail) => detail.to_owned(),
-                (member, "is required") => format!("{member} is missing"),
-                (member, detail) => format!("{member} {detail}"),
-            }
-        }
+        Reason::Value { pointer, detail } => match (member_name(pointer).as_str(), detail.as_str()) {
+            ("", detail) => detail.to_owned(),
+            (member, "is required") => format!("{member} is missing"),
+            (member, detail) => format!("{member} {detail}"),
+        },
         other => other.to_string().replacen("the event ", "", 1),
     }
 }

@@ -18,6 +18,19 @@ type Respond = fn() -> Response;
 const RECORDED: Respond =
     || (StatusCode::CREATED, r#"{"id":"1","source":"s","status":"recorded","position":1}"#).into_response();
 
+/// A report that is recorded and changes nothing.
+const AMBIGUOUS: Respond = || {
+    let annotations = r#""anomalies":["ambiguous_target"],"new":[],"targets":["eu","us"]"#;
+    let result = format!(r#"{{"id":"1","source":"s","status":"recorded","position":1,{annotations}}}"#);
+    (StatusCode::CREATED, result).into_response()
+};
+
+/// A report that is recorded late.
+const LATE: Respond = || {
+    let result = r#"{"id":"1","source":"s","status":"recorded","position":1,"anomalies":["late"]}"#;
+    (StatusCode::CREATED, result).into_response()
+};
+
 /// A rejection of the whole request by the ledger itself.
 const UNKNOWN_TENANT: Respond = || {
     let problem = r#"{"type":"urn:release-ledger:problem:unknown-tenant","title":"Unknown tenant"}"#;
@@ -98,11 +111,16 @@ fn freeze() -> Envelope {
 
 /// Emits an event; returns the result, and the number of events in the spool, waiting or refused.
 async fn emit(client: Client, event: &Envelope) -> (Result<(), String>, usize) {
+    emit_strictly(client, event, false).await
+}
+
+/// Emits an event, with or without `--strict`.
+async fn emit_strictly(client: Client, event: &Envelope, strict: bool) -> (Result<(), String>, usize) {
     let spool = tempfile::tempdir().expect("a folder");
     let outbox = Outbox::new(client, Ok(spool.path().to_owned()), Duration::from_millis(50));
     let mut session = EmitSession::new(outbox, false, true);
     let sent = session.send_one(event).await;
-    let result = sent.and_then(|()| session.finish(false)).map_err(|error| format!("{error:#}"));
+    let result = sent.and_then(|()| session.finish(strict)).map_err(|error| format!("{error:#}"));
     (result, count_files(spool.path()))
 }
 
@@ -115,6 +133,17 @@ fn count_files(folder: &Path) -> usize {
             false => usize::from(path.extension().is_some_and(|extension| extension == "json")),
         })
         .sum()
+}
+
+#[tokio::test]
+async fn a_strict_report_that_changes_nothing_fails_although_it_is_recorded() {
+    let ambiguous = || serve(AMBIGUOUS);
+    let (result, spooled) = emit_strictly(ambiguous().await, &report(), true).await;
+    let expected = "recorded at position 1, but it changed nothing: it names no target and the service has several; \
+                    set --target: eu, us";
+    assert_eq!((result, spooled), (Err(expected.to_owned()), 0));
+    assert_eq!(emit(ambiguous().await, &report()).await, (Ok(()), 0));
+    assert_eq!(emit_strictly(serve(LATE).await, &report(), true).await, (Ok(()), 0));
 }
 
 #[tokio::test]
