@@ -67,9 +67,12 @@ fn read_batch(app: &App, body: &Bytes) -> Result<(Vec<Envelope>, Option<NotUnder
             return Ok((Vec::new(), Some(NotUnderstood::new("", error.to_string()))));
         }
     };
+    let parts: Vec<_> = parts.collect();
+    for part in &parts {
+        check_message_secrets(&BTreeMap::new(), part).map_err(|secret| Problem::from(&secret))?;
+    }
     let (mut events, mut first_fault) = (Vec::new(), None);
-    for (index, part) in parts.enumerate() {
-        check_message_secrets(&BTreeMap::new(), &part).map_err(|secret| Problem::from(&secret))?;
+    for (index, part) in parts.into_iter().enumerate() {
         match parse_structured(app, &part) {
             Ok(event) => events.push(event),
             Err(unusable) => {

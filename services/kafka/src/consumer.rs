@@ -77,7 +77,8 @@ impl Inbound {
         let probe: KafkaResult<BaseConsumer> = without_group(&config).create();
         probe.map_err(|error| client::invalid(&error))?;
         let dead_letters = setting.dead_letter_topic.as_deref().map(|topic| {
-            Sender::open(topic, settings, ClientEvents { status: status.clone() }).map(Mutex::new)
+            Sender::open_dead_letters(topic, settings, ClientEvents { status: status.clone() })
+                .map(Mutex::new)
         });
         let recorder = Recorder {
             receiver,

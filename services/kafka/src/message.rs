@@ -53,7 +53,7 @@ impl Rejection {
 
     /// Returns the receipt of the message.
     pub(crate) fn receipt(&self) -> Receipt {
-        Receipt::Rejected { problem: self.problem.to_owned(), detail: self.detail.clone() }
+        Receipt::Rejected { problem: self.problem.to_owned(), detail: self.detail.clone(), has_secret: false }
     }
 }
 
@@ -81,7 +81,7 @@ impl Received {
 }
 
 /// Reads all headers. The library panics for a name that is not UTF-8; any producer can send one.
-fn read_headers(headers: &BorrowedHeaders) -> Result<Vec<RawHeader>, Rejection> {
+pub(crate) fn read_headers(headers: &BorrowedHeaders) -> Result<Vec<RawHeader>, Rejection> {
     let read = |index| {
         let header = headers.try_get(index)?;
         Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))

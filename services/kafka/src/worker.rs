@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use crate::dead_letter;
 use crate::message::Received;
 use crate::partition::{BatchBounds, Partition};
-use crate::sender::{Record, Sender};
+use crate::sender::{Record, SendError, Sender};
 use crate::status::{Cause, PartStatus};
 
 /// Bounds of what the write path receives at once.
@@ -119,9 +119,12 @@ impl Worker {
     ) -> Result<(), Interrupted> {
         let Some(sender) = &self.recorder.dead_letters else { return Ok(()) };
         let Partition { topic, number, .. } = &*self.partition;
-        let records = batch.iter().zip(receipts);
-        let records: Vec<Record> = records
-            .filter_map(|(message, receipt)| dead_letter::record(message, receipt, topic, *number))
+        let pairs = batch.iter().zip(receipts);
+        let records: Vec<(Record, Option<Record>)> = pairs
+            .filter_map(|(message, receipt)| {
+                let record = dead_letter::record(message, receipt, topic, *number)?;
+                Some((record, dead_letter::place(message, receipt, topic, *number)))
+            })
             .collect();
         let status = &self.recorder.status;
         let mut delay = RETRY_DELAYS.0;
@@ -130,7 +133,7 @@ impl Worker {
                 return Err(Interrupted::GivenUp);
             }
             // The other partitions may send theirs during the delay.
-            let outcome = sender.lock().await.send_all(&records).await;
+            let outcome = send(&mut *sender.lock().await, &records).await;
             match outcome {
                 Ok(()) => {
                     let sent =
@@ -166,7 +169,7 @@ impl Worker {
                 warn!(part, topic, partition, offset, id, detail, "message is quarantined");
                 self.count("quarantined", 1);
             }
-            Receipt::Rejected { problem, detail } => {
+            Receipt::Rejected { problem, detail, .. } => {
                 warn!(part, topic, partition, offset, problem, detail, "message is rejected");
                 self.count("rejected", 1);
             }
@@ -179,6 +182,26 @@ impl Worker {
         let counted = counter!("ledger_kafka_messages_total", "part" => part, "outcome" => outcome);
         counted.increment(messages as u64);
     }
+}
+
+/// Produces records. If the topic does not accept the size of one, its second form takes its place.
+async fn send(sender: &mut Sender, records: &[(Record, Option<Record>)]) -> Result<(), SendError> {
+    let all: Vec<Record> = records.iter().map(|(record, _)| record.clone()).collect();
+    match sender.send_all(&all).await {
+        Err(SendError::TooLarge { .. }) => {}
+        outcome => return outcome,
+    }
+    // The error does not say which records are too large. Some may be written twice.
+    for (record, place) in records {
+        let sent = sender.send_all(std::slice::from_ref(record)).await;
+        match (sent, place) {
+            (Err(SendError::TooLarge { .. }), Some(place)) => {
+                sender.send_all(std::slice::from_ref(place)).await?;
+            }
+            (sent, _) => sent?,
+        }
+    }
+    Ok(())
 }
 
 /// Reason why a batch is not settled completely.

@@ -38,6 +38,10 @@ impl Running {
     }
 }
 
+fn rejected(problem: &str, detail: &str) -> Receipt {
+    Receipt::Rejected { problem: problem.to_owned(), detail: detail.to_owned(), has_secret: false }
+}
+
 fn values(numbers: std::ops::Range<usize>) -> Vec<Option<String>> {
     numbers.map(|number| Some(numbered(number))).collect()
 }
@@ -105,7 +109,7 @@ async fn a_message_that_is_not_recorded_goes_to_the_dead_letter_topic_and_stops_
     produced.insert(1, None);
     broker.produce("releases", &produced).await;
     let receiver = FakeReceiver::new(|number, _| match number {
-        1 => Receipt::Rejected { problem: "invalid-event".to_owned(), detail: "no type".to_owned() },
+        1 => rejected("invalid-event", "no type"),
         _ => recorded(),
     });
 
@@ -123,13 +127,29 @@ async fn a_message_that_is_not_recorded_goes_to_the_dead_letter_topic_and_stops_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_the_dead_letter_topic_does_not_accept_for_its_size_leaves_its_place_there() {
+    let broker = Broker::with_topics(&["releases", "dead"]);
+    broker.produce("releases", &values(0..2)).await;
+    // The page of both is refused, and then the first alone.
+    let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    broker.cluster.request_errors(RDKafkaApiKey::Produce, &[too_large; 2]);
+    let receiver = FakeReceiver::new(|_, _| rejected("invalid-event", "no type"));
+
+    let running = Running::start(&broker, WITH_DEAD_LETTERS, &receiver);
+
+    let dead = broker.read("dead", 2).await;
+    let found: Vec<_> = dead.iter().map(|dead| (dead.header("ledger-offset"), dead.value.clone())).collect();
+    assert_eq!(found, [(Some("0"), None), (Some("1"), Some(numbered(1)))]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_that_are_not_acknowledged_hold_back_the_offset() {
     let broker = Broker::with_topics(&["releases", "dead"]);
     broker.produce("releases", &values(0..2)).await;
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     broker.cluster.request_errors(RDKafkaApiKey::Produce, &[refused; 200]);
-    let rejecting =
-        || FakeReceiver::new(|_, _| Receipt::Rejected { problem: "p".to_owned(), detail: "d".to_owned() });
+    let rejecting = || FakeReceiver::new(|_, _| rejected("p", "d"));
 
     let first = rejecting();
     let running = Running::start(&broker, WITH_DEAD_LETTERS, &first);
