@@ -160,6 +160,7 @@ impl Inbound {
             }
             if committed_at.elapsed() >= COMMIT_INTERVAL {
                 committed_at = Instant::now();
+                assignment.restart_workers();
                 assignment.control_flow(&consumer);
                 assignment.commit(&consumer);
             }
@@ -168,7 +169,8 @@ impl Inbound {
                 checked_at = Instant::now();
             }
         }
-        // Dropping the consumer gives up its partitions, and leaves the group.
+        // Dropping the consumer revokes its partitions, and leaves the group.
+        assignment.stop();
         Ok(())
     }
 

@@ -30,11 +30,13 @@ pub(crate) struct Recorder {
     pub(crate) status: PartStatus,
 }
 
-/// Records the messages of a partition until it is given up.
+/// Records the messages of a partition until it is revoked.
 pub(crate) struct Worker {
     pub(crate) partition: Arc<Partition>,
     pub(crate) recorder: Arc<Recorder>,
-    /// Cancelled when the partition is given up.
+    /// Faults of the partition.
+    pub(crate) status: PartStatus,
+    /// Cancelled when the partition is revoked.
     pub(crate) cancelled: CancellationToken,
 }
 
@@ -49,9 +51,9 @@ impl Worker {
             };
             match self.record(&batch).await {
                 Ok(()) => delay = RETRY_DELAYS.0,
-                Err(Interrupted::GivenUp) => return,
+                Err(Interrupted::Revoked) => return,
                 Err(Interrupted::Retry { reason, progressed }) => {
-                    self.recorder.status.set(Cause::Ledger, &format!("cannot record messages: {reason}"));
+                    self.status.set(Cause::Ledger, &format!("cannot record messages: {reason}"));
                     delay = if progressed { RETRY_DELAYS.0 } else { (delay * 2).min(RETRY_DELAYS.1) };
                     self.wait(delay).await;
                 }
@@ -59,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Waits, unless the partition is given up.
+    /// Waits, unless the partition is revoked.
     async fn wait(&self, delay: Duration) {
         tokio::select! {
             () = self.cancelled.cancelled() => {}
@@ -87,7 +89,7 @@ impl Worker {
         }
         self.partition.settle(finals.len());
         if finals.len() == batch.len() {
-            self.recorder.status.clear(Cause::Ledger);
+            self.status.clear(Cause::Ledger);
             return Ok(());
         }
         let reason = retry.unwrap_or_else(|| "fewer receipts than messages".to_owned());
@@ -126,11 +128,11 @@ impl Worker {
                 Some((record, dead_letter::place(message, receipt, topic, *number)))
             })
             .collect();
-        let status = &self.recorder.status;
+        let status = &self.status;
         let mut delay = RETRY_DELAYS.0;
         while !records.is_empty() {
             if self.cancelled.is_cancelled() {
-                return Err(Interrupted::GivenUp);
+                return Err(Interrupted::Revoked);
             }
             // The other partitions may send theirs during the delay.
             let outcome = send(&mut *sender.lock().await, &records).await;
@@ -206,8 +208,8 @@ async fn send(sender: &mut Sender, records: &[(Record, Option<Record>)]) -> Resu
 
 /// Reason why a batch is not settled completely.
 enum Interrupted {
-    /// The partition is given up.
-    GivenUp,
+    /// The partition is revoked.
+    Revoked,
     /// Some messages must be recorded again.
     Retry { reason: String, progressed: bool },
 }
