@@ -110,6 +110,7 @@ fn form(headers: &BTreeMap<String, String>, body: &[u8]) -> Result<Form, NotUnde
         "application/cloudevents-batch+json" => Ok(Form::Batch),
         CDEVENTS_MEDIA_TYPE => Ok(Form::CdEvent),
         "" | "application/json" if headers.contains_key("ce-specversion") => Ok(Form::Binary),
+        "" | "application/json" if body.trim_ascii_start().first() == Some(&b'[') => Ok(Form::Batch),
         "" | "application/json" if is_cloudevent(body) => Ok(Form::Structured),
         "" | "application/json" if is_bare_cdevent(body) => Ok(Form::CdEvent),
         "" | "application/json" => {
@@ -180,7 +181,7 @@ mod tests {
             assert_eq!(form_of(json, false, event), Some(Form::Structured), "{json:?}");
             assert_eq!(form_of(json, false, cdevent), Some(Form::CdEvent), "{json:?}");
             assert_eq!(form_of(json, false, "{}"), None, "{json:?}");
-            assert_eq!(form_of(json, false, "[]"), None, "{json:?}");
+            assert_eq!(form_of(json, false, " [{}]"), Some(Form::Batch), "{json:?}");
         }
         assert_eq!(form_of(Some("text/plain"), true, event), None);
     }
