@@ -101,7 +101,7 @@ fn fault(unusable: Unusable) -> Result<NotUnderstood, Problem> {
     }
 }
 
-/// Returns the form that the media type states; without one, or as `application/json`, the form of the JSON object.
+/// Returns the form that the media type states; without one, or as `application/json`, the form that the JSON has.
 fn form(headers: &BTreeMap<String, String>, body: &[u8]) -> Result<Form, NotUnderstood> {
     let content_type = headers.get("content-type").map_or("", String::as_str);
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -135,7 +135,7 @@ impl Worker {
                 return Err(Interrupted::Revoked);
             }
             // The other partitions may send theirs during the delay.
-            let outcome = send(&mut *sender.lock().await, &records).await;
+            let outcome = send(&mut sender.lock().await, &records).await;
             match outcome {
                 Ok(()) => {
                     let sent =

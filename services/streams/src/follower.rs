@@ -101,7 +101,7 @@ enum Interruption {
 impl<S: Sink> Follower<S> {
     /// Creates a follower that reads a tenant's projections.
     #[must_use]
-    pub fn new(settings: FollowerSettings, projections: Projections, sink: S) -> Self {
+    pub const fn new(settings: FollowerSettings, projections: Projections, sink: S) -> Self {
         let page_size = settings.page_size;
         Self { settings, projections, sink, page_size }
     }
