@@ -1,8 +1,10 @@
 //! Messages of topics: each is recorded in order, and committed once it needs no redelivery.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ledger_streams::inbound::Receipt;
+use async_trait::async_trait;
+use ledger_streams::inbound::{InboundMessage, Receipt, Receiver, Route};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -199,5 +201,34 @@ async fn messages_beyond_the_bound_are_received_after_those_before_them() {
     let tasks = start_consumers(&settings, Arc::clone(&receiver), &status, &stop).expect("valid settings");
 
     assert_eq!(receiver.wait_for_settled(200).await, Vec::from_iter(0..200));
+    Running { stop, status, tasks }.stop().await;
+}
+
+/// A write path that panics once.
+struct Panicking {
+    then: Arc<FakeReceiver>,
+    has_panicked: AtomicBool,
+}
+
+#[async_trait]
+impl Receiver for Panicking {
+    async fn receive(&self, route: &Route, messages: Vec<InboundMessage>) -> Vec<Receipt> {
+        assert!(self.has_panicked.swap(true, Ordering::Relaxed), "a defect");
+        self.then.receive(route, messages).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_messages_of_a_worker_that_panics_are_recorded_by_its_successor() {
+    let broker = Broker::with_topics(&["releases"]);
+    broker.produce("releases", &values(0..3)).await;
+    let then = FakeReceiver::recording();
+    let receiver = Arc::new(Panicking { then: Arc::clone(&then), has_panicked: AtomicBool::new(false) });
+
+    let (stop, status) = (CancellationToken::new(), KafkaStatus::default());
+    let tasks = start_consumers(&broker.settings(IN), receiver, &status, &stop).expect("valid settings");
+
+    assert_eq!(then.wait_for_settled(3).await, [0, 1, 2]);
+    wait_until(|| status.fault().is_none()).await;
     Running { stop, status, tasks }.stop().await;
 }
