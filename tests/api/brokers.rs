@@ -200,7 +200,7 @@ async fn secrets_and_messages_for_nothing_that_exists_are_rejected_and_kept_nowh
 
     assert_eq!(receipts.len(), 4);
     for receipt in &receipts {
-        assert!(matches!(receipt, Receipt::Rejected { .. }), "{receipt:?}");
+        assert!(matches!(receipt, Receipt::Rejected { has_secret: true, .. }), "{receipt:?}");
         assert!(!format!("{receipt:?}").contains("ghp_"), "{receipt:?}");
     }
     assert_rejected(&hook[0], "invalid-parameter");
@@ -253,6 +253,51 @@ async fn a_publisher_that_sends_too_much_delivers_again_later() {
     assert_eq!(recorded(&first).len(), 2_000);
     assert!(second.iter().all(|receipt| matches!(receipt, Receipt::Retry(_))), "{second:?}");
     assert_eq!(recorded(&other), [[2_001]], "another publisher has limits of its own");
+}
+
+#[tokio::test]
+async fn of_a_batch_all_events_are_recorded_that_the_publisher_may_send() {
+    let service = InProcess::start(FLAGS).await;
+    let step = json!({
+        "environment": "production", "service": "web", "release": {"version": "v1"}, "rollback_id": "r1",
+    });
+    let step = event("2", "deploy.started", TIME, step);
+    let batch = json!([web("1", "v1"), step, web("3", "v3")]).to_string();
+    let batch = message(&[("content-type", "application/cloudevents-batch+json")], &batch);
+
+    let receipts = service.receiver().receive(&events(), vec![batch, bare(&web("4", "v4"))]).await;
+
+    assert_rejected(&receipts[0], "forbidden");
+    assert_eq!(service.client().positions().await.1, 3, "{receipts:?}");
+    assert_eq!(recorded(&receipts[1..]), [[3]]);
+}
+
+#[tokio::test]
+async fn an_event_from_the_future_is_quarantined_before_later_messages_are_recorded() {
+    let service = InProcess::start(FLAGS).await;
+    let future = deploy("2", "2999-01-01T00:00:00Z", "production", "web", "v2");
+    let messages = vec![bare(&web("1", "v1")), bare(&future), bare(&web("3", "v3"))];
+
+    let receipts = service.receiver().receive(&events(), messages).await;
+
+    assert_eq!(recorded(&receipts[..1]), [[1]]);
+    let Receipt::Quarantined { detail, .. } = &receipts[1] else { panic!("{receipts:?}") };
+    assert!(detail.contains("the event 2 is not recorded"), "{detail}");
+    assert_eq!(recorded(&receipts[2..]), [[2]]);
+}
+
+#[tokio::test]
+async fn the_rate_of_a_kafka_topic_delays_its_messages() {
+    let flags = [FLAGS, &["--limits-events-per-second=10", "--limits-event-burst=1"]].concat();
+    let service = InProcess::start(&flags).await;
+    let route = Route { issuer: Principal::KAFKA, ..events() };
+    let mut receipts = Vec::new();
+
+    for id in ["1", "2", "3"] {
+        receipts.extend(service.receiver().receive(&route, vec![bare(&web(id, id))]).await);
+    }
+
+    assert_eq!(recorded(&receipts), [[1], [2], [3]]);
 }
 
 #[tokio::test]

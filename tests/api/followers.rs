@@ -119,6 +119,25 @@ async fn one_process_holds_a_lease_until_it_expires_or_is_released() {
 }
 
 #[tokio::test]
+async fn a_renewal_of_an_expired_lease_takes_it_from_no_other_process() {
+    let service = InProcess::start(&[]).await;
+    let projections = service.projections().await;
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let acquire = async |holder| {
+        let lease = projections.acquire_lease("kafka/out", holder, EXPIRED).await.expect("an answer");
+        lease.expect("the lease is free")
+    };
+
+    let lost = acquire(one).await;
+    let expired = acquire(other).await;
+    let of_the_former = projections.renew_lease(&lost).await.expect("an answer");
+    let of_the_last = projections.renew_lease(&expired).await.expect("an answer");
+
+    assert_eq!(of_the_former, None);
+    assert_eq!(of_the_last.map(|lease| lease.epoch()), Some(expired.epoch()));
+}
+
+#[tokio::test]
 async fn a_position_advances_only_under_the_lease_and_from_the_stored_position() {
     let service = InProcess::start(&[]).await;
     let projections = service.projections().await;
@@ -199,4 +218,61 @@ async fn a_follower_that_starts_now_leaves_out_what_was_recorded_before() {
     follower.stop().await;
 
     assert_eq!(received, (before + 1..=last).collect::<Vec<_>>());
+}
+
+/// A system that takes at most two entries at once.
+struct Narrow(Receiving);
+
+#[async_trait]
+impl Sink for Narrow {
+    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+        if entries.len() > 2 {
+            return Err(DeliveryError("too many entries".into()));
+        }
+        self.0.deliver(entries).await
+    }
+}
+
+#[tokio::test]
+async fn a_system_that_does_not_take_long_deliveries_gets_shorter_ones() {
+    let service = InProcess::start(&[]).await;
+    let (client, projections) = (service.client(), service.projections().await);
+    let sink = Receiving::new();
+    let last = record(&client, 0..9).await;
+
+    let cancelled = CancellationToken::new();
+    let follower = Follower::new(settings(StartAt::Beginning), projections, Narrow(sink.clone()));
+    let task = tokio::spawn(follower.run(cancelled.clone()));
+    let received = sink.until_last_is(last).await;
+    Running { cancelled, task }.stop().await;
+
+    assert_eq!(received, (1..=last).collect::<Vec<_>>());
+}
+
+/// A system that never answers.
+struct Silent(watch::Sender<bool>);
+
+#[async_trait]
+impl Sink for Silent {
+    async fn deliver(&mut self, _entries: &[EventRow]) -> Result<(), DeliveryError> {
+        self.0.send_replace(true);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_does_not_end_is_cut_off_at_the_stop_and_keeps_its_lease() {
+    let service = InProcess::start(&[]).await;
+    let (client, projections) = (service.client(), service.projections().await);
+    record(&client, 0..1).await;
+    let (delivers, mut delivering) = watch::channel(false);
+
+    let cancelled = CancellationToken::new();
+    let follower = Follower::new(settings(StartAt::Beginning), projections.clone(), Silent(delivers));
+    let task = tokio::spawn(follower.run(cancelled.clone()));
+    timeout(WAIT_LIMIT, delivering.wait_for(|delivers| *delivers)).await.expect("in time").expect("a sender");
+    Running { cancelled, task }.stop().await;
+    let next = projections.acquire_lease("test/one", Uuid::from_u128(2), LONG).await.expect("an answer");
+
+    assert_eq!(next, None, "what was in flight may still arrive");
 }

@@ -307,6 +307,27 @@ async fn a_publisher_sends_its_own_messages_and_nothing_else() {
     }
 }
 
+#[tokio::test]
+async fn a_reader_takes_no_messages_from_a_work_queue() {
+    let servers = Servers::start().await;
+    let _service = Service::start(PROGRAM, &servers, &["--nats-ingest-tenants=default"]).await;
+    wait_for_work_queue(&servers).await;
+    let reader = servers.nats_url_of(User::Reader);
+
+    for subject in [
+        "$JS.API.CONSUMER.MSG.NEXT.INBOX_default.ledger",
+        "$JS.API.CONSUMER.DELETE.INBOX_default.ledger",
+        "$JS.API.CONSUMER.CREATE.INBOX_default.ledger.ledger.default.>",
+        "$JS.API.CONSUMER.CREATE.INBOX_default.thief.inbox.default.>",
+        "$JS.API.CONSUMER.CREATE.INBOX_default.thief",
+        "$JS.API.CONSUMER.CREATE.INBOX_default",
+        "$JS.API.CONSUMER.DURABLE.CREATE.INBOX_default.thief",
+        "$JS.ACK.INBOX_default.ledger.1.1.1.1795999369025723706.4",
+    ] {
+        assert_rejected(&reader, subject, &json!({})).await;
+    }
+}
+
 /// A stream acknowledges a message, and the service answers one, to the subject that the publisher names.
 #[tokio::test]
 async fn no_answer_to_a_publisher_becomes_an_entry() {
@@ -360,9 +381,10 @@ async fn the_server_does_not_write_into_a_ledger_for_a_reader() {
             "stream_name": stream,
             "config": {
                 "name": "thief", "deliver_subject": subject, "deliver_policy": "all", "ack_policy": "none",
+                "filter_subject": "ledger.default.>",
             },
         });
-        let (reader, request) = (reader.clone(), format!("CONSUMER.CREATE.{stream}.thief"));
+        let (reader, request) = (reader.clone(), format!("CONSUMER.CREATE.{stream}.thief.ledger.default.>"));
         async move { reader.request::<_, _, Value>(request, &config).await }
     };
 

@@ -5,16 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger_adapters::translation::NotUnderstood;
 use ledger_api_types::EventStatus;
 use ledger_codec::cloudevents::{Envelope, decode_header};
+use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
 use ledger_ingest::{RecordError, RecordOutcome};
 use ledger_journal::AppendError;
 use ledger_streams::inbound::{Format, InboundMessage, Receipt, Receiver, Route};
 use metrics::counter;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::App;
@@ -22,11 +25,14 @@ use crate::access::Tenancy;
 use crate::event_result::{id_and_source, is_recorded, outcome_result};
 use crate::foreign::{Message, MessageSource, check_message_secrets};
 use crate::hooks::{DELIVERY_LIMIT, translated_headers};
-use crate::intake::{self, FaultyMessage, Meaning};
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
-use crate::rates::InProgress;
+use crate::rates::{InProgress, Meter};
+use crate::recording::{self, FaultyMessage, Meaning};
 use crate::tenant::TenantLedger;
+
+/// Longest wait of a call for the rate of its publisher's events. After it, the messages are delivered again.
+const RATE_WAIT: Duration = Duration::from_secs(3);
 
 /// Records the messages of brokers.
 #[derive(Clone)]
@@ -42,7 +48,7 @@ impl BrokerReceiver {
     }
 
     /// Returns the ledger of a route, in the name of its publisher.
-    fn ledger(&self, route: &Route) -> Result<(TenantLedger, InProgress), Receipt> {
+    async fn ledger(&self, route: &Route) -> Result<(TenantLedger, Option<InProgress>), Receipt> {
         let tenant = &route.tenant;
         if tenant.is_admin() {
             let detail = "the tenant of tokens and grants takes no messages of brokers";
@@ -59,13 +65,35 @@ impl BrokerReceiver {
             return Err(rejected(Problem::parameter("hook", detail)));
         }
         let principal = publisher(route).map_err(rejected)?;
-        let meter = self.app.rates.meter(&principal);
-        let in_progress = self.app.rates.admit(&meter, true).map_err(|excess| {
-            let wait = excess.wait.as_millis();
-            Receipt::Retry(format!("{}; retry after {wait} ms", excess.detail))
-        })?;
+        let meter = self.app.rates.meter_of_reporter(tenant, &principal);
+        let in_progress = self.admit(route, &meter).await?;
         let tenancy = Tenancy::of_reporter(&self.app, tenant, principal, meter, Arc::default());
         Ok((TenantLedger::new(Arc::clone(&self.app), tenancy), in_progress))
+    }
+
+    /// Admits a call within the limits of its publisher. A call from Kafka is no request, but as many messages as were
+    /// received: only its events count, and it waits until they are within their rate.
+    async fn admit(&self, route: &Route, meter: &Arc<Meter>) -> Result<Option<InProgress>, Receipt> {
+        let rates = &self.app.rates;
+        let excess = if route.issuer == Principal::KAFKA {
+            match rates.admit_events(meter) {
+                Ok(()) => return Ok(None),
+                Err(excess) if excess.wait <= RATE_WAIT => {
+                    sleep(excess.wait).await;
+                    return Ok(None);
+                }
+                Err(excess) => {
+                    sleep(RATE_WAIT).await;
+                    excess
+                }
+            }
+        } else {
+            match rates.admit(meter, true) {
+                Ok(in_progress) => return Ok(Some(in_progress)),
+                Err(excess) => excess,
+            }
+        };
+        Err(Receipt::Retry(format!("{}; retry after {} ms", excess.detail, excess.wait.as_millis())))
     }
 }
 
@@ -86,7 +114,7 @@ fn publisher(route: &Route) -> Result<Arc<Principal>, Problem> {
 impl Receiver for BrokerReceiver {
     async fn receive(&self, route: &Route, messages: Vec<InboundMessage>) -> Vec<Receipt> {
         let count = messages.len();
-        let mut receipts = match self.ledger(route) {
+        let mut receipts = match self.ledger(route).await {
             Ok((ledger, _in_progress)) => receive_all(&ledger, route, messages).await,
             Err(receipt) => vec![receipt; count],
         };
@@ -106,7 +134,9 @@ fn report(route: &Route, receipt: &Receipt) {
         Receipt::Ignored(_) => "ignored",
         // The quarantine logs it.
         Receipt::Quarantined { .. } => "quarantined",
-        Receipt::Rejected { problem, detail } => {
+        // The consumer of Kafka logs it, with its place.
+        Receipt::Rejected { .. } if route.issuer == Principal::KAFKA => "rejected",
+        Receipt::Rejected { problem, detail, .. } => {
             let (tenant, issuer, publisher) = (&route.tenant, route.issuer, &route.publisher);
             warn!(%tenant, issuer, publisher, problem, detail, "a message of a broker is rejected");
             "rejected"
@@ -125,8 +155,12 @@ struct Pending {
     events: Vec<Envelope>,
     /// Ids and sources of the events.
     identities: Vec<(String, String)>,
-    /// What to quarantine once they are recorded: the message, or the part of it that is faulty.
-    faulty: Option<Box<FaultyMessage>>,
+    /// Fault for which the whole message is quarantined.
+    fault: Option<NotUnderstood>,
+    /// Part of the message that is faulty, to quarantine if the rest is recorded.
+    faulty_part: Option<Box<FaultyMessage>>,
+    /// Problem of the first event that the publisher may not send.
+    forbidden: Option<Problem>,
 }
 
 /// A message that was read.
@@ -144,7 +178,7 @@ async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<Inbound
         // The quarantine may be full: no later message is recorded before it has taken this one.
         let ends_run = match &read {
             Read::Done(receipt) => !receipt.is_final(),
-            Read::Pending(pending) => pending.faulty.is_some(),
+            Read::Pending(pending) => pending.fault.is_some() || pending.faulty_part.is_some(),
         };
         run.push(read);
         if ends_run {
@@ -160,53 +194,69 @@ async fn receive_all(ledger: &TenantLedger, route: &Route, messages: Vec<Inbound
 
 /// Reads a message and checks that its publisher may send its events.
 async fn read(ledger: &TenantLedger, route: &Route, message: InboundMessage) -> Read {
-    let meaning = checked(route, message)
-        .and_then(|message| intake::read(ledger, &message).map(|meaning| (message, meaning)));
-    let (message, events, faulty) = match meaning {
-        Ok((message, Meaning::Events(events, fault))) => {
-            let whole = |fault| Box::new(FaultyMessage { message: message.clone(), fault });
-            let faulty = fault.map(whole);
-            (message, events, faulty)
-        }
-        Ok((message, Meaning::Partial(events, rest))) => (message, events, Some(rest)),
+    let meaning = checked(route, message).and_then(|message| match recording::read(ledger, &message) {
+        Ok(meaning) => Ok((message, meaning)),
+        Err(problem) => Err(unreadable(problem)),
+    });
+    let (message, events, mut fault, faulty_part) = match meaning {
+        Ok((message, Meaning::Events(events, fault))) => (message, events, fault, None),
+        Ok((message, Meaning::Partial(events, part))) => (message, events, None, Some(part)),
         Ok((_, Meaning::Ignored(reason))) => {
             ledger.tenancy().count_received(1);
             return Read::Done(Receipt::Ignored(reason));
         }
-        Err(problem) => {
+        Err(receipt) => {
             ledger.tenancy().count_received(1);
-            return Read::Done(rejected(problem));
+            return Read::Done(receipt);
         }
     };
     ledger.tenancy().count_received(events.len().max(1));
-    if events.is_empty() && faulty.is_none() {
+    if events.is_empty() && fault.is_none() && faulty_part.is_none() {
         return Read::Done(Receipt::Ignored("the message states no event".to_owned()));
     }
-    let mut accepted = Vec::with_capacity(events.len());
+    let (mut accepted, mut forbidden) = (Vec::with_capacity(events.len()), None);
+    let now = ledger.now();
     for event in events {
+        let occurred_at = event.occurred_at();
+        if occurred_at - now > CLOCK_TOLERANCE {
+            // Delivered later, it could be recorded: no later message is recorded before it is in quarantine.
+            let error = RecordError::FromTheFuture { occurred_at, now };
+            let detail = format!("the event {} is not recorded: {error}", id_and_source(&event).0);
+            fault.get_or_insert_with(|| NotUnderstood::new("", detail));
+            continue;
+        }
         match ledger.accept(event).await {
             Ok(event) => accepted.push(event),
-            Err(problem) => return Read::Done(refused(problem)),
+            Err(problem) => match refused(problem.clone()) {
+                retry @ Receipt::Retry(_) => return Read::Done(retry),
+                _ => {
+                    forbidden.get_or_insert(problem);
+                }
+            },
         }
     }
     let identities = accepted.iter().map(id_and_source).collect();
-    Read::Pending(Box::new(Pending { message, events: accepted, identities, faulty }))
+    Read::Pending(Box::new(Pending { message, events: accepted, identities, fault, faulty_part, forbidden }))
+}
+
+/// Returns the receipt of a message that [`recording::read`] rejects: it is too large, or contains a secret.
+fn unreadable(problem: Problem) -> Receipt {
+    let is_too_large = problem.clone().into_body().status == 413;
+    if is_too_large { rejected(problem) } else { with_secret(problem) }
 }
 
 /// Returns a message with the headers that its translation reads, after the checks that decide if it may be kept.
-fn checked(route: &Route, message: InboundMessage) -> Result<Message, Problem> {
+fn checked(route: &Route, message: InboundMessage) -> Result<Message, Receipt> {
     let InboundMessage { headers, body } = message;
     let (source, headers) = match &route.format {
-        Format::Events => (MessageSource::Events, event_headers(route, headers)?),
-        Format::Hook(name) => {
-            if body.len() > DELIVERY_LIMIT {
-                let detail = format!("the message exceeds {DELIVERY_LIMIT} bytes");
-                return Err(Problem::new(Kind::TooLarge, detail));
-            }
-            (MessageSource::Hook(name.clone()), translated_headers(&headers))
-        }
+        Format::Events => (MessageSource::Events, event_headers(route, headers).map_err(rejected)?),
+        Format::Hook(name) => (MessageSource::Hook(name.clone()), translated_headers(&headers)),
     };
-    check_message_secrets(&headers, &body).map_err(|secret| Problem::from(&secret))?;
+    check_message_secrets(&headers, &body).map_err(|secret| with_secret(Problem::from(&secret)))?;
+    if matches!(route.format, Format::Hook(_)) && body.len() > DELIVERY_LIMIT {
+        let detail = format!("the message exceeds {DELIVERY_LIMIT} bytes");
+        return Err(rejected(Problem::new(Kind::TooLarge, detail)));
+    }
     Ok(Message { source, headers, body })
 }
 
@@ -265,12 +315,11 @@ async fn record(ledger: &TenantLedger, mut run: Vec<Read>) -> Vec<Receipt> {
 /// Returns the receipt of a message with the outcomes of its events. Quarantines it, if the ledger does not accept all of
 /// it.
 async fn settle(ledger: &TenantLedger, pending: Pending, outcomes: Vec<RecordOutcome>) -> Receipt {
-    let Pending { message, identities, faulty, .. } = pending;
+    let Pending { message, identities, mut fault, faulty_part, mut forbidden, .. } = pending;
     if outcomes.len() < identities.len() {
         return Receipt::Retry("the service is shutting down".to_owned());
     }
     let mut positions: Vec<Position> = Vec::with_capacity(outcomes.len());
-    let (mut forbidden, mut refused) = (None, None);
     for ((id, source), outcome) in identities.into_iter().zip(&outcomes) {
         if let RecordOutcome::Recorded(position) | RecordOutcome::Duplicate(position) = outcome {
             positions.push(*position);
@@ -290,13 +339,13 @@ async fn settle(ledger: &TenantLedger, pending: Pending, outcomes: Vec<RecordOut
             forbidden.get_or_insert(problem);
         } else {
             let detail = format!("the event {id} is not recorded: {}", body.detail);
-            refused.get_or_insert_with(|| NotUnderstood::new("", detail));
+            fault.get_or_insert_with(|| NotUnderstood::new("", detail));
         }
     }
-    match (forbidden, refused, faulty) {
+    match (forbidden, fault, faulty_part) {
         (Some(problem), _, _) => rejected(problem),
         (None, Some(fault), _) => keep(ledger, &message, &fault).await,
-        (None, None, Some(faulty)) => keep(ledger, &faulty.message, &faulty.fault).await,
+        (None, None, Some(part)) => keep(ledger, &part.message, &part.fault).await,
         (None, None, None) => Receipt::Recorded(positions),
     }
 }
@@ -315,7 +364,16 @@ fn refused(problem: Problem) -> Receipt {
 }
 
 fn rejected(problem: Problem) -> Receipt {
+    rejection(problem, false)
+}
+
+/// Returns the receipt of a message that contains a secret.
+fn with_secret(problem: Problem) -> Receipt {
+    rejection(problem, true)
+}
+
+fn rejection(problem: Problem, has_secret: bool) -> Receipt {
     let body = problem.into_body();
     let slug = body.slug().unwrap_or_default().to_owned();
-    Receipt::Rejected { problem: slug, detail: body.detail }
+    Receipt::Rejected { problem: slug, detail: body.detail, has_secret }
 }

@@ -65,9 +65,12 @@ fn read_batch(app: &App, body: &Bytes) -> Result<(Vec<Envelope>, Option<NotUnder
             return Ok((Vec::new(), Some(NotUnderstood::new("", error.to_string()))));
         }
     };
+    let parts: Vec<_> = parts.collect();
+    for part in &parts {
+        check_message_secrets(&BTreeMap::new(), part).map_err(|secret| Problem::from(&secret))?;
+    }
     let (mut events, mut first_fault) = (Vec::new(), None);
-    for (index, part) in parts.enumerate() {
-        check_message_secrets(&BTreeMap::new(), &part).map_err(|secret| Problem::from(&secret))?;
+    for (index, part) in parts.into_iter().enumerate() {
         match parse_structured(app, &part) {
             Ok(event) => events.push(event),
             Err(unusable) => {
@@ -96,7 +99,7 @@ fn fault(unusable: Unusable) -> Result<NotUnderstood, Problem> {
     }
 }
 
-/// Returns the form that the media type states; without one, or as `application/json`, the form of the JSON object.
+/// Returns the form that the media type states; without one, or as `application/json`, the form that the JSON has.
 fn form(headers: &BTreeMap<String, String>, body: &[u8]) -> Result<Form, NotUnderstood> {
     let content_type = headers.get("content-type").map_or("", String::as_str);
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -105,6 +108,7 @@ fn form(headers: &BTreeMap<String, String>, body: &[u8]) -> Result<Form, NotUnde
         "application/cloudevents-batch+json" => Ok(Form::Batch),
         CDEVENTS_MEDIA_TYPE => Ok(Form::CdEvent),
         "" | "application/json" if headers.contains_key("ce-specversion") => Ok(Form::Binary),
+        "" | "application/json" if body.trim_ascii_start().first() == Some(&b'[') => Ok(Form::Batch),
         "" | "application/json" if is_cloudevent(body) => Ok(Form::Structured),
         "" | "application/json" if is_bare_cdevent(body) => Ok(Form::CdEvent),
         "" | "application/json" => {
@@ -166,7 +170,7 @@ mod tests {
             assert_eq!(form_of(json, false, event), Some(Form::Structured), "{json:?}");
             assert_eq!(form_of(json, false, cdevent), Some(Form::CdEvent), "{json:?}");
             assert_eq!(form_of(json, false, "{}"), None, "{json:?}");
-            assert_eq!(form_of(json, false, "[]"), None, "{json:?}");
+            assert_eq!(form_of(json, false, " [{}]"), Some(Form::Batch), "{json:?}");
         }
         assert_eq!(form_of(Some("text/plain"), true, event), None);
     }

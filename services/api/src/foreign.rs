@@ -1,5 +1,5 @@
 //! Messages of other tools: translated to events, which are recorded together with the message, or quarantined.
-//! `intake` records them.
+//! `recording` records them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -25,10 +25,10 @@ use crate::access::Tenancy;
 use crate::activity::Activity;
 use crate::body::{read, reject_secrets};
 use crate::foreign::{Message, MessageSource, hook_principal};
-use crate::intake::{FaultyMessage, Intake, IntakeError, delivery, take_in};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
+use crate::recording::{FaultyMessage, MessageError, MessageOutcome, delivery, record_message};
 use crate::tenant::TenantLedger;
 use crate::too_many::too_many;
 use crate::{App, parameters};
@@ -104,7 +104,7 @@ pub(crate) async fn deliver_webhook(
         Ok(authentic) => authentic,
         Err(reason) => return refused(&app, address, &name, &reason),
     };
-    let meter = app.rates.meter(&principal);
+    let meter = app.rates.meter_of_reporter(&hook.tenant, &principal);
     let _in_progress = match app.rates.admit(&meter, true) {
         Ok(in_progress) => in_progress,
         Err(excess) => return Ok(too_many(&excess)),
@@ -113,8 +113,8 @@ pub(crate) async fn deliver_webhook(
     let message = Message { headers: translated_headers(&message.headers), ..message };
     let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
     let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
-    let (status, delivery) = match take_in(&ledger, &message).await {
-        Ok(Intake::Events(events, faulty)) => {
+    let (status, delivery) = match record_message(&ledger, &message).await {
+        Ok(MessageOutcome::Events(events, faulty)) => {
             let refused = events.iter().find(|event| !event.status.is_recorded()).map(refusal);
             match (refused, faulty) {
                 (None, None) => (StatusCode::OK, DeliveryBody { events, ..delivery("recorded") }),
@@ -129,11 +129,11 @@ pub(crate) async fn deliver_webhook(
                 }
             }
         }
-        Ok(Intake::Ignored(reason)) => {
+        Ok(MessageOutcome::Ignored(reason)) => {
             (StatusCode::OK, DeliveryBody { detail: Some(reason), ..delivery("ignored") })
         }
-        Err(IntakeError::Problem(problem)) => return Err(problem),
-        Err(IntakeError::NotUnderstood(error)) => {
+        Err(MessageError::Problem(problem)) => return Err(problem),
+        Err(MessageError::NotUnderstood(error)) => {
             (StatusCode::ACCEPTED, kept(&ledger, &message, error, Vec::new()).await?)
         }
     };

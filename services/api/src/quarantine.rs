@@ -33,9 +33,9 @@ use utoipa::IntoParams;
 use crate::access::{Authorized, HandleQuarantine, principal_body};
 use crate::body::ValidJson;
 use crate::foreign::{Message, MessageSource};
-use crate::intake::{Intake, IntakeError, delivery, take_in};
 use crate::parameters::{NoParameters, StrictQuery, parse_optional, parse_position};
 use crate::problem::{Kind, Problem};
+use crate::recording::{MessageError, MessageOutcome, delivery, record_message};
 use crate::tenant::TenantLedger;
 
 /// Maximum number of messages in a page.
@@ -354,11 +354,15 @@ pub(crate) async fn retry_quarantined(
         || sender.as_ref().is_some_and(Principal::is_reporter);
     let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_reporter);
     let sender_ledger = TenantLedger::new(Arc::clone(ledger.app()), tenancy);
-    let (mut delivery, faulty) = match take_in(&sender_ledger, &message).await {
-        Ok(Intake::Events(events, faulty)) => (DeliveryBody { events, ..delivery("recorded") }, faulty),
-        Ok(Intake::Ignored(reason)) => (DeliveryBody { detail: Some(reason), ..delivery("ignored") }, None),
-        Err(IntakeError::Problem(problem)) => return Err(problem),
-        Err(IntakeError::NotUnderstood(error)) => {
+    let (mut delivery, faulty) = match record_message(&sender_ledger, &message).await {
+        Ok(MessageOutcome::Events(events, faulty)) => {
+            (DeliveryBody { events, ..delivery("recorded") }, faulty)
+        }
+        Ok(MessageOutcome::Ignored(reason)) => {
+            (DeliveryBody { detail: Some(reason), ..delivery("ignored") }, None)
+        }
+        Err(MessageError::Problem(problem)) => return Err(problem),
+        Err(MessageError::NotUnderstood(error)) => {
             return Err(Problem::not_understood(&error.pointer, error.detail));
         }
     };

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger_domain::{Principal, ShortText};
+use ledger_domain::{Principal, ShortText, TenantName};
 
 /// Maximum number of principals, and of addresses, that are counted at a time.
 pub(crate) const MAX_KEYS: usize = 16_384;
@@ -142,7 +142,8 @@ pub(crate) struct Quota {
     pub(crate) reset: Duration,
 }
 
-type PrincipalKey = (ShortText, ShortText);
+/// Issuer and subject; and the tenant of a reporter, whose name is its own in each tenant.
+type PrincipalKey = (Option<TenantName>, ShortText, ShortText);
 
 /// Counts the requests and events of all principals, and the failed authentications of all addresses.
 #[derive(Debug)]
@@ -180,12 +181,17 @@ impl Rates {
 
     /// Returns what a principal has used.
     pub(crate) fn meter(&self, principal: &Principal) -> Arc<Meter> {
-        self.principals.get((principal.issuer.clone(), principal.subject.clone()))
+        self.principals.get((None, principal.issuer.clone(), principal.subject.clone()))
+    }
+
+    /// Returns what a webhook or a publisher of a broker has used in a tenant.
+    pub(crate) fn meter_of_reporter(&self, tenant: &TenantName, principal: &Principal) -> Arc<Meter> {
+        self.principals.get((Some(tenant.clone()), principal.issuer.clone(), principal.subject.clone()))
     }
 
     /// Admits a request, or returns the limit that it exceeds.
     pub(crate) fn admit(&self, meter: &Arc<Meter>, sends_events: bool) -> Result<InProgress, Excess> {
-        let RateLimits { requests_per_second, burst, events_per_second, event_burst, .. } = self.limits;
+        let RateLimits { requests_per_second, burst, .. } = self.limits;
         let now = (self.clock)();
         meter.requests.try_add(self.requests, now).map_err(|wait| Excess {
             bound: "requests",
@@ -198,14 +204,21 @@ impl Rates {
             let detail = format!("more than {limit} requests in progress");
             return Err(Excess { bound: "concurrency", wait: Duration::from_secs(1), detail });
         }
-        match meter.events.wait(self.events, now).filter(|_| sends_events) {
-            None => Ok(in_progress),
-            Some(wait) => Err(Excess {
-                bound: "events",
-                wait,
-                detail: format!("more than {events_per_second} events a second, or {event_burst} at once"),
-            }),
+        if sends_events {
+            self.admit_events(meter)?;
         }
+        Ok(in_progress)
+    }
+
+    /// Returns the limit of events that a principal exceeds.
+    pub(crate) fn admit_events(&self, meter: &Meter) -> Result<(), Excess> {
+        let RateLimits { events_per_second, event_burst, .. } = self.limits;
+        let Some(wait) = meter.events.wait(self.events, (self.clock)()) else { return Ok(()) };
+        Err(Excess {
+            bound: "events",
+            wait,
+            detail: format!("more than {events_per_second} events a second, or {event_burst} at once"),
+        })
     }
 
     /// Counts events that a principal has sent.

@@ -230,16 +230,21 @@ impl Connection {
     ///
     /// # Errors
     /// The existing stream does not fit, or JetStream does not answer.
-    pub async fn work_queue(&self, tenant: &TenantName, max_bytes: u64) -> Result<WorkQueue, OpenError> {
+    pub async fn work_queue(
+        &self,
+        tenant: &TenantName,
+        max_bytes: u64,
+        epoch: i64,
+    ) -> Result<WorkQueue, OpenError> {
         let replicas = self.settings.stream.replicas;
-        WorkQueue::open(&self.context(), self.disconnects.clone(), tenant, (max_bytes, replicas)).await
+        WorkQueue::open(&self.context(), self.disconnects.clone(), tenant, (max_bytes, replicas), epoch).await
     }
 
-    /// Returns a publisher of messages that no stream stores.
+    /// Returns a publisher of messages for a tenant that no stream stores.
     #[must_use]
-    pub fn publisher(&self) -> Publisher {
+    pub fn publisher(&self, tenant: &TenantName) -> Publisher {
         let timeout = self.settings.request_timeout.min(PUBLISH_TIMEOUT);
-        Publisher::new(self.client.clone(), self.disconnects.clone(), timeout)
+        Publisher::new(self.client.clone(), self.disconnects.clone(), timeout, &stream::name_of(tenant))
     }
 
     /// Opens a tenant's journal if its stream exists; `None` if it does not.

@@ -77,7 +77,8 @@ impl Quarantine {
         Self::Memory(MemoryQuarantine { clock, items: Mutex::default() })
     }
 
-    /// Stores a message under a key and returns its version, once it is durable. It replaces what the key had.
+    /// Stores a message under a key and returns its version, once it is durable. It replaces what the key had, also in a full
+    /// quarantine: a message that is delivered again takes no further room.
     ///
     /// # Errors
     /// See [`QuarantineError`].
@@ -86,7 +87,8 @@ impl Quarantine {
             return Err(QuarantineError::TooLarge(content.len()));
         }
         let usage = self.usage().await?;
-        if usage.messages >= MAX_MESSAGES || usage.bytes >= MAX_BYTES {
+        let is_full = usage.messages >= MAX_MESSAGES || usage.bytes >= MAX_BYTES;
+        if is_full && self.get(key).await?.is_none() {
             return Err(QuarantineError::Full(format!("{} messages, {} bytes", usage.messages, usage.bytes)));
         }
         match self {
@@ -177,5 +179,26 @@ impl MemoryQuarantine {
         let item = QuarantineItem { key: key.to_owned(), version, stored_at: (self.clock)(), content };
         items.insert(version, item);
         Ok(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_quarantine_takes_no_new_message_but_one_that_it_has() {
+        let quarantine = Quarantine::in_memory(|| DateTime::UNIX_EPOCH);
+        let content = Bytes::from(vec![0; MAX_CONTENT_BYTES]);
+        let room = MAX_BYTES.div_ceil(MAX_CONTENT_BYTES as u64);
+        for key in 0..room {
+            quarantine.put(&key.to_string(), content.clone()).await.expect("stored");
+        }
+
+        let new = quarantine.put("new", content.clone()).await;
+        let again = quarantine.put("0", content).await;
+
+        assert!(matches!(new, Err(QuarantineError::Full(_))), "{new:?}");
+        assert_eq!(again, Ok(room + 1));
     }
 }

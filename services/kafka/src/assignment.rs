@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::client::{ClientEvents, describe};
 use crate::flow::{Bound, Flow};
@@ -26,7 +26,7 @@ use crate::partition::{Buffered, Partition};
 use crate::status::Cause;
 use crate::worker::{Recorder, Worker};
 
-/// Time for the workers of partitions that are given up to complete what the write path has received.
+/// Time for the workers of partitions that are revoked to complete what the write path has received.
 const COMPLETION_TIME: Duration = Duration::from_secs(4);
 
 /// Topic and number of a partition.
@@ -52,6 +52,8 @@ pub(crate) struct Assignment {
     partitions: Mutex<BTreeMap<Key, Assigned>>,
     /// True if a request to commit has failed.
     commit_failed: AtomicBool,
+    /// True once the consumer leaves its group for good.
+    is_stopping: AtomicBool,
 }
 
 impl Assignment {
@@ -64,6 +66,7 @@ impl Assignment {
             runtime,
             partitions: Mutex::default(),
             commit_failed: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -71,12 +74,18 @@ impl Assignment {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Announces that the consumer leaves its group: its last commit does not wait for the broker's answer, which may
+    /// never arrive. Closing the consumer does, for a while.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Takes a message of an assigned partition.
     pub(crate) fn accept(&self, consumer: &BaseConsumer<Self>, message: &BorrowedMessage<'_>) {
         let received = Received::new(message, &self.recorder.route.format);
         let key = (message.topic().to_owned(), message.partition());
         let partitions = self.partitions();
-        // A message of a partition that was given up is for its next owner.
+        // A message of a partition that was revoked is for its next owner.
         let Some(assigned) = partitions.get(&key) else { return };
         assigned.partition.push(received);
         let flow = self.decide(assigned, partitions.len());
@@ -89,6 +98,31 @@ impl Assignment {
     fn decide(&self, assigned: &Assigned, partitions: usize) -> Flow {
         let own = assigned.partition.bytes();
         self.bound.decide(assigned.is_paused, own, partitions, self.buffered.bytes())
+    }
+
+    /// Starts the workers of partitions again that ended although their partition is assigned: they panicked.
+    pub(crate) fn restart_workers(&self) {
+        for ((topic, number), assigned) in &mut *self.partitions() {
+            if assigned.worker.is_finished() && !assigned.cancelled.is_cancelled() {
+                let part = self.events.status.part();
+                error!(part, topic, partition = number, "the worker of a partition failed; restarting it");
+                self.events
+                    .status
+                    .of_partition(topic, *number)
+                    .set(Cause::Ledger, "the worker of a partition failed");
+                assigned.worker = self.start_worker(&assigned.partition, &assigned.cancelled);
+            }
+        }
+    }
+
+    fn start_worker(&self, partition: &Arc<Partition>, cancelled: &CancellationToken) -> JoinHandle<()> {
+        let worker = Worker {
+            status: self.events.status.of_partition(&partition.topic, partition.number),
+            partition: Arc::clone(partition),
+            recorder: Arc::clone(&self.recorder),
+            cancelled: cancelled.clone(),
+        };
+        self.runtime.spawn(worker.run())
     }
 
     /// Pauses and resumes partitions, so that their messages stay within the bound.
@@ -166,46 +200,44 @@ impl Assignment {
             }
             let partition = Arc::new(Partition::new(topic.clone(), number, self.buffered.clone()));
             let cancelled = CancellationToken::new();
-            let worker = Worker {
-                partition: Arc::clone(&partition),
-                recorder: Arc::clone(&self.recorder),
-                cancelled: cancelled.clone(),
-            };
-            let worker = self.runtime.spawn(worker.run());
+            let worker = self.start_worker(&partition, &cancelled);
             let assigned = Assigned { partition, worker, cancelled, is_paused: false, committed: None };
             partitions.insert((topic, number), assigned);
         }
         info!(part = self.events.status.part(), assigned = partitions.len(), "partitions are assigned");
     }
 
-    /// Gives partitions up: completes or drops what is in progress, and commits what is settled.
-    fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let mut given_up = Vec::new();
+    /// Ends the work on partitions that are revoked: completes or drops what is in progress, and commits what is settled.
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let mut revoked = Vec::new();
         {
             let mut partitions = self.partitions();
             for element in list.elements() {
                 let key = (element.topic().to_owned(), element.partition());
-                given_up.extend(partitions.remove_entry(&key));
+                revoked.extend(partitions.remove_entry(&key));
             }
         }
-        for (_, assigned) in &given_up {
+        for (_, assigned) in &revoked {
             assigned.cancelled.cancel();
         }
         self.runtime.block_on(async {
             let deadline = Instant::now() + COMPLETION_TIME;
-            for (_, assigned) in &mut given_up {
+            for (_, assigned) in &mut revoked {
                 if timeout_at(deadline, &mut assigned.worker).await.is_err() {
                     // Its messages are delivered again, and their events are recorded once.
                     assigned.worker.abort();
                 }
             }
         });
-        // What held these partitions back is a fault of their next owner; workers that remain report theirs again.
-        self.events.status.clear(Cause::Ledger);
-        self.events.status.clear(Cause::Delivery);
+        // What held these partitions back is a fault of their next owner.
+        for ((topic, number), _) in &revoked {
+            let status = self.events.status.of_partition(topic, *number);
+            status.clear(Cause::Ledger);
+            status.clear(Cause::Delivery);
+        }
         let part = self.events.status.part();
         let (mut offsets, mut paused) = (Vec::new(), TopicPartitionList::new());
-        for ((topic, number), assigned) in given_up {
+        for ((topic, number), assigned) in revoked {
             if assigned.is_paused {
                 paused.add_partition(&topic, number);
             }
@@ -218,17 +250,19 @@ impl Assignment {
                 offsets.push(((topic, number), settled));
             }
         }
-        info!(part, given_up = list.count(), "partitions are given up");
+        info!(part, revoked = list.count(), "partitions are revoked");
         // Another process may own partitions that were lost, and commit its own offsets.
         if !consumer.assignment_lost() {
-            self.commit_offsets(consumer, &offsets, CommitMode::Sync);
+            let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+            let mode = if is_stopping { CommitMode::Async } else { CommitMode::Sync };
+            self.commit_offsets(consumer, &offsets, mode);
         }
         // librdkafka keeps the pause for the next assignment. To resume a partition that is not paused would lose what
         // it has fetched.
         if paused.count() > 0
             && let Err(error) = consumer.resume(&paused)
         {
-            warn!(part, error = describe(&error), "cannot resume partitions that are given up");
+            warn!(part, error = describe(&error), "cannot resume partitions that are revoked");
         }
     }
 }
@@ -256,7 +290,7 @@ impl ConsumerContext for Assignment {
                 self.events.status.clear(Cause::Group);
                 self.assign(list);
             }
-            Rebalance::Revoke(list) => self.give_up(consumer, list),
+            Rebalance::Revoke(list) => self.revoke(consumer, list),
             Rebalance::Error(error) => warn!(part, error = describe(error), "rebalance failed"),
         }
     }

@@ -7,9 +7,10 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaConfRes;
 use tracing::{debug, error, info, warn};
 
-use crate::settings::{Settings, SettingsError, is_secret};
+use crate::settings::{Settings, SettingsError};
 use crate::status::{Cause, PartStatus};
 
 /// Properties that the settings may replace.
@@ -61,10 +62,10 @@ pub(crate) fn invalid(error: &KafkaError) -> SettingsError {
 /// Describes an error, without the value of a property.
 pub(crate) fn describe(error: &KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
-            format!("the value of {name} is not valid")
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
+            format!("{name} is not a property of librdkafka")
         }
-        KafkaError::ClientConfig(_, reason, name, _) => format!("{name}: {reason}"),
+        KafkaError::ClientConfig(_, _, name, _) => format!("the value of {name} is not valid"),
         other => other.to_string(),
     }
 }
@@ -177,6 +178,8 @@ mod tests {
     fn an_error_names_the_property_or_the_file() {
         let error = |text: &str| config(&settings(text), &[], &[]).err().map(|error| error.to_string());
 
+        let value = error("[properties]\n\"client.dns.lookup\" = \"hunter2\"\n").expect("rejected");
+        assert!(value.contains("client.dns.lookup") && !value.contains("hunter2"), "{value}");
         let unknown = error("[properties]\n\"no.such\" = 1\n").expect("rejected");
         assert!(unknown.contains("no.such"), "{unknown}");
         let missing = error("[properties]\n[property_files]\n\"sasl.password\" = \"/no/such\"\n");

@@ -77,7 +77,8 @@ impl Inbound {
         let probe: KafkaResult<BaseConsumer> = without_group(&config).create();
         probe.map_err(|error| client::invalid(&error))?;
         let dead_letters = setting.dead_letter_topic.as_deref().map(|topic| {
-            Sender::open(topic, settings, ClientEvents { status: status.clone() }).map(Mutex::new)
+            Sender::open_dead_letters(topic, settings, ClientEvents { status: status.clone() })
+                .map(Mutex::new)
         });
         let recorder = Recorder {
             receiver,
@@ -159,6 +160,7 @@ impl Inbound {
             }
             if committed_at.elapsed() >= COMMIT_INTERVAL {
                 committed_at = Instant::now();
+                assignment.restart_workers();
                 assignment.control_flow(&consumer);
                 assignment.commit(&consumer);
             }
@@ -167,7 +169,8 @@ impl Inbound {
                 checked_at = Instant::now();
             }
         }
-        // Dropping the consumer gives up its partitions, and leaves the group.
+        // Dropping the consumer revokes its partitions, and leaves the group.
+        assignment.stop();
         Ok(())
     }
 

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_is_given_up_releases_its_bytes() {
+    fn a_partition_that_is_revoked_releases_its_bytes() {
         let (partition, buffered) = partition(&[Some("{}")]);
         assert_eq!(buffered.bytes(), 100);
         drop(partition);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 use tokio::task::spawn_blocking;
@@ -40,8 +40,11 @@ const FIXED: &[(&str, &str)] = &[
     ("topic.metadata.propagation.max.ms", "5000"),
 ];
 
+/// Maximum size of a record of a dead-letter topic, in bytes: that of librdkafka. The topic's own limit decides.
+const DEAD_LETTER_BYTES: (&str, &str) = ("message.max.bytes", "1000000000");
+
 /// A record to produce.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) key: Option<Vec<u8>>,
     /// Value; `None` for a tombstone.
@@ -58,6 +61,9 @@ pub(crate) enum SendError {
     /// The broker or the client refuses a record.
     #[error("cannot produce to topic {topic}: {reason}")]
     Refused { topic: String, reason: String },
+    /// A record is larger than the broker or the client accepts.
+    #[error("cannot produce to topic {topic}: {reason}; raise max.message.bytes of the topic")]
+    TooLarge { topic: String, reason: String },
 }
 
 /// Producer of one topic.
@@ -78,7 +84,30 @@ impl Sender {
         settings: &Settings,
         events: ClientEvents,
     ) -> Result<Self, SettingsError> {
-        let config = client::config(settings, DEFAULTS, FIXED)?;
+        Self::with(topic, settings, FIXED, events)
+    }
+
+    /// Creates a producer of a dead-letter topic: what a broker delivered may be larger than what the settings let this
+    /// service produce elsewhere.
+    ///
+    /// # Errors
+    /// A property is not valid.
+    pub(crate) fn open_dead_letters(
+        topic: &str,
+        settings: &Settings,
+        events: ClientEvents,
+    ) -> Result<Self, SettingsError> {
+        let fixed: Vec<_> = FIXED.iter().copied().chain([DEAD_LETTER_BYTES]).collect();
+        Self::with(topic, settings, &fixed, events)
+    }
+
+    fn with(
+        topic: &str,
+        settings: &Settings,
+        fixed: &[(&str, &str)],
+        events: ClientEvents,
+    ) -> Result<Self, SettingsError> {
+        let config = client::config(settings, DEFAULTS, fixed)?;
         let client = Client::create(&config, &events).map_err(|error| client::invalid(&error))?;
         Ok(Self { topic: topic.to_owned(), config, events, client: Some(client) })
     }
@@ -89,13 +118,9 @@ impl Sender {
     /// # Errors
     /// Not all records are known to be written; nothing is in flight.
     pub(crate) async fn send_all(&mut self, records: &[Record]) -> Result<(), SendError> {
-        let refused = |error: &KafkaError| SendError::Refused {
-            topic: self.topic.clone(),
-            reason: client::describe(error),
-        };
         let client = match self.client.take() {
             Some(client) => client,
-            None => Client::create(&self.config, &self.events).map_err(|error| refused(&error))?,
+            None => Client::create(&self.config, &self.events).map_err(|error| self.refused(&error))?,
         };
         let outcome = timeout(SEND_TIMEOUT, client.produce(&self.topic, records)).await;
         let error = match outcome {
@@ -103,11 +128,23 @@ impl Sender {
                 self.client = Some(client);
                 return Ok(());
             }
-            Ok(Err(error)) => refused(&error),
+            Ok(Err(error)) => self.refused(&error),
             Err(_) => SendError::TimedOut { topic: self.topic.clone() },
         };
         client.discard().await;
         Err(error)
+    }
+
+    fn refused(&self, error: &KafkaError) -> SendError {
+        let (topic, reason) = (self.topic.clone(), client::describe(error));
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::MessageBatchTooLarge,
+            ) => SendError::TooLarge { topic, reason },
+            _ => SendError::Refused { topic, reason },
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use ledger_domain::{EnvironmentName, Kind, Position, ServiceName, ShortText, TenantName};
+use ledger_domain::{EnvironmentName, Kind, Position, Principal, ServiceName, ShortText, TenantName};
 use ledger_projections::EventFilter;
 use ledger_streams::follower::{FollowerSettings, StartAt};
 use ledger_streams::inbound::{Format, Route};
@@ -13,15 +13,27 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
-/// Issuer of the identity of publishers.
-const ISSUER: &str = "release-ledger:kafka";
-
 /// Maximum number of entries of one delivery.
 const PAGE_SIZE: u32 = 500;
 /// The same for states of lanes: each needs queries.
 const STATE_PAGE_SIZE: u32 = 50;
 
-/// Properties that the service sets: with other values, messages could be lost or reordered.
+/// Properties with a minimum and a maximum: with other values, the work could stop.
+const BOUNDS: &[(&str, i64, i64)] = &[
+    // Longer than an entry with its headers.
+    ("message.max.bytes", 262_144, 1_000_000_000),
+    ("max.poll.interval.ms", 60_000, 86_400_000),
+    // A delivery fits into the queue, and leaves it before its time limit.
+    ("queue.buffering.max.messages", 10_000, i64::MAX),
+    ("queue.buffering.max.kbytes", 65_536, i64::MAX),
+    ("linger.ms", 0, 1_000),
+    ("queue.buffering.max.ms", 0, 1_000),
+    ("session.timeout.ms", 6_000, 600_000),
+    // The statistics end faults of the connection.
+    ("statistics.interval.ms", 100, 60_000),
+];
+
+/// Properties that the service sets: with other values, messages could be lost or reordered, or the work could stop.
 const RESERVED: &[&str] = &[
     "acks",
     "delivery.timeout.ms",
@@ -29,7 +41,9 @@ const RESERVED: &[&str] = &[
     "enable.auto.offset.store",
     "enable.gapless.guarantee",
     "enable.idempotence",
+    "enable.partition.eof",
     "group.id",
+    "group.instance.id",
     "group.protocol",
     "max.in.flight",
     "max.in.flight.requests.per.connection",
@@ -37,7 +51,10 @@ const RESERVED: &[&str] = &[
     "message.timeout.ms",
     "partition.assignment.strategy",
     "request.required.acks",
+    "request.timeout.ms",
     "retries",
+    "test.mock.num.brokers",
+    "topic.metadata.propagation.max.ms",
     "transactional.id",
 ];
 
@@ -79,6 +96,9 @@ pub struct Settings {
     #[serde(default, rename = "out")]
     pub outbound: BTreeMap<String, OutSetting>,
 }
+
+/// Minimum of the setting `max_buffered_bytes`.
+const MIN_BUFFERED_BYTES: usize = 64 << 10;
 
 const fn default_buffered_bytes() -> usize {
     16 << 20
@@ -270,12 +290,6 @@ fn format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Format, D::Error
     })
 }
 
-/// Returns true if the value of a property is a secret, or may be one.
-pub(crate) fn is_secret(property: &str) -> bool {
-    let name = property.to_lowercase();
-    ["password", "secret", "key", "token", "jaas", "credential"].iter().any(|word| name.contains(word))
-}
-
 /// Checks the name of a topic. A name that starts with `^` would be a pattern for librdkafka.
 fn check_topic(place: &str, topic: &str) -> Result<(), SettingsError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -310,8 +324,10 @@ impl Settings {
             let reason = format_args!("{name} is also in kafka.properties: remove one of them");
             return Err(SettingsError::new("kafka.property_files", reason));
         }
-        if self.max_buffered_bytes == 0 {
-            return Err(SettingsError::new("kafka.max_buffered_bytes", "must be at least 1"));
+        self.check_bounds()?;
+        if self.max_buffered_bytes < MIN_BUFFERED_BYTES {
+            let reason = format_args!("must be at least {MIN_BUFFERED_BYTES}");
+            return Err(SettingsError::new("kafka.max_buffered_bytes", reason));
         }
         for (name, setting) in &self.inbound {
             setting.check(&format!("kafka.in.{name}"), name, tenants, hooks)?;
@@ -319,7 +335,47 @@ impl Settings {
         for (name, setting) in &self.outbound {
             setting.check(&format!("kafka.out.{name}"), name, tenants)?;
         }
+        self.check_shared()?;
         self.check_loops()
+    }
+
+    /// Checks the properties that have bounds.
+    fn check_bounds(&self) -> Result<(), SettingsError> {
+        for (name, minimum, maximum) in BOUNDS {
+            let Some(value) = self.properties.get(*name) else { continue };
+            let is_within = |value: i64| (*minimum..=*maximum).contains(&value);
+            if !value.expose().parse::<i64>().is_ok_and(is_within) {
+                let reason = match *maximum {
+                    i64::MAX => format!("{name} must be at least {minimum}: otherwise the work could stop"),
+                    _ => format!("{name} must be from {minimum} to {maximum}: otherwise the work could stop"),
+                };
+                return Err(SettingsError::new("kafka.properties", reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that no two sections read a topic as one group, and that no two write one topic.
+    fn check_shared(&self) -> Result<(), SettingsError> {
+        let (mut read, mut written) = (BTreeMap::new(), BTreeMap::new());
+        for (name, setting) in &self.inbound {
+            for topic in &setting.topics {
+                if let Some(other) = read.insert((&setting.group, topic), name).filter(|other| *other != name)
+                {
+                    let reason = format_args!(
+                        "kafka.in.{other} reads topic {topic} as the same group: each would get a part of it"
+                    );
+                    return Err(SettingsError::new(format!("kafka.in.{name}"), reason));
+                }
+            }
+        }
+        for (name, setting) in &self.outbound {
+            if let Some(other) = written.insert(&setting.topic, name) {
+                let reason = format_args!("kafka.out.{other} writes topic {}, too", setting.topic);
+                return Err(SettingsError::new(format!("kafka.out.{name}"), reason));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that no topic is both read and written: its messages would circulate.
@@ -375,7 +431,7 @@ impl InSetting {
         Route {
             tenant: self.tenant.clone(),
             format: self.format.clone(),
-            issuer: ISSUER,
+            issuer: Principal::KAFKA,
             publisher: name.to_owned(),
         }
     }
@@ -454,6 +510,24 @@ mod tests {
     fn a_property_on_which_delivery_depends_cannot_be_set() {
         let error = check("[properties]\n\"enable.auto.commit\" = true\n").expect_err("rejected");
         assert!(error.contains("enable.auto.commit cannot be set"), "{error}");
+    }
+
+    #[test]
+    fn a_property_with_which_the_work_would_stop_has_bounds() {
+        let error = check("[properties]\n\"linger.ms\" = 60000\n").expect_err("rejected");
+        assert!(error.contains("linger.ms must be from 0 to 1000"), "{error}");
+        assert_eq!(check("[properties]\n\"linger.ms\" = 20\n"), Ok(()));
+    }
+
+    #[test]
+    fn two_sections_do_not_share_a_topic() {
+        let twice = with_in("[in.more]\ntopics = [\"b\", \"a\"]\ngroup = \"g\"\n");
+        let error = check(&twice).expect_err("rejected");
+        assert!(error.contains("kafka.in.more reads topic a"), "{error}");
+        let of_another_group = with_in("[in.more]\ntopics = [\"a\"]\ngroup = \"h\"\n");
+        assert_eq!(check(&of_another_group), Ok(()));
+        let error = check(&with_out("[out.more]\ntopic = \"b\"\n")).expect_err("rejected");
+        assert!(error.contains("writes topic b"), "{error}");
     }
 
     #[test]

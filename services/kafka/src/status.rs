@@ -1,6 +1,6 @@
 //! Faults of the connections to Kafka, for the readiness of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Maximum length of the description of a fault, in characters.
@@ -21,8 +21,8 @@ pub(crate) enum Cause {
     Delivery,
 }
 
-/// Descriptions of faults, by their parts and causes.
-type Faults = BTreeMap<(Arc<str>, Cause), String>;
+/// Descriptions of faults, by their parts, causes and partitions.
+type Faults = BTreeMap<(Arc<str>, Cause, Option<Arc<str>>), String>;
 
 /// Faults of the consumers and followers of a process, shared with what reports its readiness.
 #[derive(Debug, Clone, Default)]
@@ -33,14 +33,15 @@ impl KafkaStatus {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let described: Vec<_> =
-            faults.iter().map(|((part, _), detail)| format!("{part}: {detail}")).collect();
-        (!described.is_empty()).then(|| described.join("; "))
+        // Partitions often have the same fault.
+        let described: BTreeSet<String> =
+            faults.iter().map(|((part, ..), detail)| format!("{part}: {detail}")).collect();
+        (!described.is_empty()).then(|| Vec::from_iter(described).join("; "))
     }
 
     /// Returns the faults of a part.
     pub(crate) fn of_part(&self, part: &str) -> PartStatus {
-        PartStatus { part: part.into(), status: self.clone() }
+        PartStatus { part: part.into(), partition: None, status: self.clone() }
     }
 }
 
@@ -48,6 +49,8 @@ impl KafkaStatus {
 #[derive(Debug, Clone)]
 pub(crate) struct PartStatus {
     part: Arc<str>,
+    /// Topic and number of the partition, if the faults are those of one.
+    partition: Option<Arc<str>>,
     status: KafkaStatus,
 }
 
@@ -57,23 +60,32 @@ impl PartStatus {
         &self.part
     }
 
+    /// Returns the faults of a partition.
+    pub(crate) fn of_partition(&self, topic: &str, number: i32) -> Self {
+        Self { partition: Some(format!("{topic}/{number}").into()), ..self.clone() }
+    }
+
+    fn key(&self, cause: Cause) -> (Arc<str>, Cause, Option<Arc<str>>) {
+        (Arc::clone(&self.part), cause, self.partition.clone())
+    }
+
     /// Records a fault, in place of the previous one with the same cause.
     pub(crate) fn set(&self, cause: Cause, detail: &str) {
         let detail = detail.chars().take(MAX_DETAIL).collect();
         let mut faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.insert((Arc::clone(&self.part), cause), detail);
+        faults.insert(self.key(cause), detail);
     }
 
     /// Removes the fault with a cause, if any.
     pub(crate) fn clear(&self, cause: Cause) {
         let mut faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.remove(&(Arc::clone(&self.part), cause));
+        faults.remove(&self.key(cause));
     }
 
     /// Returns true if there is a fault with a cause.
     pub(crate) fn has(&self, cause: Cause) -> bool {
         let faults = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.contains_key(&(Arc::clone(&self.part), cause))
+        faults.contains_key(&self.key(cause))
     }
 }
 
@@ -98,6 +110,19 @@ mod tests {
         first.clear(Cause::Connection);
         second.clear(Cause::Delivery);
         assert!(!first.has(Cause::Connection));
+        assert_eq!(status.fault(), None);
+    }
+    #[test]
+    fn a_partition_that_works_does_not_clear_the_fault_of_another() {
+        let status = KafkaStatus::default();
+        let part = status.of_part("kafka.in.a");
+        let (first, second) = (part.of_partition("t", 0), part.of_partition("t", 1));
+
+        first.set(Cause::Ledger, "cannot record messages");
+        second.clear(Cause::Ledger);
+        assert_eq!(status.fault().as_deref(), Some("kafka.in.a: cannot record messages"));
+
+        first.clear(Cause::Ledger);
         assert_eq!(status.fault(), None);
     }
 }

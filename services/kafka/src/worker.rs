@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use crate::dead_letter;
 use crate::message::Received;
 use crate::partition::{BatchBounds, Partition};
-use crate::sender::{Record, Sender};
+use crate::sender::{Record, SendError, Sender};
 use crate::status::{Cause, PartStatus};
 
 /// Bounds of what the write path receives at once.
@@ -30,11 +30,13 @@ pub(crate) struct Recorder {
     pub(crate) status: PartStatus,
 }
 
-/// Records the messages of a partition until it is given up.
+/// Records the messages of a partition until it is revoked.
 pub(crate) struct Worker {
     pub(crate) partition: Arc<Partition>,
     pub(crate) recorder: Arc<Recorder>,
-    /// Cancelled when the partition is given up.
+    /// Faults of the partition.
+    pub(crate) status: PartStatus,
+    /// Cancelled when the partition is revoked.
     pub(crate) cancelled: CancellationToken,
 }
 
@@ -49,9 +51,9 @@ impl Worker {
             };
             match self.record(&batch).await {
                 Ok(()) => delay = RETRY_DELAYS.0,
-                Err(Interrupted::GivenUp) => return,
+                Err(Interrupted::Revoked) => return,
                 Err(Interrupted::Retry { reason, progressed }) => {
-                    self.recorder.status.set(Cause::Ledger, &format!("cannot record messages: {reason}"));
+                    self.status.set(Cause::Ledger, &format!("cannot record messages: {reason}"));
                     delay = if progressed { RETRY_DELAYS.0 } else { (delay * 2).min(RETRY_DELAYS.1) };
                     self.wait(delay).await;
                 }
@@ -59,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Waits, unless the partition is given up.
+    /// Waits, unless the partition is revoked.
     async fn wait(&self, delay: Duration) {
         tokio::select! {
             () = self.cancelled.cancelled() => {}
@@ -87,7 +89,7 @@ impl Worker {
         }
         self.partition.settle(finals.len());
         if finals.len() == batch.len() {
-            self.recorder.status.clear(Cause::Ledger);
+            self.status.clear(Cause::Ledger);
             return Ok(());
         }
         let reason = retry.unwrap_or_else(|| "fewer receipts than messages".to_owned());
@@ -117,20 +119,25 @@ impl Worker {
         batch: &[Arc<Received>],
         receipts: &[Receipt],
     ) -> Result<(), Interrupted> {
-        let Some(sender) = &self.recorder.dead_letters else { return Ok(()) };
+        let Some(shared_sender) = &self.recorder.dead_letters else { return Ok(()) };
         let Partition { topic, number, .. } = &*self.partition;
-        let records = batch.iter().zip(receipts);
-        let records: Vec<Record> = records
-            .filter_map(|(message, receipt)| dead_letter::record(message, receipt, topic, *number))
+        let pairs = batch.iter().zip(receipts);
+        let records: Vec<(Record, Option<Record>)> = pairs
+            .filter_map(|(message, receipt)| {
+                let record = dead_letter::record(message, receipt, topic, *number)?;
+                Some((record, dead_letter::place(message, receipt, topic, *number)))
+            })
             .collect();
-        let status = &self.recorder.status;
+        let status = &self.status;
         let mut delay = RETRY_DELAYS.0;
         while !records.is_empty() {
             if self.cancelled.is_cancelled() {
-                return Err(Interrupted::GivenUp);
+                return Err(Interrupted::Revoked);
             }
             // The other partitions may send theirs during the delay.
-            let outcome = sender.lock().await.send_all(&records).await;
+            let mut sender = shared_sender.lock().await;
+            let outcome = send(&mut sender, &records).await;
+            drop(sender);
             match outcome {
                 Ok(()) => {
                     let sent =
@@ -166,7 +173,7 @@ impl Worker {
                 warn!(part, topic, partition, offset, id, detail, "message is quarantined");
                 self.count("quarantined", 1);
             }
-            Receipt::Rejected { problem, detail } => {
+            Receipt::Rejected { problem, detail, .. } => {
                 warn!(part, topic, partition, offset, problem, detail, "message is rejected");
                 self.count("rejected", 1);
             }
@@ -181,10 +188,30 @@ impl Worker {
     }
 }
 
+/// Produces records. If the topic does not accept the size of one, its second form takes its place.
+async fn send(sender: &mut Sender, records: &[(Record, Option<Record>)]) -> Result<(), SendError> {
+    let all: Vec<Record> = records.iter().map(|(record, _)| record.clone()).collect();
+    match sender.send_all(&all).await {
+        Err(SendError::TooLarge { .. }) => {}
+        outcome => return outcome,
+    }
+    // The error does not say which records are too large. Some may be written twice.
+    for (record, place) in records {
+        let sent = sender.send_all(std::slice::from_ref(record)).await;
+        match (sent, place) {
+            (Err(SendError::TooLarge { .. }), Some(place)) => {
+                sender.send_all(std::slice::from_ref(place)).await?;
+            }
+            (sent, _) => sent?,
+        }
+    }
+    Ok(())
+}
+
 /// Reason why a batch is not settled completely.
 enum Interrupted {
-    /// The partition is given up.
-    GivenUp,
+    /// The partition is revoked.
+    Revoked,
     /// Some messages must be recorded again.
     Retry { reason: String, progressed: bool },
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::join_all;
 use ledger_access::oidc::SettingsError;
 use ledger_api::{
     AccessFollower, Authentication, Bounds, BrokerReceiver, Ledger, Limits, MAX_HISTORY_SCANS, Rates, Tls,
@@ -25,7 +26,7 @@ use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, Prometheu
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -42,8 +43,9 @@ use ledger_client::identity;
 
 /// Time limit of the requests in progress at shutdown. Process supervisors usually wait 30 seconds before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time limit after that for all background tasks together.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limits after that for each stage of background tasks: those that record, ingest, and the projectors. A stage that
+/// takes too long does not take the time of the next one.
+const STOP_TIMEOUTS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(2), Duration::from_secs(2)];
 
 /// Upper bounds of the histogram buckets, in seconds.
 const HISTOGRAM_BUCKETS: &[f64] =
@@ -256,6 +258,18 @@ fn own_descriptors(config: &Config) -> usize {
     OF_THE_PROCESS + config.webhooks.connections() + config.ledgers().len() * of_a_tenant
 }
 
+/// Waits for tasks that stop, all at the same time, and no longer than the limit.
+async fn join(tasks: Vec<JoinHandle<()>>, limit: Duration, what: &'static str) {
+    match timeout(limit, join_all(tasks)).await {
+        Ok(ended) => {
+            for error in ended.into_iter().filter_map(Result::err) {
+                warn!(%error, what, "a background task failed");
+            }
+        }
+        Err(_) => warn!(what, "background tasks did not stop in time"),
+    }
+}
+
 /// Listens on an address. Returns it with its port.
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let listen_error = |source| Error::Listen { address, source };
@@ -408,32 +422,17 @@ impl App {
         // If no request was in progress, the server may have stopped before `drain_timeout` cancelled them.
         end_streams.cancel();
         stop_controllers.cancel();
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        for task in self.kafka.consumers.into_iter().chain(self.kafka.followers) {
-            if timeout_at(deadline, task).await.is_err() {
-                warn!("a consumer or follower of Kafka did not stop in time");
-            }
-        }
-        for controller in self.controllers {
-            if timeout_at(deadline, controller).await.is_err() {
-                warn!("a rollback controller, a reader of a broker, or the deliveries to webhooks did not stop in time");
-            }
-        }
+        let [recorders_limit, ingest_limit, projectors_limit] = STOP_TIMEOUTS;
+        tokio::join!(
+            join(self.kafka.consumers, recorders_limit, "consumers of Kafka"),
+            join(self.kafka.followers, recorders_limit, "followers of Kafka"),
+            join(self.controllers, recorders_limit, "rollback controllers, NATS, and deliveries to webhooks"),
+        );
         // Ingest stops when all its handles are dropped and everything is appended. The handlers have dropped theirs.
         // A request that did not complete in time still holds one, but has nothing to append.
-        for ingest in self.ingests {
-            if timeout_at(deadline, ingest).await.is_err() {
-                warn!("ingest did not stop in time");
-            }
-        }
+        join(self.ingests, ingest_limit, "ingest").await;
         self.stop_supervisors.cancel();
-        for task in self.background_tasks {
-            match timeout_at(deadline, task).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "background task failed while stopping"),
-                Err(_) => warn!("background task did not stop in time"),
-            }
-        }
+        join(self.background_tasks, projectors_limit, "projectors").await;
         for projections in self.projections {
             projections.close().await;
         }

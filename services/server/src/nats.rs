@@ -1,14 +1,17 @@
 //! Messages from NATS, and entries to NATS, over a connection of their own.
 
 mod entries;
-mod lanes;
+mod publisher_queues;
 mod queue;
 mod requests;
 mod responses;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use ledger_client::identity;
 use ledger_domain::TenantName;
 use ledger_journal::jetstream::{Connection, OpenError};
@@ -16,11 +19,16 @@ use ledger_projections::{EventFilter, Projections};
 use ledger_streams::follower::{Follower, FollowerSettings, StartAt};
 use ledger_streams::inbound::Receiver;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::config::Config;
 use entries::{EntrySink, FOLLOWER, PAGE_SIZE};
 use queue::QueueReader;
+
+/// Delay before a task that panicked is started again.
+const RESTART_DELAY: Duration = Duration::from_secs(5);
 
 /// Starts the tasks that record messages from NATS and publish entries, as the settings state for each tenant.
 ///
@@ -48,9 +56,12 @@ pub(crate) async fn start(
         found.collect()
     };
     for (tenant, projections) in of(&settings.ingest_tenants) {
-        let answering =
-            requests::serve(tenant.clone(), connection.clone(), Arc::clone(&receiver), stop.clone());
-        tasks.push(tokio::spawn(answering));
+        let answer = {
+            let (tenant, connection) = (tenant.clone(), connection.clone());
+            let (receiver, stop) = (Arc::clone(&receiver), stop.clone());
+            move || requests::serve(tenant.clone(), connection.clone(), Arc::clone(&receiver), stop.clone())
+        };
+        tasks.push(tokio::spawn(restarting("answering requests", stop.clone(), answer)));
         let reader = QueueReader {
             tenant,
             projections,
@@ -59,7 +70,9 @@ pub(crate) async fn start(
             max_bytes: settings.queue_bytes.get(),
             process,
         };
-        tasks.push(tokio::spawn(reader.run(stop.clone())));
+        let reading = stop.clone();
+        let read = move || reader.clone().run(reading.clone());
+        tasks.push(tokio::spawn(restarting("reading a work queue", stop.clone(), read)));
     }
     for (tenant, projections) in of(&settings.publish_tenants) {
         let follower = FollowerSettings {
@@ -69,8 +82,23 @@ pub(crate) async fn start(
             page_size: PAGE_SIZE,
             process,
         };
-        let sink = EntrySink { tenant, publisher: connection.publisher() };
+        let sink = EntrySink { publisher: connection.publisher(&tenant), tenant };
         tasks.push(tokio::spawn(Follower::new(follower, projections, sink).run(stop.clone())));
     }
     Ok(tasks)
+}
+
+/// Runs a task until it ends, and again after it panics.
+async fn restarting<F: Future<Output = ()>>(
+    what: &'static str,
+    stop: CancellationToken,
+    mut start: impl FnMut() -> F,
+) {
+    while AssertUnwindSafe(start()).catch_unwind().await.is_err() {
+        error!(what, "a task of NATS panicked; restarting it");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(RESTART_DELAY) => {}
+        }
+    }
 }

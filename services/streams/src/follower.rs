@@ -3,21 +3,25 @@
 //! One process at a time delivers: the holder of the follower's lease. After a crash, delivery begins again after the
 //! stored position, so that at most what was in flight is repeated.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use ledger_domain::Position;
 use ledger_projections::{Error, EventFilter, EventRow, FollowerCheckpoint, Lease, Projections};
-use metrics::{counter, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// Duration of a lease. A sink must not have anything in flight any more when it expires.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// A lease with less time remaining is renewed before the next delivery: it leaves the sink this time to deliver.
 pub const DELIVERY_TIME: Duration = Duration::from_secs(20);
+/// Time that a delivery in progress has to end after the token is cancelled.
+const STOP_TIME: Duration = Duration::from_secs(3);
 /// Interval of attempts to acquire the lease while another process holds it.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval of reads while another process projects the ledger.
@@ -32,7 +36,9 @@ const PASSED_OVER: u64 = 1_000;
 pub enum StartAt {
     /// Before the first entry.
     Beginning,
-    /// After the last entry that the projections have when the follower first runs.
+    /// After the last entry that the projections have when the follower first runs. If the history is replaced, as by a
+    /// restore to another one, its position is forgotten, and it begins after the last entry of the new history: entries
+    /// that are recorded before it runs again are not delivered.
     Now,
     /// After this position.
     After(Position),
@@ -73,6 +79,8 @@ pub struct Follower<S> {
     settings: FollowerSettings,
     projections: Projections,
     sink: S,
+    /// Maximum number of entries of the next delivery: fewer after failures, so that what can be delivered is.
+    page_size: u32,
 }
 
 /// Reason why a follower stops delivering for now.
@@ -85,23 +93,52 @@ enum Interruption {
     Delivery(#[from] DeliveryError),
     #[error("cannot read the projections")]
     Projections(#[from] Error),
+    /// The delivery did not end in time after the token was cancelled.
+    #[error("a delivery is cut off, and is repeated")]
+    Cut,
 }
 
 impl<S: Sink> Follower<S> {
     /// Creates a follower that reads a tenant's projections.
     #[must_use]
     pub const fn new(settings: FollowerSettings, projections: Projections, sink: S) -> Self {
-        Self { settings, projections, sink }
+        let page_size = settings.page_size;
+        Self { settings, projections, sink, page_size }
     }
 
-    /// Delivers entries until the token is cancelled. A delivery in progress is completed first.
+    /// Delivers entries until the token is cancelled. A delivery in progress has a few seconds to end. After a panic, the
+    /// follower begins again at the stored position.
     pub async fn run(mut self, cancelled: CancellationToken) {
+        while AssertUnwindSafe(self.run_once(&cancelled)).catch_unwind().await.is_err() {
+            let (follower, tenant) = (&self.settings.name, self.projections.tenant());
+            error!(follower, %tenant, "a follower panicked; restarting it");
+            self.failures().increment(1);
+            // Its lease expires.
+            tokio::select! {
+                () = cancelled.cancelled() => break,
+                () = sleep(RETRY_DELAYS.1) => {}
+            }
+        }
+        // The process that delivers next measures the lag.
+        self.lag().set(0.0);
+    }
+
+    async fn run_once(&mut self, cancelled: &CancellationToken) {
         let mut delay = RETRY_DELAYS.0;
         while !cancelled.is_cancelled() {
             let pause = match self.acquire().await {
                 Ok(Some(lease)) => {
                     info!(follower = self.settings.name, epoch = lease.epoch(), "follower starts to deliver");
-                    let (lease, end, progressed) = self.deliver_while(lease, &cancelled).await;
+                    let (lease, end, progressed) = self.deliver_while(lease, cancelled).await;
+                    self.lag().set(0.0);
+                    if matches!(end, Err(Interruption::Cut)) {
+                        // What is in flight must not follow the deliveries of another process: the lease expires.
+                        warn!(
+                            follower = self.settings.name,
+                            "a delivery did not end in time; its lease expires"
+                        );
+                        break;
+                    }
                     if let Err(error) = self.projections.release_lease(lease).await {
                         warn!(follower = self.settings.name, %error, "cannot release the lease; it expires");
                     }
@@ -127,10 +164,23 @@ impl<S: Sink> Follower<S> {
     }
 
     fn report(&self, interruption: &Interruption) {
-        let follower = self.settings.name.clone();
-        counter!("ledger_follower_failures_total", "follower" => follower.clone()).increment(1);
+        self.failures().increment(1);
         let cause = std::error::Error::source(interruption).map(ToString::to_string);
-        warn!(follower, error = %interruption, cause, "follower is interrupted; retrying");
+        let (follower, tenant) = (&self.settings.name, self.projections.tenant());
+        warn!(follower, %tenant, error = %interruption, cause, "follower is interrupted; retrying");
+    }
+
+    /// Returns the name of the follower and its tenant.
+    fn labels(&self) -> [(&'static str, String); 2] {
+        [("follower", self.settings.name.clone()), ("tenant", self.projections.tenant().to_string())]
+    }
+
+    fn failures(&self) -> Counter {
+        counter!("ledger_follower_failures_total", &self.labels())
+    }
+
+    fn lag(&self) -> Gauge {
+        gauge!("ledger_follower_lag_entries", &self.labels())
     }
 
     async fn acquire(&self) -> Result<Option<Lease>, Error> {
@@ -155,10 +205,19 @@ impl<S: Sink> Follower<S> {
         };
         while !cancelled.is_cancelled() {
             let local = self.projections.local_position();
-            match self.deliver_page(&mut lease, checkpoint).await {
-                Ok(Some(position)) => {
-                    progressed |= position != checkpoint.position;
-                    checkpoint = checkpoint.at(position);
+            let cut = async {
+                cancelled.cancelled().await;
+                sleep(STOP_TIME).await;
+            };
+            let delivered = tokio::select! {
+                biased;
+                delivered = self.deliver_page(&mut lease, checkpoint) => delivered,
+                () = cut => Err(Interruption::Cut),
+            };
+            match delivered {
+                Ok(Some(next)) => {
+                    progressed |= next.position != checkpoint.position;
+                    checkpoint = next;
                 }
                 Ok(None) => {
                     tokio::select! {
@@ -183,22 +242,28 @@ impl<S: Sink> Follower<S> {
         self.projections.follower_checkpoint(&self.settings.name).await
     }
 
-    /// Delivers the next page and stores its position. Returns the stored position; `None` if there is nothing to deliver.
+    /// Delivers the next page and stores its position. Returns the stored position, with the generation that is read now;
+    /// `None` if there is nothing to deliver.
     async fn deliver_page(
         &mut self,
         lease: &mut Lease,
         from: FollowerCheckpoint,
-    ) -> Result<Option<Position>, Interruption> {
+    ) -> Result<Option<FollowerCheckpoint>, Interruption> {
         if self.projections.divergence().is_some() {
             return Err(Interruption::Lost);
         }
         if lease.remaining() < DELIVERY_TIME {
             *lease = self.projections.renew_lease(lease).await?.ok_or(Interruption::Lost)?;
         }
-        let page = self.projections.events(&self.settings.filter, from.position, self.settings.page_size);
+        let page = self.projections.events(&self.settings.filter, from.position, self.page_size);
         let (projected, entries) = page.await?;
+        // Entries of another generation may belong to another history, which has no position of this follower.
+        if !self.projections.is_active(from) {
+            let now = self.projections.follower_checkpoint(&self.settings.name).await?;
+            return if now.position == from.position { Ok(Some(now)) } else { Err(Interruption::Lost) };
+        }
         let lag = projected.get().saturating_sub(from.position.get());
-        gauge!("ledger_follower_lag_entries", "follower" => self.settings.name.clone()).set(lag as f64);
+        self.lag().set(lag as f64);
         let to = match entries.last() {
             Some(last) => last.position,
             // The entries in between do not pass the filter.
@@ -209,22 +274,35 @@ impl<S: Sink> Follower<S> {
             if lease.remaining() < DELIVERY_TIME {
                 *lease = self.projections.renew_lease(lease).await?.ok_or(Interruption::Lost)?;
             }
-            self.sink.deliver(&entries).await?;
-            let delivered =
-                counter!("ledger_follower_entries_total", "follower" => self.settings.name.clone());
-            delivered.increment(entries.len() as u64);
+            self.deliver(&entries).await?;
+            counter!("ledger_follower_entries_total", &self.labels()).increment(entries.len() as u64);
         }
-        self.store(lease, from, to).await?;
-        Ok(Some(to))
+        self.store(lease, from, to).await.map(Some)
+    }
+
+    /// Delivers a page. After a failure the next one is half as long, so that a single entry is tried alone at the end.
+    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+        let length = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let delivered = self.sink.deliver(entries).await;
+        self.page_size = match delivered {
+            Ok(()) => self.page_size.saturating_mul(2).min(self.settings.page_size),
+            Err(_) => (self.page_size.min(length) / 2).max(1),
+        };
+        delivered
     }
 
     /// Stores the position of a delivery. If another generation of the same history is live now, waits until this process
-    /// reads it.
-    async fn store(&self, lease: &Lease, from: FollowerCheckpoint, to: Position) -> Result<(), Interruption> {
+    /// reads it. Returns the stored position, with the generation that this process reads.
+    async fn store(
+        &self,
+        lease: &Lease,
+        from: FollowerCheckpoint,
+        to: Position,
+    ) -> Result<FollowerCheckpoint, Interruption> {
         let mut checkpoint = from;
         while lease.remaining() > Duration::ZERO {
             if self.projections.advance_leased(&self.settings.name, lease, checkpoint, to).await? {
-                return Ok(());
+                return Ok(checkpoint.at(to));
             }
             checkpoint = self.projections.follower_checkpoint(&self.settings.name).await?;
             // The position of a follower is forgotten if the history becomes another one.

@@ -61,6 +61,8 @@ pub enum Receipt {
         problem: String,
         /// Reason.
         detail: String,
+        /// True if the message contains a secret: no part of it may be copied.
+        has_secret: bool,
     },
     /// Nothing, or not everything, is known to be recorded: deliver it again. Messages after it in the same batch are
     /// [`Receipt::Retry`] too, so that the order is kept.

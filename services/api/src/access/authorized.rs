@@ -210,7 +210,7 @@ impl Tenancy {
     }
 
     /// Returns the tenancy of the sender of an earlier message in the same tenant, for a request of another principal. A
-    /// message without a sender is taken in in the name of that principal.
+    /// message without a sender is recorded in the name of that principal.
     pub(crate) fn on_behalf_of(&self, sender: Option<Arc<Principal>>, is_reporter: bool) -> Self {
         Self { sender: sender.or_else(|| self.sender.clone()), is_reporter, is_retry: true, ..self.clone() }
     }

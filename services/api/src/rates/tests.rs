@@ -149,3 +149,15 @@ fn the_number_of_keys_is_bounded_and_keys_in_use_are_kept() {
     assert!(recent.find(&1).is_none());
     assert!(recent.find(&9_999).is_some());
 }
+
+#[test]
+fn a_reporter_has_limits_of_its_own_in_each_tenant() {
+    let rates = rates(LIMITS);
+    let (one, other) =
+        (TenantName::parse("one").expect("a name"), TenantName::parse("other").expect("a name"));
+    let of = |tenant| rates.meter_of_reporter(tenant, &principal("a"));
+
+    assert!(Arc::ptr_eq(&of(&one), &of(&one)));
+    assert!(!Arc::ptr_eq(&of(&one), &of(&other)));
+    assert!(!Arc::ptr_eq(&of(&one), &rates.meter(&principal("a"))));
+}

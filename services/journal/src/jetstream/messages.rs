@@ -7,6 +7,7 @@
 //! subjects that the server makes up for requests of another account.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Subscriber};
@@ -151,14 +152,21 @@ pub struct Publisher {
     client: Client,
     disconnects: watch::Receiver<u64>,
     timeout: Duration,
+    /// Subject of a request that changes nothing.
+    probe: String,
 }
 
 impl Publisher {
-    pub(super) const fn new(client: Client, disconnects: watch::Receiver<u64>, timeout: Duration) -> Self {
-        Self { client, disconnects, timeout }
+    pub(super) fn new(
+        client: Client,
+        disconnects: watch::Receiver<u64>,
+        timeout: Duration,
+        stream: &str,
+    ) -> Self {
+        Self { client, disconnects, timeout, probe: format!("$JS.API.STREAM.INFO.{stream}") }
     }
 
-    /// Publishes messages in order, and returns after all of them are written to the connection.
+    /// Publishes messages in order, and returns after a server has received all of them.
     ///
     /// # Errors
     /// There is no connection, or it was lost meanwhile: a part of the messages may be published.
@@ -168,7 +176,9 @@ impl Publisher {
         }
         let mut disconnects = self.disconnects.clone();
         disconnects.mark_unchanged();
-        let written = async {
+        let connects = || self.client.statistics().connects.load(Ordering::Relaxed);
+        let connection = connects();
+        let published = async {
             for message in messages {
                 let mut headers = HeaderMap::new();
                 for (name, value) in &message.headers {
@@ -177,13 +187,19 @@ impl Publisher {
                 let published = self.client.publish_with_headers(message.subject(), headers, message.body);
                 published.await.map_err(read_error)?;
             }
-            self.client.flush().await.map_err(read_error)
+            // A flush empties only the buffer of the client. A server handles what a connection sends in order: once it
+            // has responded over the same connection, it has the messages.
+            self.client.request(self.probe.clone(), Bytes::new()).await.map_err(read_error)?;
+            match connects() == connection {
+                true => Ok(()),
+                false => Err(ReadError("lost the connection to NATS".to_owned())),
+            }
         };
         tokio::select! {
             biased;
             Ok(()) = disconnects.changed() => Err(ReadError("lost the connection to NATS".to_owned())),
-            written = timeout(self.timeout, written) => {
-                written.unwrap_or_else(|_| Err(ReadError("the connection to NATS does not take messages".to_owned())))
+            published = timeout(self.timeout, published) => {
+                published.unwrap_or_else(|_| Err(ReadError("the connection to NATS does not take messages".to_owned())))
             }
         }
     }

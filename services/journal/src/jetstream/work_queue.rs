@@ -21,8 +21,11 @@ use super::{OpenError, read_error};
 use crate::ReadError;
 use crate::subject::token;
 
-/// Name of the consumer. With a fixed name, a new one replaces that of another process.
+/// Name of the consumer: the permissions of other users exclude it. A new one replaces that of a process with an earlier
+/// lease.
 const CONSUMER: &str = "ledger";
+/// Start of the consumer's description, before the epoch of its reader's lease.
+const EPOCH: &str = "epoch ";
 /// Number of messages that are pulled at a time: less than what a subscription holds.
 const PULL_BATCH_SIZE: usize = 100;
 /// Maximum number of messages that are delivered and not acknowledged.
@@ -93,6 +96,7 @@ impl WorkQueue {
         mut disconnects: watch::Receiver<u64>,
         tenant: &TenantName,
         limits: (u64, usize),
+        epoch: i64,
     ) -> Result<Self, OpenError> {
         disconnects.mark_unchanged();
         let expected = config(tenant, limits);
@@ -110,6 +114,12 @@ impl WorkQueue {
         if !differences.is_empty() {
             return Err(OpenError::Mismatch { stream: name.clone(), differences });
         }
+        // A process that was paused after it acquired its lease must not end the consumer of its successor.
+        if let Ok(found) = stream.consumer_info(CONSUMER).await
+            && epoch_of(found.config.description.as_deref()) > Some(epoch)
+        {
+            return Err(failed("a process with a later lease reads it".to_owned()));
+        }
         match context.delete_consumer_from_stream(CONSUMER, &name).await {
             Ok(_) => {}
             Err(error) => match error.kind() {
@@ -120,6 +130,7 @@ impl WorkQueue {
         }
         let consumer = pull::Config {
             name: Some(CONSUMER.to_owned()),
+            description: Some(format!("{EPOCH}{epoch}")),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: MAX_UNACKNOWLEDGED,
@@ -170,6 +181,11 @@ impl WorkQueue {
     }
 }
 
+/// Returns the epoch that the description of a consumer states.
+fn epoch_of(description: Option<&str>) -> Option<i64> {
+    description?.strip_prefix(EPOCH)?.parse().ok()
+}
+
 /// Describes the settings with which messages may be lost. The operator may choose the size and the replicas.
 fn differences(expected: &Config, found: &Config) -> Vec<String> {
     let mut differences = Vec::new();
@@ -189,6 +205,14 @@ fn differences(expected: &Config, found: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_consumer_of_a_later_lease_is_recognised() {
+        assert!(epoch_of(Some("epoch 12")) > Some(9));
+        assert!(epoch_of(Some("epoch 9")) <= Some(9));
+        assert!(epoch_of(Some("mine")) <= Some(9));
+        assert!(epoch_of(None) <= Some(9));
+    }
 
     #[test]
     fn a_queue_that_may_drop_messages_does_not_fit() {

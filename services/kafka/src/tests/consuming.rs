@@ -1,8 +1,10 @@
 //! Messages of topics: each is recorded in order, and committed once it needs no redelivery.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ledger_streams::inbound::Receipt;
+use async_trait::async_trait;
+use ledger_streams::inbound::{InboundMessage, Receipt, Receiver, Route};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,10 @@ impl Running {
             task.await.expect("the consumer does not panic");
         }
     }
+}
+
+fn rejected(problem: &str, detail: &str) -> Receipt {
+    Receipt::Rejected { problem: problem.to_owned(), detail: detail.to_owned(), has_secret: false }
 }
 
 fn values(numbers: std::ops::Range<usize>) -> Vec<Option<String>> {
@@ -105,7 +111,7 @@ async fn a_message_that_is_not_recorded_goes_to_the_dead_letter_topic_and_stops_
     produced.insert(1, None);
     broker.produce("releases", &produced).await;
     let receiver = FakeReceiver::new(|number, _| match number {
-        1 => Receipt::Rejected { problem: "invalid-event".to_owned(), detail: "no type".to_owned() },
+        1 => rejected("invalid-event", "no type"),
         _ => recorded(),
     });
 
@@ -123,13 +129,29 @@ async fn a_message_that_is_not_recorded_goes_to_the_dead_letter_topic_and_stops_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_the_dead_letter_topic_does_not_accept_for_its_size_leaves_its_place_there() {
+    let broker = Broker::with_topics(&["releases", "dead"]);
+    broker.produce("releases", &values(0..2)).await;
+    // The page of both is refused, and then the first alone.
+    let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    broker.cluster.request_errors(RDKafkaApiKey::Produce, &[too_large; 2]);
+    let receiver = FakeReceiver::new(|_, _| rejected("invalid-event", "no type"));
+
+    let running = Running::start(&broker, WITH_DEAD_LETTERS, &receiver);
+
+    let dead = broker.read("dead", 2).await;
+    let found: Vec<_> = dead.iter().map(|dead| (dead.header("ledger-offset"), dead.value.clone())).collect();
+    assert_eq!(found, [(Some("0"), None), (Some("1"), Some(numbered(1)))]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_that_are_not_acknowledged_hold_back_the_offset() {
     let broker = Broker::with_topics(&["releases", "dead"]);
     broker.produce("releases", &values(0..2)).await;
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     broker.cluster.request_errors(RDKafkaApiKey::Produce, &[refused; 200]);
-    let rejecting =
-        || FakeReceiver::new(|_, _| Receipt::Rejected { problem: "p".to_owned(), detail: "d".to_owned() });
+    let rejecting = || FakeReceiver::new(|_, _| rejected("p", "d"));
 
     let first = rejecting();
     let running = Running::start(&broker, WITH_DEAD_LETTERS, &first);
@@ -179,5 +201,34 @@ async fn messages_beyond_the_bound_are_received_after_those_before_them() {
     let tasks = start_consumers(&settings, Arc::clone(&receiver), &status, &stop).expect("valid settings");
 
     assert_eq!(receiver.wait_for_settled(200).await, Vec::from_iter(0..200));
+    Running { stop, status, tasks }.stop().await;
+}
+
+/// A write path that panics once.
+struct Panicking {
+    then: Arc<FakeReceiver>,
+    has_panicked: AtomicBool,
+}
+
+#[async_trait]
+impl Receiver for Panicking {
+    async fn receive(&self, route: &Route, messages: Vec<InboundMessage>) -> Vec<Receipt> {
+        assert!(self.has_panicked.swap(true, Ordering::Relaxed), "a defect");
+        self.then.receive(route, messages).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_messages_of_a_worker_that_panics_are_recorded_by_its_successor() {
+    let broker = Broker::with_topics(&["releases"]);
+    broker.produce("releases", &values(0..3)).await;
+    let then = FakeReceiver::recording();
+    let receiver = Arc::new(Panicking { then: Arc::clone(&then), has_panicked: AtomicBool::new(false) });
+
+    let (stop, status) = (CancellationToken::new(), KafkaStatus::default());
+    let tasks = start_consumers(&broker.settings(IN), receiver, &status, &stop).expect("valid settings");
+
+    assert_eq!(then.wait_for_settled(3).await, [0, 1, 2]);
+    wait_until(|| status.fault().is_none()).await;
     Running { stop, status, tasks }.stop().await;
 }

@@ -2,6 +2,10 @@
 //!
 //! The database's clock decides when a lease expires. The holder measures the same time with its own monotonic clock from
 //! before the request, so that it stops before another process can start.
+//!
+//! The limit: that clock may stand still while the machine is suspended. A process that is suspended between its check of
+//! the lease and its action can act after the lease expired. Positions do not advance then, because the database checks
+//! the lease; but what the process sends to another system is repeated there, and may follow what its successor sent.
 
 use std::time::{Duration, Instant};
 

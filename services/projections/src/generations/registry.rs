@@ -324,6 +324,12 @@ impl Projections {
         Ok(FollowerCheckpoint { position: found.map_or(Position::START, position), number })
     }
 
+    /// Returns true if the generation of a checkpoint is still the active one, so that what is read now belongs to it.
+    #[must_use]
+    pub fn is_active(&self, checkpoint: FollowerCheckpoint) -> bool {
+        self.active_number() == Some(checkpoint.number)
+    }
+
     /// Advances a follower of the projections. Returns false without effect if its position is no longer `from`, or if
     /// another generation is live: another process was first, or the history may be another one.
     ///

@@ -15,12 +15,12 @@ use ledger_domain::TenantName;
 use ledger_journal::jetstream::{Connection, QueuedMessage};
 use ledger_projections::{Error, Lease, Projections};
 use ledger_streams::inbound::Receiver;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::lanes::{Batch, Lanes};
+use super::publisher_queues::{Batch, PublisherQueues};
 use super::responses::{inbound, route};
 
 /// Name of the lease.
@@ -29,6 +29,8 @@ const LEASE_NAME: &str = "nats/inbox";
 const LEASE: Duration = Duration::from_secs(30);
 /// Interval of renewals.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(8);
+/// Time limit of a renewal.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Interval of attempts to acquire the lease, and delay after a failure.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum size of the messages in memory. While it is reached, no further ones are read.
@@ -37,6 +39,7 @@ const BYTE_BUDGET: usize = 32 << 20;
 const MAX_CALLS: usize = 8;
 
 /// Reader of a tenant's work queue.
+#[derive(Clone)]
 pub(super) struct QueueReader {
     pub(super) tenant: TenantName,
     /// Projections on the primary, which have the lease.
@@ -86,46 +89,53 @@ impl QueueReader {
 
     /// Reads the queue while the lease is held. Returns the lease, and the reason for the end if it is not the token.
     async fn read(&self, mut lease: Lease, stop: &CancellationToken) -> (Lease, Result<(), String>) {
-        let mut queue = match self.connection.work_queue(&self.tenant, self.max_bytes).await {
+        let mut queue = match self.connection.work_queue(&self.tenant, self.max_bytes, lease.epoch()).await {
             Ok(queue) => queue,
             Err(error) => return (lease, Err(error.to_string())),
         };
-        let mut lanes = Lanes::new();
+        let mut queues = PublisherQueues::new();
         let mut calls = FuturesUnordered::new();
+        let mut renewing = FuturesUnordered::new();
         let mut renewals = interval(RENEWAL_INTERVAL);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
-            lanes.release(Instant::now());
+            queues.release(Instant::now());
             while calls.len() < MAX_CALLS
-                && let Some(batch) = lanes.next_batch()
+                && let Some(batch) = queues.next_batch()
             {
                 calls.push(self.handle(batch));
             }
-            let release = lanes.next_release();
+            let release = queues.next_release();
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 Some(Handled { publisher, bytes, left }) = calls.next() => {
-                    lanes.finish(&publisher, bytes, left, Instant::now());
+                    queues.finish(&publisher, bytes, left, Instant::now());
                 }
-                message = queue.next(), if lanes.bytes() < BYTE_BUDGET => match message {
-                    Ok(message) => lanes.push(message),
+                message = queue.next(), if queues.bytes() < BYTE_BUDGET => match message {
+                    Ok(message) => queues.push(message),
                     Err(error) => break Err(error.to_string()),
                 },
-                _ = renewals.tick() => {
-                    let renewed = self.projections.renew_lease(&lease).await;
-                    match renewed {
-                        Ok(Some(renewed)) => lease = renewed,
-                        Ok(None) => break Err("another process has the lease".to_owned()),
-                        Err(error) if lease.remaining().is_zero() => break Err(error.to_string()),
-                        Err(error) => warn!(tenant = %self.tenant, %error, "cannot renew the lease; retrying"),
-                    }
-                }
+                _ = renewals.tick(), if renewing.is_empty() => renewing.push(self.renew(lease.clone())),
+                Some(renewed) = renewing.next() => match renewed {
+                    Ok(Some(renewed)) => lease = renewed,
+                    Ok(None) => break Err("another process has the lease".to_owned()),
+                    Err(reason) if lease.remaining().is_zero() => break Err(reason),
+                    Err(reason) => warn!(tenant = %self.tenant, reason, "cannot renew the lease; retrying"),
+                },
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => {}
             }
         };
         // What is left in memory is left in the queue, too.
         while calls.next().await.is_some() {}
         (lease, end)
+    }
+
+    /// Renews the lease. Returns `None` if another process has it.
+    async fn renew(&self, lease: Lease) -> Result<Option<Lease>, String> {
+        match timeout(RENEWAL_TIMEOUT, self.projections.renew_lease(&lease)).await {
+            Ok(renewed) => renewed.map_err(|error| error.to_string()),
+            Err(_) => Err("the database does not answer in time".to_owned()),
+        }
     }
 
     /// Records messages of a publisher, and removes from the queue those that need not be delivered again.

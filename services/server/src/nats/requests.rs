@@ -13,11 +13,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::lanes::{Batch, Lanes};
+use super::publisher_queues::{Batch, PublisherQueues};
 use super::responses::{inbound, problem, response, route};
 
 /// Maximum size of the messages of a tenant that wait for their answer. Others are answered immediately, with a problem.
 const BYTE_BUDGET: usize = 32 << 20;
+/// The same for one publisher: the others have the rest.
+const PUBLISHER_BUDGET: usize = BYTE_BUDGET / 4;
 /// Maximum number of publishers of a tenant whose messages are recorded at a time.
 const MAX_CALLS: usize = 8;
 /// Delay before another attempt to subscribe.
@@ -48,36 +50,39 @@ async fn answer_all(
     receiver: &Arc<dyn Receiver>,
     stop: &CancellationToken,
 ) {
-    let mut lanes = Lanes::new();
+    let mut queues = PublisherQueues::new();
     let mut calls = FuturesUnordered::new();
     loop {
         while calls.len() < MAX_CALLS
-            && let Some(batch) = lanes.next_batch()
+            && let Some(batch) = queues.next_batch()
         {
             calls.push(answer(tenant, receiver.as_ref(), batch));
         }
         tokio::select! {
             () = stop.cancelled() => break,
             Some((publisher, bytes)) = calls.next() => {
-                lanes.finish(&publisher, bytes, Vec::new(), Instant::now());
+                queues.finish(&publisher, bytes, Vec::new(), Instant::now());
             }
             request = requests.next() => match request {
-                Some(request) if lanes.bytes() > BYTE_BUDGET => {
+                Some(request)
+                    if queues.bytes() > BYTE_BUDGET
+                        || queues.bytes_of(&request.content().publisher) > PUBLISHER_BUDGET =>
+                {
                     let detail = "too many messages wait to be recorded; send this one again later";
                     let (media_type, body) = problem(ProblemKind::Busy, detail);
                     request.respond(media_type, body.into()).await;
                 }
-                Some(request) => lanes.push(request),
+                Some(request) => queues.push(request),
                 None => break,
             },
         }
     }
     requests.unsubscribe().await;
     while let Some(request) = requests.next().await {
-        lanes.push(request);
+        queues.push(request);
     }
     let closing = "the service is shutting down; send the message again";
-    for request in lanes.drain() {
+    for request in queues.drain() {
         let (media_type, body) = problem(ProblemKind::Closing, closing);
         request.respond(media_type, body.into()).await;
     }

@@ -33,7 +33,7 @@ pub(super) fn response(receipt: &Receipt) -> (&'static str, String) {
             body["quarantine_id"] = id.as_str().into();
             (media_type, body.to_string())
         }
-        Receipt::Rejected { problem: slug, detail } => {
+        Receipt::Rejected { problem: slug, detail, .. } => {
             let has_slug = |kind: &&ProblemKind| kind.urn().rsplit(':').next() == Some(slug.as_str());
             let kind = ProblemKind::ALL.iter().find(has_slug).copied().unwrap_or(ProblemKind::InvalidEvent);
             problem(kind, detail)
@@ -79,7 +79,7 @@ mod tests {
         };
         let problem =
             |status, slug| (PROBLEM, Some(status), Some(format!("urn:release-ledger:problem:{slug}")));
-        let rejected = Receipt::Rejected { problem: "forbidden".into(), detail: String::new() };
+        let rejected = Receipt::Rejected { problem: "forbidden".into(), detail: String::new(), has_secret: false };
         assert_eq!(status(rejected), problem(403, "forbidden"));
         assert_eq!(status(Receipt::Retry(String::new())), problem(503, "busy"));
         let quarantined = Receipt::Quarantined { id: "ab".into(), detail: "a fault".into() };

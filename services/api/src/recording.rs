@@ -1,4 +1,4 @@
-//! Intake of messages: their events are read and recorded, or the reason why not is returned.
+//! Recording of messages: their events are read and recorded, or the reason why not is returned.
 
 use ledger_adapters::translation::{NotUnderstood, Translation};
 use ledger_api_types::{DeliveryBody, EventResult, EventStatus};
@@ -13,7 +13,7 @@ use crate::tenant::TenantLedger;
 
 /// Outcome of a message.
 #[derive(Debug)]
-pub(crate) enum Intake {
+pub(crate) enum MessageOutcome {
     /// Its events, each recorded or not; and a part of it that cannot be understood, if there is one.
     Events(Vec<EventResult>, Option<Box<FaultyMessage>>),
     /// The ledger records nothing for it, for this reason.
@@ -38,8 +38,8 @@ pub(crate) fn delivery(status: &str) -> DeliveryBody {
     }
 }
 
-/// Reason why a message was not taken in.
-pub(crate) enum IntakeError {
+/// Reason why a message is not recorded.
+pub(crate) enum MessageError {
     /// It cannot be understood.
     NotUnderstood(NotUnderstood),
     /// Its events cannot be recorded now: send it again.
@@ -95,10 +95,13 @@ pub(crate) fn read(ledger: &TenantLedger, message: &Message) -> Result<Meaning, 
 /// All events are recorded, or those that the ledger accepts; an event that cannot be recorded now fails the whole
 /// message, so that its sender delivers it again. Events that were recorded are then duplicates. The caller quarantines a
 /// part that cannot be understood, after its events: if that fails, the sender delivers all of it again.
-pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<Intake, IntakeError> {
-    let (envelopes, faulty) = match read(ledger, message).map_err(IntakeError::Problem)? {
-        Meaning::Ignored(reason) => return Ok(Intake::Ignored(reason)),
-        Meaning::Events(_, Some(error)) => return Err(IntakeError::NotUnderstood(error)),
+pub(crate) async fn record_message(
+    ledger: &TenantLedger,
+    message: &Message,
+) -> Result<MessageOutcome, MessageError> {
+    let (envelopes, faulty) = match read(ledger, message).map_err(MessageError::Problem)? {
+        Meaning::Ignored(reason) => return Ok(MessageOutcome::Ignored(reason)),
+        Meaning::Events(_, Some(error)) => return Err(MessageError::NotUnderstood(error)),
         Meaning::Events(envelopes, None) => (envelopes, None),
         Meaning::Partial(envelopes, faulty) => (envelopes, Some(faulty)),
     };
@@ -132,8 +135,8 @@ pub(crate) async fn take_in(ledger: &TenantLedger, message: &Message) -> Result<
     if let Some(refused) = results.iter().find(|result| result.status == EventStatus::Refused) {
         let problem = refused.problem.clone().map(Problem::from);
         let unknown = || Problem::new(Kind::JournalUnavailable, "the event is not recorded; send it again");
-        return Err(IntakeError::Problem(problem.unwrap_or_else(unknown)));
+        return Err(MessageError::Problem(problem.unwrap_or_else(unknown)));
     }
     add_annotations(ledger, &mut results).await;
-    Ok(Intake::Events(results, faulty))
+    Ok(MessageOutcome::Events(results, faulty))
 }

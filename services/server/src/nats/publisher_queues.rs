@@ -48,16 +48,18 @@ enum State {
     Delayed,
 }
 
-struct Lane<T> {
+struct PublisherQueue<T> {
     waiting: VecDeque<T>,
     state: State,
     /// Number of consecutive failures.
     failures: u32,
+    /// Size of its messages that wait or are in progress.
+    bytes: usize,
 }
 
 /// The messages that wait, and those in progress.
-pub(super) struct Lanes<T> {
-    lanes: HashMap<String, Lane<T>>,
+pub(super) struct PublisherQueues<T> {
+    queues: HashMap<String, PublisherQueue<T>>,
     /// Publishers whose messages can be handled now, in the order of their turn.
     ready: VecDeque<String>,
     /// Publishers whose messages are handled again later.
@@ -69,9 +71,9 @@ fn size<T: Waiting>(message: &T) -> usize {
     message.content().size() + OVERHEAD
 }
 
-impl<T: Waiting> Lanes<T> {
+impl<T: Waiting> PublisherQueues<T> {
     pub(super) fn new() -> Self {
-        Self { lanes: HashMap::new(), ready: VecDeque::new(), delayed: BTreeSet::new(), bytes: 0 }
+        Self { queues: HashMap::new(), ready: VecDeque::new(), delayed: BTreeSet::new(), bytes: 0 }
     }
 
     /// Returns the bytes of all messages that wait or are in progress.
@@ -79,32 +81,40 @@ impl<T: Waiting> Lanes<T> {
         self.bytes
     }
 
+    /// Returns the bytes of a publisher's messages that wait or are in progress.
+    pub(super) fn bytes_of(&self, publisher: &str) -> usize {
+        self.queues.get(publisher).map_or(0, |queue| queue.bytes)
+    }
+
     /// Adds a message behind those of the same publisher.
     pub(super) fn push(&mut self, message: T) {
-        self.bytes += size(&message);
+        let bytes = size(&message);
+        self.bytes += bytes;
         let publisher = message.content().publisher.clone();
-        if let Some(lane) = self.lanes.get_mut(&publisher) {
-            lane.waiting.push_back(message);
+        if let Some(queue) = self.queues.get_mut(&publisher) {
+            queue.bytes += bytes;
+            queue.waiting.push_back(message);
             return;
         }
-        let lane = Lane { waiting: VecDeque::from([message]), state: State::Ready, failures: 0 };
-        self.lanes.insert(publisher.clone(), lane);
+        let queue =
+            PublisherQueue { waiting: VecDeque::from([message]), state: State::Ready, failures: 0, bytes };
+        self.queues.insert(publisher.clone(), queue);
         self.ready.push_back(publisher);
     }
 
-    /// Takes the first messages of the publisher whose turn it is. Its others wait until [`Lanes::finish`].
+    /// Takes the first messages of the publisher whose turn it is. Its others wait until [`PublisherQueues::finish`].
     pub(super) fn next_batch(&mut self) -> Option<Batch<T>> {
         let publisher = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&publisher)?;
-        lane.state = State::InProgress;
+        let queue = self.queues.get_mut(&publisher)?;
+        queue.state = State::InProgress;
         let (mut messages, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = lane.waiting.front().map(size) {
+        while let Some(next) = queue.waiting.front().map(size) {
             let is_full = messages.len() == BATCH_MESSAGES || bytes + next > BATCH_BYTES;
             if is_full && !messages.is_empty() {
                 break;
             }
             bytes += next;
-            messages.extend(lane.waiting.pop_front());
+            messages.extend(queue.waiting.pop_front());
         }
         Some(Batch { publisher, messages, bytes })
     }
@@ -113,20 +123,22 @@ impl<T: Waiting> Lanes<T> {
     /// ones of their publisher.
     pub(super) fn finish(&mut self, publisher: &str, bytes: usize, left: Vec<T>, now: Instant) {
         self.bytes = self.bytes.saturating_sub(bytes);
-        let Some(lane) = self.lanes.get_mut(publisher) else { return };
-        lane.failures = if left.is_empty() { 0 } else { lane.failures.saturating_add(1) };
+        let Some(queue) = self.queues.get_mut(publisher) else { return };
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.failures = if left.is_empty() { 0 } else { queue.failures.saturating_add(1) };
         for message in left.into_iter().rev() {
             self.bytes += size(&message);
-            lane.waiting.push_front(message);
+            queue.bytes += size(&message);
+            queue.waiting.push_front(message);
         }
-        if lane.waiting.is_empty() {
-            self.lanes.remove(publisher);
-        } else if lane.failures == 0 {
-            lane.state = State::Ready;
+        if queue.waiting.is_empty() {
+            self.queues.remove(publisher);
+        } else if queue.failures == 0 {
+            queue.state = State::Ready;
             self.ready.push_back(publisher.to_owned());
         } else {
-            lane.state = State::Delayed;
-            let factor = 1_u32 << (lane.failures - 1).min(16);
+            queue.state = State::Delayed;
+            let factor = 1_u32 << (queue.failures - 1).min(16);
             let delay = RETRY_DELAYS.0.saturating_mul(factor).min(RETRY_DELAYS.1);
             self.delayed.insert((now + delay, publisher.to_owned()));
         }
@@ -141,8 +153,9 @@ impl<T: Waiting> Lanes<T> {
     pub(super) fn release(&mut self, now: Instant) {
         while self.next_release().is_some_and(|time| time <= now) {
             let Some((_, publisher)) = self.delayed.pop_first() else { return };
-            if let Some(lane) = self.lanes.get_mut(&publisher).filter(|lane| lane.state == State::Delayed) {
-                lane.state = State::Ready;
+            if let Some(queue) = self.queues.get_mut(&publisher).filter(|queue| queue.state == State::Delayed)
+            {
+                queue.state = State::Ready;
                 self.ready.push_back(publisher);
             }
         }
@@ -152,7 +165,7 @@ impl<T: Waiting> Lanes<T> {
     pub(super) fn drain(&mut self) -> Vec<T> {
         self.ready.clear();
         self.delayed.clear();
-        self.lanes.drain().flat_map(|(_, lane)| lane.waiting).collect()
+        self.queues.drain().flat_map(|(_, queue)| queue.waiting).collect()
     }
 }
 
@@ -181,55 +194,72 @@ mod tests {
 
     #[test]
     fn messages_of_a_publisher_are_handled_in_order_and_one_batch_at_a_time() {
-        let mut lanes = Lanes::new();
-        lanes.push(message("a", "1"));
-        lanes.push(message("b", "2"));
-        lanes.push(message("a", "3"));
+        let mut queues = PublisherQueues::new();
+        queues.push(message("a", "1"));
+        queues.push(message("b", "2"));
+        queues.push(message("a", "3"));
 
-        let first = lanes.next_batch().expect("a batch");
-        lanes.push(message("a", "4"));
-        let second = lanes.next_batch().expect("a batch");
+        let first = queues.next_batch().expect("a batch");
+        queues.push(message("a", "4"));
+        let second = queues.next_batch().expect("a batch");
 
         assert_eq!((first.publisher.as_str(), bodies(&first)), ("a", vec!["1", "3"]));
         assert_eq!((second.publisher.as_str(), bodies(&second)), ("b", vec!["2"]));
-        assert!(lanes.next_batch().is_none(), "the other message of a waits for the first ones");
-        lanes.finish("a", first.bytes, Vec::new(), Instant::now());
-        assert_eq!(bodies(&lanes.next_batch().expect("a batch")), ["4"]);
+        assert!(queues.next_batch().is_none(), "the other message of a waits for the first ones");
+        queues.finish("a", first.bytes, Vec::new(), Instant::now());
+        assert_eq!(bodies(&queues.next_batch().expect("a batch")), ["4"]);
     }
 
     #[test]
     fn what_is_left_is_handled_again_later_and_before_later_messages() {
-        let mut lanes = Lanes::new();
+        let mut queues = PublisherQueues::new();
         let now = Instant::now();
-        lanes.push(message("a", "1"));
-        lanes.push(message("a", "2"));
-        let mut batch = lanes.next_batch().expect("a batch");
-        lanes.push(message("a", "3"));
+        queues.push(message("a", "1"));
+        queues.push(message("a", "2"));
+        let mut batch = queues.next_batch().expect("a batch");
+        queues.push(message("a", "3"));
 
         let left = batch.messages.split_off(1);
-        lanes.finish("a", batch.bytes, left, now);
+        queues.finish("a", batch.bytes, left, now);
 
-        assert!(lanes.next_batch().is_none());
-        let release = lanes.next_release().expect("a time");
+        assert!(queues.next_batch().is_none());
+        let release = queues.next_release().expect("a time");
         assert_eq!(release, now + RETRY_DELAYS.0);
-        lanes.release(release);
-        let again = lanes.next_batch().expect("a batch");
+        queues.release(release);
+        let again = queues.next_batch().expect("a batch");
         assert_eq!(bodies(&again), ["2", "3"]);
-        lanes.finish("a", again.bytes, Vec::new(), now);
-        assert_eq!((lanes.bytes(), lanes.next_release()), (0, None));
+        queues.finish("a", again.bytes, Vec::new(), now);
+        assert_eq!((queues.bytes(), queues.next_release()), (0, None));
+    }
+
+    #[test]
+    fn the_bytes_of_a_publisher_count_until_its_messages_are_handled() {
+        let mut queues = PublisherQueues::new();
+        queues.push(message("a", "1"));
+        queues.push(message("a", "2"));
+        queues.push(message("b", "3"));
+        let all = queues.bytes_of("a");
+
+        let mut batch = queues.next_batch().expect("a batch");
+        let in_progress = queues.bytes_of("a");
+        let left = batch.messages.split_off(1);
+        queues.finish("a", batch.bytes, left, Instant::now());
+
+        assert_eq!((in_progress, queues.bytes_of("a")), (all, all / 2));
+        assert_eq!((queues.bytes_of("b"), queues.bytes_of("c")), (all / 2, 0));
     }
 
     #[test]
     fn a_batch_is_bounded_and_a_large_message_is_handled_alone() {
-        let mut lanes = Lanes::new();
+        let mut queues = PublisherQueues::new();
         for _ in 0..=BATCH_MESSAGES {
-            lanes.push(message("a", "x"));
+            queues.push(message("a", "x"));
         }
-        lanes.push(message("b", &"x".repeat(BATCH_BYTES)));
-        lanes.push(message("b", "y"));
+        queues.push(message("b", &"x".repeat(BATCH_BYTES)));
+        queues.push(message("b", "y"));
 
         let sizes: Vec<usize> =
-            std::iter::from_fn(|| lanes.next_batch()).map(|batch| batch.messages.len()).collect();
+            std::iter::from_fn(|| queues.next_batch()).map(|batch| batch.messages.len()).collect();
 
         assert_eq!(sizes, [BATCH_MESSAGES, 1]);
     }
