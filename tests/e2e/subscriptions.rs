@@ -216,9 +216,9 @@ async fn a_receiver_that_is_gone_disables_its_subscription_until_it_is_replaced(
     let deliveries = receivers.acknowledged("ok", second).await;
 
     let data = &disabled["event"]["data"];
-    assert_eq!(data["reason"], "the receiver answered 410", "{disabled}");
+    assert_eq!(data["reason"], "the receiver wants no deliveries (status 410)", "{disabled}");
     assert_eq!(
-        (&data["subscription"], &data["delivered"]),
+        (&data["subscription"], &data["delivered_position"]),
         (&json!("chat"), &json!(first - 1)),
         "{disabled}"
     );
@@ -244,7 +244,7 @@ async fn a_receiver_that_fails_for_long_is_given_up_and_the_ledger_says_why() {
 
     let reason = disabled["event"]["data"]["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("no delivery succeeded for "), "{reason}");
-    assert!(reason.ends_with("; last: the receiver answered 500"), "{reason}");
+    assert!(reason.ends_with("; the last failure: status 500"), "{reason}");
     assert!(shown.stdout.contains("disabled at position "), "{}", shown.stdout);
     assert!(receivers.deliveries.borrow().len() > 1, "it was tried more than once");
 }

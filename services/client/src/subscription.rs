@@ -245,7 +245,7 @@ fn render_subscription(body: &SubscriptionBody) -> String {
 }
 
 fn render_status(status: &DeliveryStatusBody) -> Vec<String> {
-    let mut lines = vec![format!("delivered up to position {}", status.delivered)];
+    let mut lines = vec![format!("delivered up to position {}", status.delivered_position)];
     lines.push(match &status.pending {
         Some(next) => format!("next is position {}, recorded {}", next.position, seconds(&next.recorded_at)),
         None => "nothing to deliver".to_owned(),
@@ -320,10 +320,10 @@ mod tests {
 
     #[test]
     fn a_subscription_is_shown_with_its_filter_and_its_deliveries() {
-        let body = r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","created":3,"settings":5,
+        let body = r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","created_position":3,"settings_position":5,
             "filter":{"environment":"production","types":["deploy.succeeded"]},
             "disabled":{"position":9,"reason":"the receiver answered 410"},
-            "delivery":{"delivered":7,"failures":2,"failing_since":"2026-08-01T12:00:00Z",
+            "delivery":{"delivered_position":7,"failures":2,"failing_since":"2026-08-01T12:00:00Z",
                 "pending":{"position":8,"recorded_at":"2026-08-01T11:59:00Z"},
                 "last_attempt":{"position":8,"attempted_at":"2026-08-01T12:00:03Z","status":410,"error":"gone"}}}"#;
         assert_eq!(

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger_domain::Position;
-use ledger_projections::{Error, EventFilter, EventRow, FollowerCheckpoint, Lease, Projections};
+use ledger_projections::{Error, EventFilter, EventRow, Lease, Projections};
 use metrics::{counter, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
+
+use crate::position::{FirstPosition, LeasedPosition, PositionError};
 
 /// Duration of a lease. A sink must not have anything in flight any more when it expires.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -78,13 +80,21 @@ pub struct Follower<S> {
 /// Reason why a follower stops delivering for now.
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
-    /// Another process holds the lease, or the history is another one.
     #[error("the lease on the follower is lost, or its position belongs to another history")]
     Lost,
     #[error("cannot deliver: {0}")]
     Delivery(#[from] DeliveryError),
     #[error("cannot read the projections")]
     Projections(#[from] Error),
+}
+
+impl From<PositionError> for Interruption {
+    fn from(error: PositionError) -> Self {
+        match error {
+            PositionError::Lost => Self::Lost,
+            PositionError::Projections(error) => Self::Projections(error),
+        }
+    }
 }
 
 impl<S: Sink> Follower<S> {
@@ -149,18 +159,15 @@ impl<S: Sink> Follower<S> {
         cancelled: &CancellationToken,
     ) -> (Lease, Result<(), Interruption>, bool) {
         let mut progressed = false;
-        let mut checkpoint = match self.start().await {
-            Ok(checkpoint) => checkpoint,
-            Err(error) => return (lease, Err(error.into()), progressed),
+        let mut position = match self.start(&lease).await {
+            Ok(position) => position,
+            Err(interruption) => return (lease, Err(interruption), progressed),
         };
         while !cancelled.is_cancelled() {
             let local = self.projections.local_position();
-            match self.deliver_page(&mut lease, checkpoint).await {
-                Ok(Some(position)) => {
-                    progressed |= position != checkpoint.position;
-                    checkpoint = checkpoint.at(position);
-                }
-                Ok(None) => {
+            match self.deliver_page(&mut lease, &mut position).await {
+                Ok(true) => progressed = true,
+                Ok(false) => {
                     tokio::select! {
                         () = cancelled.cancelled() => {}
                         () = self.projections.wait_for_local_change(local, POLL_INTERVAL) => {}
@@ -172,38 +179,38 @@ impl<S: Sink> Follower<S> {
         (lease, Ok(()), progressed)
     }
 
-    /// Returns the stored position; stores the first one before.
-    async fn start(&self) -> Result<FollowerCheckpoint, Error> {
+    /// Reads the stored position; stores the first one before.
+    async fn start(&self, lease: &Lease) -> Result<LeasedPosition, Interruption> {
         let first = match self.settings.start {
             StartAt::Beginning => Position::START,
             StartAt::Now => self.projections.checkpoint().await?.position,
             StartAt::After(position) => position,
         };
-        self.projections.start_follower(&self.settings.name, first).await?;
-        self.projections.follower_checkpoint(&self.settings.name).await
+        let first = FirstPosition::Default(first);
+        Ok(LeasedPosition::start(&self.projections, &self.settings.name, first, || lease.clone()).await?)
     }
 
-    /// Delivers the next page and stores its position. Returns the stored position; `None` if there is nothing to deliver.
+    /// Delivers the next page and stores its position. Returns false if there is nothing to deliver.
     async fn deliver_page(
         &mut self,
         lease: &mut Lease,
-        from: FollowerCheckpoint,
-    ) -> Result<Option<Position>, Interruption> {
+        position: &mut LeasedPosition,
+    ) -> Result<bool, Interruption> {
         if self.projections.divergence().is_some() {
             return Err(Interruption::Lost);
         }
         if lease.remaining() < DELIVERY_TIME {
             *lease = self.projections.renew_lease(lease).await?.ok_or(Interruption::Lost)?;
         }
-        let page = self.projections.events(&self.settings.filter, from.position, self.settings.page_size);
+        let page = self.projections.events(&self.settings.filter, position.get(), self.settings.page_size);
         let (projected, entries) = page.await?;
-        let lag = projected.get().saturating_sub(from.position.get());
+        let lag = projected.get().saturating_sub(position.get().get());
         gauge!("ledger_follower_lag_entries", "follower" => self.settings.name.clone()).set(lag as f64);
         let to = match entries.last() {
             Some(last) => last.position,
             // The entries in between do not pass the filter.
             None if lag >= PASSED_OVER => projected,
-            None => return Ok(None),
+            None => return Ok(false),
         };
         if !entries.is_empty() {
             if lease.remaining() < DELIVERY_TIME {
@@ -214,25 +221,7 @@ impl<S: Sink> Follower<S> {
                 counter!("ledger_follower_entries_total", "follower" => self.settings.name.clone());
             delivered.increment(entries.len() as u64);
         }
-        self.store(lease, from, to).await?;
-        Ok(Some(to))
-    }
-
-    /// Stores the position of a delivery. If another generation of the same history is live now, waits until this process
-    /// reads it.
-    async fn store(&self, lease: &Lease, from: FollowerCheckpoint, to: Position) -> Result<(), Interruption> {
-        let mut checkpoint = from;
-        while lease.remaining() > Duration::ZERO {
-            if self.projections.advance_leased(&self.settings.name, lease, checkpoint, to).await? {
-                return Ok(());
-            }
-            checkpoint = self.projections.follower_checkpoint(&self.settings.name).await?;
-            // The position of a follower is forgotten if the history becomes another one.
-            if checkpoint.position != from.position || self.projections.divergence().is_some() {
-                break;
-            }
-            sleep(POLL_INTERVAL).await;
-        }
-        Err(Interruption::Lost)
+        position.advance(to, || lease.clone()).await?;
+        Ok(true)
     }
 }
