@@ -64,6 +64,7 @@ async fn a_stream_sends_the_entries_that_meet_all_conditions_of_its_query() {
         ("&environment=production&service=api", vec![5, 6]),
         ("&type=validation.passed", vec![7]),
         ("&type=validation.passed,io.releaseledger.deploy.succeeded.v1&service=web", vec![1, 2, 3, 4, 7]),
+        ("&type=validation,deploy.started", vec![7]),
         ("&correlation=run-7", vec![7]),
         ("&service=none", vec![]),
     ] {
@@ -166,7 +167,7 @@ async fn a_stream_with_an_invalid_start_or_condition_is_rejected() {
     let beyond = last("2").await;
     assert_eq!((beyond.status, beyond.problem()), (400, "position-ahead"), "{}", beyond.text);
     for query in
-        ["after=2", "after=x", "format=xml", "type=deploy", "environment=a%20b", "limit=3", "source=a"]
+        ["after=2", "after=x", "format=xml", "type=deplo", "environment=a%20b", "limit=3", "source=a"]
     {
         let response = client.get(&format!("/v1/events/stream?{query}")).await;
         assert_eq!(response.status, 400, "{query}: {}", response.text);
