@@ -55,7 +55,7 @@ pub trait Sink: Send + 'static {
     async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError>;
 }
 
-/// What a follower follows.
+/// Settings of a follower.
 #[derive(Debug, Clone)]
 pub struct FollowerSettings {
     /// Name of the follower, unique for the tenant: `kafka/releases`.

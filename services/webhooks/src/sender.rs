@@ -247,7 +247,7 @@ fn chain(error: reqwest::Error) -> String {
 /// Returns true for an error of a TLS handshake.
 fn is_handshake(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
-        || error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_handshake)
+        || error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()).is_some_and(is_handshake)
 }
 
 /// Returns the class of an error without an answer.
@@ -260,7 +260,7 @@ fn class(error: &reqwest::Error) -> FailureClass {
         if cause.is::<LookupError>() {
             return FailureClass::Dns;
         }
-        if error.is_connect() && cause.downcast_ref().is_some_and(is_handshake) {
+        if error.is_connect() && cause.downcast_ref::<io::Error>().is_some_and(is_handshake) {
             return FailureClass::Tls;
         }
         source = cause.source();

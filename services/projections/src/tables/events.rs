@@ -109,7 +109,7 @@ pub enum PageStart {
     Before(Option<Position>, Position),
 }
 
-/// What a filter needs to know of an entry.
+/// Columns of an entry by which a filter selects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntrySummary {
     /// Position of the entry.
@@ -129,7 +129,7 @@ pub struct EntrySummary {
 pub struct KnownEntry {
     /// Position of the entry with this identity.
     pub position: Position,
-    /// What its client sent; see [`content_of`].
+    /// Content that its client sent; see [`content_of`].
     pub content: Bytes,
 }
 
