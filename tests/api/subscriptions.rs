@@ -46,7 +46,11 @@ async fn a_subscription_is_shown_until_it_is_removed() {
 
     let replaced = position(&client, &created("2", "chat", "https://hooks.example/b", json!({}))).await;
     let shown = client.get("/v1/subscriptions/chat").await.ok();
-    assert_eq!((&shown["created_position"], &shown["settings_position"]), (&json!(settings), &json!(replaced)), "{shown}");
+    assert_eq!(
+        (&shown["created_position"], &shown["settings_position"]),
+        (&json!(settings), &json!(replaced)),
+        "{shown}"
+    );
     assert_eq!(shown["url"], "https://hooks.example/b");
 
     position(&client, &removed("3", "chat")).await;
