@@ -65,6 +65,7 @@ async fn a_stream_sends_the_entries_that_meet_all_conditions_of_its_query() {
         ("&environment=production&service=api", vec![5, 6]),
         ("&type=validation.passed", vec![7]),
         ("&type=validation.passed,io.releaseledger.deploy.succeeded.v1&service=web", vec![1, 2, 3, 4, 7]),
+        ("&type=validation,deploy.started", vec![7]),
         ("&correlation=run-7", vec![7]),
         ("&causation=deploy-1", vec![7]),
         ("&causation=run-7", vec![]),

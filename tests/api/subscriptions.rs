@@ -37,16 +37,20 @@ async fn a_subscription_is_shown_until_it_is_removed() {
 
     let expected = json!({
         "subscription": "chat", "url": "https://hooks.example/a", "secret": "chat", "filter": filter,
-        "created": settings, "settings": settings,
+        "created_position": settings, "settings_position": settings,
     });
     assert_eq!(listed["subscriptions"], json!([expected]));
-    assert_eq!(shown["delivery"]["delivered"], settings);
+    assert_eq!(shown["delivery"]["delivered_position"], settings);
     assert_eq!(shown["delivery"]["pending"]["position"], next, "{shown}");
     assert_eq!(deliveries, json!({"deliveries": []}));
 
     let replaced = position(&client, &created("2", "chat", "https://hooks.example/b", json!({}))).await;
     let shown = client.get("/v1/subscriptions/chat").await.ok();
-    assert_eq!((&shown["created"], &shown["settings"]), (&json!(settings), &json!(replaced)), "{shown}");
+    assert_eq!(
+        (&shown["created_position"], &shown["settings_position"]),
+        (&json!(settings), &json!(replaced)),
+        "{shown}"
+    );
     assert_eq!(shown["url"], "https://hooks.example/b");
 
     position(&client, &removed("3", "chat")).await;
@@ -61,7 +65,7 @@ async fn only_the_service_disables_a_subscription_and_their_number_is_bounded() 
     let service = InProcess::start(&FLAGS).await;
     let client = service.client();
     let created_at = position(&client, &created("1", "chat", "https://hooks.example/a", json!({}))).await;
-    let data = json!({"subscription": "chat", "created": created_at, "delivered": created_at, "reason": "r"});
+    let data = json!({"subscription": "chat", "settings_position": created_at, "delivered_position": created_at, "reason": "r"});
 
     let disabled = client.record(&event("2", "subscription.disabled", &at(2), data)).await;
     for number in 1..100 {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ledger_domain::TenantName;
 use ledger_projections::{Projections, SchemaVersion, Settings};
 use ledger_tests::{
-    Command, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests, projections_connection,
+    Command, EventStream, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests,
+    projections_connection,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -206,6 +207,7 @@ async fn projections_of_a_different_history_are_replaced_only_on_request() {
     let (service, _) = start_with_history(&servers).await;
     let mut registry = projections_connection(&servers.postgres_url(), "default").await;
     execute(&mut registry, "INSERT INTO release_ledger.followers VALUES ('default', 'follower', 600)").await;
+    let mut stream = EventStream::open(&service.client(), "/v1/events/stream").await;
     let config = delete_stream(&servers).await;
     let absent = run_command(&servers, &["projections", "rebuild"]).await;
     create_stream(&servers, config).await;
@@ -241,6 +243,12 @@ async fn projections_of_a_different_history_are_replaced_only_on_request() {
     let position = "SELECT position FROM release_ledger.followers WHERE name = 'follower'";
     let followed: i64 = sqlx::query_scalar(position).fetch_one(&mut registry).await.expect("a follower");
     assert_eq!(followed, 0, "a follower starts again, because the positions belong to another history");
+    let mut last = stream.next().await.expect("the position");
+    while let Some(event) = stream.next().await {
+        last = event;
+    }
+    let detail = last.data["detail"].as_str().unwrap_or_default();
+    assert!(detail.starts_with("the projections were replaced; "), "no entry of the new history: {last:?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use ledger_tests::{Command, Outcome, Servers, Service, deploy};
+use ledger_tests::{Command, Outcome, Servers, Service, deploy, projections_connection};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpListener;
@@ -216,9 +216,9 @@ async fn a_receiver_that_is_gone_disables_its_subscription_until_it_is_replaced(
     let deliveries = receivers.acknowledged("ok", second).await;
 
     let data = &disabled["event"]["data"];
-    assert_eq!(data["reason"], "the receiver answered 410", "{disabled}");
+    assert_eq!(data["reason"], "the receiver wants no deliveries (status 410)", "{disabled}");
     assert_eq!(
-        (&data["subscription"], &data["delivered"]),
+        (&data["subscription"], &data["delivered_position"]),
         (&json!("chat"), &json!(first - 1)),
         "{disabled}"
     );
@@ -244,7 +244,7 @@ async fn a_receiver_that_fails_for_long_is_given_up_and_the_ledger_says_why() {
 
     let reason = disabled["event"]["data"]["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("no delivery succeeded for "), "{reason}");
-    assert!(reason.ends_with("; last: the receiver answered 500"), "{reason}");
+    assert!(reason.ends_with("; the last failure: status 500"), "{reason}");
     assert!(shown.stdout.contains("disabled at position "), "{}", shown.stdout);
     assert!(receivers.deliveries.borrow().len() > 1, "it was tried more than once");
 }
@@ -276,4 +276,85 @@ async fn an_internal_address_receives_nothing_and_the_log_of_attempts_says_why()
     assert_eq!((&attempt["position"], &attempt["status"]), (&json!(position), &Value::Null), "{attempt}");
     assert!(shown.stdout.contains(&format!("next is position {position}, ")), "{}", shown.stdout);
     assert!(receivers.deliveries.borrow().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_filter_delivers_nothing_that_the_previous_one_had_excluded() {
+    let servers = Servers::start().await;
+    let receivers = Receivers::start().await;
+    let service = start(&servers, &[ALLOWED]).await;
+    create(&service, "chat", &receivers.url("narrow"), &["--environment=production"]).await;
+    let first = record(&service, 1, "production").await;
+    receivers.acknowledged("narrow", first).await;
+    record(&service, 2, "staging").await;
+
+    create(&service, "chat", &receivers.url("wide"), &["--type=deploy", "--replace"]).await;
+    let next = record(&service, 3, "staging").await;
+    let deliveries = receivers.acknowledged("wide", next).await;
+
+    assert_eq!(deliveries.iter().map(|it| it.position).collect::<Vec<_>>(), [next]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_repeats_no_delivery() {
+    let servers = Servers::start().await;
+    let receivers = Receivers::start().await;
+    let service = start(&servers, &[ALLOWED, "--projections-grace-seconds=1"]).await;
+    create(&service, "chat", &receivers.url("ok"), &["--type=deploy.succeeded"]).await;
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        expected.push(record(&service, number, "production").await);
+    }
+    receivers.acknowledged("ok", expected[4]).await;
+
+    let urls = [
+        format!("--journal-url={}", servers.nats_url()),
+        format!("--projections-url={}", servers.postgres_url()),
+    ];
+    let rebuild = ["projections", "rebuild", urls[0].as_str(), urls[1].as_str()];
+    let rebuilt = Command::start(PROGRAM, &rebuild).outcome().await;
+    for number in 5..10 {
+        expected.push(record(&service, number, "production").await);
+    }
+    let deliveries = receivers.acknowledged("ok", expected[9]).await;
+
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert_eq!(deliveries.iter().map(|it| it.position).collect::<Vec<_>>(), expected);
+}
+
+/// As after a restore of an older copy of the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_position_before_the_subscription_does_not_stop_its_deliveries() {
+    let servers = Servers::start().await;
+    let receivers = Receivers::start().await;
+    let mut service = start(&servers, &[ALLOWED]).await;
+    create(&service, "chat", &receivers.url("ok"), &["--type=deploy.succeeded"]).await;
+    let first = record(&service, 1, "production").await;
+    receivers.acknowledged("ok", first).await;
+    service.terminate().await;
+    let mut registry = projections_connection(&servers.postgres_url(), "default").await;
+    let set_back = "UPDATE release_ledger.followers SET position = 0 WHERE name LIKE 'webhook/%'";
+    let changed = sqlx::query(set_back).execute(&mut registry).await.expect("set back");
+    let removed = "INSERT INTO release_ledger.followers VALUES ('default', 'webhook/removed@1', 1)";
+    sqlx::query(removed).execute(&mut registry).await.expect("inserted");
+
+    service.restart().await;
+    let second = record(&service, 2, "production").await;
+    let deliveries = receivers.acknowledged("ok", second).await;
+
+    assert_eq!(changed.rows_affected(), 1);
+    assert_eq!(deliveries.iter().map(|it| it.position).collect::<Vec<_>>(), [first, first, second]);
+    assert_eq!(deliveries[0].id, deliveries[1].id);
+    let left = "SELECT count(*) FROM release_ledger.followers WHERE name LIKE 'webhook/removed%'";
+    let forgotten = async {
+        loop {
+            let left: i64 = sqlx::query_scalar(left).fetch_one(&mut registry).await.expect("a count");
+            if left == 0 {
+                break;
+            }
+            // The service forgets them after it has started to deliver: poll.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(IN_TIME, forgotten).await.expect("the deliveries of a removed subscription are forgotten");
 }

@@ -24,11 +24,11 @@ pub struct SubscriptionBody {
     /// Position of the event that created it.
     #[serde(default)]
     #[schema(required)]
-    pub created: u64,
+    pub created_position: u64,
     /// Position of the event that stated its present settings.
     #[serde(default)]
     #[schema(required)]
-    pub settings: u64,
+    pub settings_position: u64,
     /// The event with which the service gave up the deliveries; absent if it delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<DisabledBody>,
@@ -65,7 +65,7 @@ pub struct DisabledBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryStatusBody {
     /// Position up to which every entry that passes the filter is delivered.
-    pub delivered: u64,
+    pub delivered_position: u64,
     /// The next entry to deliver; absent if all are delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<EntryRefBody>,

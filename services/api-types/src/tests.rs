@@ -320,7 +320,7 @@ fn the_words_of_a_difference_are_those_of_its_schema() {
 #[test]
 fn subscriptions_have_these_members() {
     is_the_wire_form_of::<SubscriptionBody>(
-        r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","filter":{"environment":"production","service":"web","types":["deploy.succeeded"]},"created":3,"settings":5,"disabled":{"position":9,"reason":"the receiver answered 410"},"delivery":{"delivered":7,"pending":{"position":8,"recorded_at":"2026-08-01T11:59:00Z"},"failures":2,"failing_since":"2026-08-01T12:00:00Z","next_attempt_at":"2026-08-01T12:00:05Z","last_attempt":{"position":8,"attempted_at":"2026-08-01T12:00:03Z","duration_ms":12,"status":410,"error":"gone"}}}"#,
+        r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","filter":{"environment":"production","service":"web","types":["deploy.succeeded"]},"created_position":3,"settings_position":5,"disabled":{"position":9,"reason":"the receiver answered 410"},"delivery":{"delivered_position":7,"pending":{"position":8,"recorded_at":"2026-08-01T11:59:00Z"},"failures":2,"failing_since":"2026-08-01T12:00:00Z","next_attempt_at":"2026-08-01T12:00:05Z","last_attempt":{"position":8,"attempted_at":"2026-08-01T12:00:03Z","duration_ms":12,"status":410,"error":"gone"}}}"#,
     );
     is_the_wire_form_of::<AttemptsBody>(r#"{"deliveries":[]}"#);
     let older = r#"{"position":4,"subscriptions":[{"subscription":"chat","url":"https://hooks.example/"}]}"#;

@@ -34,12 +34,7 @@ impl Conditions<'_> {
 fn parse_kinds(text: &str) -> Result<Vec<EventKind>, String> {
     let mut kinds = Vec::new();
     for name in text.split(',') {
-        let is_member = |kind: &EventKind| kind.name().split('.').next() == Some(name);
-        let mut named: Vec<EventKind> = EventKind::ALL.iter().copied().filter(is_member).collect();
-        if named.is_empty() {
-            let kind = EventKind::parse_name(name).or_else(|_| EventKind::parse_type(name));
-            named.push(kind.map_err(|error| error.to_string())?);
-        }
+        let mut named = EventKind::selected_by(name).map_err(|error| error.to_string())?;
         named.retain(|kind| !kinds.contains(kind));
         kinds.extend(named);
     }

@@ -4,14 +4,18 @@
 //! processes project too. It keeps the latest entries in a log, from which each follower takes those that it wants, at
 //! its own pace. The fastest follower determines when the task reads on. A follower for which the log is too short
 //! reads the tables.
+//!
+//! A feed belongs to one history. When another generation becomes active, or the journal diverges, nothing that was read
+//! is sent before the feed has found its last entry again; if it does not, its streams end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ledger_domain::{Position, TenantName};
-use ledger_projections::{EventFilter, EventRow, Projections};
+use ledger_domain::{Position, Principal, ShortText, TenantName};
+use ledger_projections::{EventFilter, EventRow, HistoryMark, Projections};
 use metrics::{counter, gauge};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep;
@@ -50,11 +54,16 @@ const MAX_CATCH_UP_READS: u32 = 100;
 /// Shortest time between two reads, except while pages are full: entries that are projected meanwhile share a read.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Issuer and subject of a principal.
+type PrincipalKey = (ShortText, ShortText);
+
 /// The feeds of all tenants.
 #[derive(Debug)]
 pub(crate) struct EntryFeeds {
     max_followers: usize,
+    max_of_principal: usize,
     followers: AtomicUsize,
+    of_principals: Mutex<HashMap<PrincipalKey, usize>>,
     catch_ups: Semaphore,
     by_tenant: Mutex<BTreeMap<TenantName, Weak<Feed>>>,
 }
@@ -66,40 +75,76 @@ struct Feed {
     _task: AbortOnDropHandle<()>,
 }
 
-/// A follower of a feed, counted until it is dropped.
+/// Place of a follower, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Subscription {
+struct Place {
     feeds: Arc<EntryFeeds>,
+    principal: Option<PrincipalKey>,
+}
+
+/// A feed, for one follower.
+#[derive(Debug)]
+pub(crate) struct FeedHandle {
+    place: Place,
     feed: Arc<Feed>,
 }
 
 impl EntryFeeds {
-    pub(crate) fn new(max_followers: usize) -> Arc<Self> {
+    /// Creates the feeds, with the maximum number of followers of all principals, and of each.
+    pub(crate) fn new(max_followers: usize, max_of_principal: usize) -> Arc<Self> {
         Arc::new(Self {
             max_followers,
+            max_of_principal,
             followers: AtomicUsize::new(0),
+            of_principals: Mutex::default(),
             catch_ups: Semaphore::new(MAX_CATCH_UPS),
             by_tenant: Mutex::default(),
         })
     }
 
-    /// Adds a follower. The first one of a tenant starts its feed.
-    pub(crate) fn subscribe(self: &Arc<Self>, projections: &Projections) -> Result<Subscription, Problem> {
-        let followers = self.followers.fetch_add(1, Ordering::AcqRel);
-        if followers >= self.max_followers {
-            self.followers.fetch_sub(1, Ordering::AcqRel);
-            counter!("ledger_http_refused_total", "bound" => "followers").increment(1);
-            return Err(Problem::new(Kind::Busy, "too many clients follow the ledger; retry later"));
-        }
-        gauge!("ledger_http_followers").set((followers + 1) as f64);
+    /// Adds a follower. The first one of a tenant starts its feed. Without authentication, there is no principal.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        projections: &Projections,
+        principal: Option<&Principal>,
+    ) -> Result<FeedHandle, Problem> {
+        let place = self.admit(principal)?;
         let mut by_tenant = self.by_tenant.lock().unwrap_or_else(PoisonError::into_inner);
         let running = by_tenant.get(projections.tenant()).and_then(Weak::upgrade);
-        let feed = running.unwrap_or_else(|| {
+        let feed = running.filter(|feed| !feed.log.is_replaced()).unwrap_or_else(|| {
             let feed = Arc::new(Feed::start(projections.clone()));
             by_tenant.insert(projections.tenant().clone(), Arc::downgrade(&feed));
             feed
         });
-        Ok(Subscription { feeds: Arc::clone(self), feed })
+        Ok(FeedHandle { place, feed })
+    }
+
+    fn admit(self: &Arc<Self>, principal: Option<&Principal>) -> Result<Place, Problem> {
+        let refuse = |bound: &'static str, detail: String| {
+            counter!("ledger_http_refused_total", "bound" => bound).increment(1);
+            Problem::new(Kind::Busy, detail)
+        };
+        let principal = principal.map(|principal| (principal.issuer.clone(), principal.subject.clone()));
+        if let Some(key) = &principal {
+            let mut of_principals = self.of_principals();
+            let count = of_principals.get(key).copied().unwrap_or(0);
+            if count >= self.max_of_principal {
+                let detail = format!("this principal follows the ledger {count} times; close a stream first");
+                return Err(refuse("followers_of_principal", detail));
+            }
+            of_principals.insert(key.clone(), count + 1);
+        }
+        let followers = self.followers.fetch_add(1, Ordering::AcqRel);
+        let place = Place { feeds: Arc::clone(self), principal };
+        if followers >= self.max_followers {
+            return Err(refuse("followers", "too many clients follow the ledger; retry later".to_owned()));
+        }
+        gauge!("ledger_http_followers").set((followers + 1) as f64);
+        Ok(place)
+    }
+
+    fn of_principals(&self) -> MutexGuard<'_, HashMap<PrincipalKey, usize>> {
+        self.of_principals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a follower may read the tables. `None`: never, since nothing closes the semaphore.
@@ -108,16 +153,24 @@ impl EntryFeeds {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for Place {
     fn drop(&mut self) {
         let followers = self.feeds.followers.fetch_sub(1, Ordering::AcqRel);
         gauge!("ledger_http_followers").set(followers.saturating_sub(1) as f64);
+        let Some(key) = self.principal.take() else { return };
+        let mut of_principals = self.feeds.of_principals();
+        if let Entry::Occupied(mut count) = of_principals.entry(key) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
-impl Subscription {
+impl FeedHandle {
     pub(crate) const fn feeds(&self) -> &Arc<EntryFeeds> {
-        &self.feeds
+        &self.place.feeds
     }
 
     pub(crate) fn log(&self) -> &FeedLog {
@@ -128,7 +181,13 @@ impl Subscription {
 impl Feed {
     fn start(projections: Projections) -> Self {
         let log = Arc::new(FeedLog::default());
-        let task = run(projections, Arc::clone(&log));
+        let of_task = Arc::clone(&log);
+        let task = async move {
+            tokio::select! {
+                () = read(&projections, &of_task) => {}
+                () = watch_history(&projections, &of_task) => {}
+            }
+        };
         Self { log, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
 }
@@ -141,6 +200,19 @@ pub(crate) struct FeedLog {
     end: watch::Sender<Position>,
     /// Position up to which the fastest follower has all entries that it wants.
     wanted: watch::Sender<Position>,
+    history: watch::Sender<History>,
+}
+
+/// Relation of the projections to the history of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum History {
+    /// The feed starts.
+    #[default]
+    Unknown,
+    /// It is the same at this number of histories, as [`Projections::histories`] counts, and at all before.
+    Same(u64),
+    /// It is another one.
+    Replaced,
 }
 
 /// Entries of the log: all of the history after `start`, up to and including `end`.
@@ -150,6 +222,8 @@ struct Recent {
     end: Position,
     entries: VecDeque<Arc<FeedEntry>>,
     bytes: usize,
+    /// Last entry that was read for any follower.
+    mark: Option<HistoryMark>,
 }
 
 /// Entries that a follower takes from the log.
@@ -186,9 +260,41 @@ impl FeedLog {
         self.recent().read(after, selection)
     }
 
+    /// Marks the history by an entry of it that was read.
+    pub(crate) fn mark(&self, mark: HistoryMark) {
+        let mut recent = self.recent();
+        recent.mark = recent.mark.filter(|last| last.position >= mark.position).or(Some(mark));
+    }
+
+    /// Returns true if the feed belongs to another history than the projections.
+    pub(crate) fn is_replaced(&self) -> bool {
+        *self.history.borrow() == History::Replaced
+    }
+
+    /// Waits until the feed belongs to another history than the projections.
+    pub(crate) async fn replaced(&self) {
+        let mut history = self.history.subscribe();
+        // The log has the sender, so that waiting cannot fail.
+        let _ = history.wait_for(|history| *history == History::Replaced).await;
+    }
+
+    /// Waits until it is known if the projections have the history of the feed, for what was read from them before
+    /// `histories` was. Returns false if they have another one.
+    pub(crate) async fn is_same_history(&self, histories: u64) -> bool {
+        let mut history = self.history.subscribe();
+        let is_known = |history: &History| match history {
+            History::Unknown => false,
+            History::Same(confirmed) => *confirmed >= histories,
+            History::Replaced => true,
+        };
+        history.wait_for(is_known).await.is_ok_and(|history| *history != History::Replaced)
+    }
+
     /// Starts the log again at a position, without entries.
     fn restart(&self, at: Position) {
-        *self.recent() = Recent { start: at, end: at, ..Recent::default() };
+        let mut recent = self.recent();
+        *recent = Recent { start: at, end: at, mark: recent.mark, ..Recent::default() };
+        drop(recent);
         self.end.send_replace(at);
     }
 
@@ -244,8 +350,49 @@ impl Recent {
     }
 }
 
-/// Reads the entries for the followers, from the present position of the projections on.
-async fn run(projections: Projections, log: Arc<FeedLog>) {
+/// Marks the history, and compares it whenever another generation becomes active or the journal diverges. Returns when the
+/// history is another one.
+async fn watch_history(projections: &Projections, log: &FeedLog) {
+    // A feed that starts while the journal diverges has the history of the projections until they are switched.
+    let was_diverged = projections.divergence().is_some();
+    let mut histories = loop {
+        let histories = projections.histories();
+        match projections.history_mark().await {
+            Ok(mark) if projections.histories() == histories => {
+                mark.into_iter().for_each(|mark| log.mark(mark));
+                break histories;
+            }
+            Ok(_) => {}
+            Err(_) => sleep(POLL_INTERVAL).await,
+        }
+    };
+    loop {
+        log.history.send_replace(History::Same(histories));
+        projections.wait_for_history_change(histories).await;
+        histories = projections.histories();
+        let diverges = !was_diverged && projections.divergence().is_some();
+        if diverges || !has_mark(projections, log).await {
+            log.history.send_replace(History::Replaced);
+            return;
+        }
+    }
+}
+
+/// Returns true if the projections have the last entry that was read from them.
+async fn has_mark(projections: &Projections, log: &FeedLog) -> bool {
+    let mark = log.recent().mark;
+    let Some(mark) = mark else { return true };
+    loop {
+        match projections.has_mark(mark).await {
+            Ok(has_mark) => return has_mark,
+            Err(_) => sleep(POLL_INTERVAL).await,
+        }
+    }
+}
+
+/// Reads the entries for the followers, from the present position of the projections on. Returns when the history is
+/// another one.
+async fn read(projections: &Projections, log: &FeedLog) {
     let start = loop {
         match projections.checkpoint().await {
             Ok(checkpoint) => break checkpoint.position,
@@ -267,7 +414,7 @@ async fn run(projections: Projections, log: Arc<FeedLog>) {
             log.restart(end);
         }
         let local = projections.local_position();
-        let page = match read_page(&projections, &EventFilter::default(), end, FEED_PAGE).await {
+        let page = match read_page(projections, &EventFilter::default(), end, FEED_PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 if !has_failed {
@@ -280,6 +427,10 @@ async fn run(projections: Projections, log: Arc<FeedLog>) {
             }
         };
         has_failed = false;
+        if !log.is_same_history(projections.histories()).await {
+            return;
+        }
+        page.rows.last().into_iter().for_each(|last| log.mark(last.mark()));
         (end, projected) = (page.up_to, page.projected);
         let (is_full, is_empty) = (page.is_full, page.rows.is_empty());
         log.append(page.rows.into_iter().map(FeedEntry::new).collect(), end);
@@ -421,6 +572,77 @@ mod tests {
         let recent = log.recent();
         assert_eq!((recent.entries.len(), recent.end), (LOG_ENTRIES, position(last)));
         assert_eq!(recent.bytes, recent.entries.iter().map(|entry| entry.size()).sum::<usize>());
+    }
+
+    fn mark(number: u64) -> HistoryMark {
+        HistoryMark { position: position(number), leaf_hash: row(number, "odd").leaf_hash }
+    }
+
+    #[test]
+    fn the_latest_entry_that_was_read_marks_the_history() {
+        let log = log(14);
+        assert_eq!(log.recent().mark, None);
+
+        log.mark(mark(12));
+        log.mark(mark(11));
+        log.restart(position(30));
+
+        assert_eq!(log.recent().mark, Some(mark(12)));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_known_of_a_switch_until_the_history_is_compared() {
+        let log = Arc::new(FeedLog::default());
+        log.history.send_replace(History::Same(1));
+        assert!(log.is_same_history(0).await && log.is_same_history(1).await);
+        let of_task = Arc::clone(&log);
+        let waiting = tokio::spawn(async move { of_task.is_same_history(2).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished() && !log.is_replaced());
+
+        log.history.send_replace(History::Replaced);
+
+        assert!(!waiting.await.expect("an answer"), "what was read is not sent");
+        log.replaced().await;
+        assert!(log.is_replaced());
+    }
+
+    fn principal(subject: &str) -> Principal {
+        let text = |text| ShortText::parse(text).expect("a text");
+        Principal {
+            kind: ledger_domain::PrincipalKind::Workload,
+            issuer: text("issuer"),
+            subject: text(subject),
+            name: text("name"),
+            claims: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn one_principal_does_not_take_the_places_of_all() {
+        let feeds = EntryFeeds::new(3, 2);
+        let (one, other) = (principal("one"), principal("other"));
+        let (first, _second) = (feeds.admit(Some(&one)), feeds.admit(Some(&one)).expect("a place"));
+
+        let refused = feeds.admit(Some(&one)).expect_err("a problem").into_body();
+        assert_eq!(refused.status, 503);
+        assert!(feeds.admit(Some(&other)).is_ok());
+        drop(first);
+        assert!(feeds.admit(Some(&one)).is_ok());
+        assert_eq!(feeds.of_principals().len(), 1, "the other has none any more");
+    }
+
+    #[test]
+    fn a_refused_follower_takes_no_place() {
+        let feeds = EntryFeeds::new(1, 1);
+        let (one, other) = (principal("one"), principal("other"));
+        let first = feeds.admit(Some(&one)).expect("a place");
+
+        assert!(feeds.admit(Some(&other)).is_err() && feeds.admit(None).is_err());
+        drop(first);
+
+        assert!(feeds.admit(None).is_ok());
+        assert!(feeds.admit(Some(&other)).is_ok());
     }
 
     #[tokio::test]

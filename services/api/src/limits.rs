@@ -36,6 +36,8 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// Clients that follow entries at a time.
     pub followers: usize,
+    /// Clients of one principal that follow entries at a time.
+    pub followers_of_principal: usize,
 }
 
 /// What all requests of a process share, each with its bound.
@@ -59,7 +61,7 @@ impl Bounds {
             bodies: ByteBudget::new("bodies", limits.body_bytes),
             deliveries: ByteBudget::new("deliveries", (limits.body_bytes / 4).max(1 << 21)),
             answers: ByteBudget::new("answers", limits.answer_bytes),
-            entry_feeds: EntryFeeds::new(limits.followers),
+            entry_feeds: EntryFeeds::new(limits.followers, limits.followers_of_principal),
         }
     }
 }

@@ -99,6 +99,7 @@ mod tests {
             body_bytes: 1 << 20,
             answer_bytes: 1 << 20,
             followers: 1,
+            followers_of_principal: 1,
         };
         Arc::new(App {
             hooks: BTreeMap::new(),

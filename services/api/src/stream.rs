@@ -29,7 +29,8 @@ pub(crate) struct EventStreamQuery {
     environment: Option<String>,
     /// Only events of this service.
     service: Option<String>,
-    /// Only events of these types, separated by commas: `deploy.succeeded`, or the full CloudEvents type.
+    /// Only events of these types, separated by commas: `deploy.succeeded`, the full CloudEvents type, or a family
+    /// (`deploy`), which stands for all its types.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Only events with this `correlationid`, such as those of one run of a pipeline.
@@ -167,8 +168,8 @@ async fn follow(
             return Err(Problem::new(Kind::PositionAhead, detail));
         }
     }
-    let subscription = ledger.entry_feeds().subscribe(&ledger.projections)?;
-    let follower = Follower::new(ledger, subscription, selection, progress, after.unwrap_or(projected));
+    let feed = ledger.entry_feeds().subscribe(&ledger.projections, ledger.tenancy().principal())?;
+    let follower = Follower::new(ledger, feed, selection, progress, after.unwrap_or(projected));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),

@@ -39,8 +39,8 @@ fn subscription_body(row: &SubscriptionRow) -> SubscriptionBody {
             service: filter.service.as_ref().map(ToString::to_string),
             types: filter.types.iter().map(ToString::to_string).collect(),
         },
-        created: row.created.get(),
-        settings: row.settings.get(),
+        created_position: row.created_position.get(),
+        settings_position: row.settings_position.get(),
         disabled: row.disabled.as_ref().map(|disabled| DisabledBody {
             position: disabled.position.get(),
             reason: disabled.reason.as_ref().map(|reason| reason.as_str().to_owned()),
@@ -163,10 +163,10 @@ async fn delivery_status(
     // Without a position of its own, it begins at the start.
     let delivered = projections.follower_checkpoint(&follower).await?.position.max(row.start());
     let (_, next) = projections.events(&row.event_filter(), delivered, 1).await?;
-    let state = projections.delivery_state(&follower, row.settings).await?.unwrap_or_default();
+    let state = projections.delivery_state(&follower, row.settings_position).await?.unwrap_or_default();
     let last = projections.delivery_attempts(&follower, 1).await?;
     Ok(DeliveryStatusBody {
-        delivered: delivered.get(),
+        delivered_position: delivered.get(),
         pending: next
             .first()
             .map(|entry| EntryRefBody { position: entry.position.get(), recorded_at: entry.recorded_at }),

@@ -45,6 +45,7 @@ const LIMITS: Limits = Limits {
     body_bytes: 1 << 24,
     answer_bytes: 1 << 24,
     followers: 1,
+    followers_of_principal: 1,
 };
 
 /// An answer whose body has been read.

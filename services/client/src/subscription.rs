@@ -6,7 +6,9 @@ use ledger_api_types::{
     SubscriptionsBody,
 };
 use ledger_domain::event::{Payload, Subscription as Settings, SubscriptionFilter, WebhookUrl};
-use ledger_domain::{EnvironmentName, Kind, LongText, SecretName, ServiceName, SubscriptionName};
+use ledger_domain::{
+    EnvironmentName, Kind, LongText, SecretName, ServiceName, SubscriptionName, UnknownKind,
+};
 use serde_json::json;
 
 use super::author::ActorArgs;
@@ -55,12 +57,12 @@ impl Subscription {
 #[command(after_help = "Examples:
   release-ledger subscription create chat https://hooks.example/ledger --secret chat
   release-ledger subscription create dashboard https://dashboard.example/in --secret dashboard \\
-      --environment production --type deploy.succeeded,deploy.failed")]
+      --environment production --type deploy,rollback.requested")]
 pub struct Create {
     /// The name of the subscription
     #[arg(value_name = "NAME", value_parser = SubscriptionName::parse)]
     name: SubscriptionName,
-    /// The address of the receiver
+    /// The address of the receiver; everyone who reads the ledger sees it, so that it must not contain a secret
     #[arg(value_name = "URL", value_parser = WebhookUrl::parse)]
     receiver: WebhookUrl,
     /// The name of the signing secret in the settings of the service
@@ -72,14 +74,36 @@ pub struct Create {
     /// Only entries of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<ServiceName>,
-    /// Only entries of these types, such as deploy.succeeded; may be given several times
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = Kind::parse_name)]
-    types: Vec<Kind>,
-    /// Replace the settings of an existing subscription, and enable it if it is disabled; delivery continues where it was
+    /// Only entries of these types, such as deploy.succeeded, or families, such as deploy; may be given several times
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = SelectedKinds::parse)]
+    types: Vec<SelectedKinds>,
+    /// Replace the settings of an existing subscription, and enable it if it is disabled; delivery continues with the entry
+    /// that waited, or else from here on
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
     change: ChangeArgs,
+}
+
+/// The kinds that one value of `--type` selects.
+#[derive(Debug, Clone)]
+struct SelectedKinds(Vec<Kind>);
+
+impl SelectedKinds {
+    fn parse(text: &str) -> Result<Self, UnknownKind> {
+        Kind::selected_by(text).map(Self)
+    }
+}
+
+/// Returns each selected kind once, in the order in which they were given.
+fn distinct(selected: Vec<SelectedKinds>) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for kind in selected.into_iter().flat_map(|SelectedKinds(kinds)| kinds) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds
 }
 
 /// The command `subscription remove`.
@@ -135,8 +159,8 @@ impl Create {
                 self.name
             );
         }
-        let filter =
-            SubscriptionFilter { environment: self.environment, service: self.service, types: self.types };
+        let types = distinct(self.types);
+        let filter = SubscriptionFilter { environment: self.environment, service: self.service, types };
         let settings = Settings { name: self.name.clone(), url: self.receiver, secret: self.secret, filter };
         let payload = Payload::SubscriptionCreated(Box::new(settings));
         self.change.record(&client, &self.name, payload, if exists { "replaced" } else { "created" }).await
@@ -245,7 +269,7 @@ fn render_subscription(body: &SubscriptionBody) -> String {
 }
 
 fn render_status(status: &DeliveryStatusBody) -> Vec<String> {
-    let mut lines = vec![format!("delivered up to position {}", status.delivered)];
+    let mut lines = vec![format!("delivered up to position {}", status.delivered_position)];
     lines.push(match &status.pending {
         Some(next) => format!("next is position {}, recorded {}", next.position, seconds(&next.recorded_at)),
         None => "nothing to deliver".to_owned(),
@@ -320,10 +344,10 @@ mod tests {
 
     #[test]
     fn a_subscription_is_shown_with_its_filter_and_its_deliveries() {
-        let body = r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","created":3,"settings":5,
+        let body = r#"{"subscription":"chat","url":"https://hooks.example/","secret":"chat","created_position":3,"settings_position":5,
             "filter":{"environment":"production","types":["deploy.succeeded"]},
             "disabled":{"position":9,"reason":"the receiver answered 410"},
-            "delivery":{"delivered":7,"failures":2,"failing_since":"2026-08-01T12:00:00Z",
+            "delivery":{"delivered_position":7,"failures":2,"failing_since":"2026-08-01T12:00:00Z",
                 "pending":{"position":8,"recorded_at":"2026-08-01T11:59:00Z"},
                 "last_attempt":{"position":8,"attempted_at":"2026-08-01T12:00:03Z","status":410,"error":"gone"}}}"#;
         assert_eq!(
@@ -336,6 +360,16 @@ mod tests {
              2 failed attempts since 2026-08-01T12:00:00Z\n\
              last attempt 2026-08-01T12:00:03Z: gone"
         );
+    }
+
+    #[test]
+    fn a_family_stands_for_its_types_each_of_which_is_sent_once() {
+        let parsed = |texts: &[&str]| {
+            distinct(texts.iter().map(|text| SelectedKinds::parse(text).expect("a name")).collect())
+        };
+        assert_eq!(parsed(&["traffic", "traffic.switched"]), [Kind::TrafficSwitched]);
+        assert!(parsed(&["deploy", "deploy.failed"]).contains(&Kind::DeployStarted));
+        assert!(SelectedKinds::parse("deplo").is_err());
     }
 
     #[test]

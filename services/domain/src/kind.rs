@@ -138,6 +138,22 @@ kinds! {
     GrantRemoved = Grant "grant" "removed", "A grant was removed.";
 }
 
+impl Kind {
+    /// Returns the kinds that a name selects: the kind with this short name or CloudEvents type, or all kinds of a family
+    /// (`deploy`).
+    ///
+    /// # Errors
+    /// No kind and no family has this name.
+    pub fn selected_by(name: &str) -> Result<Vec<Self>, UnknownKind> {
+        let is_member = |kind: &Self| kind.name().split('.').next() == Some(name);
+        let family: Vec<Self> = Self::ALL.iter().copied().filter(is_member).collect();
+        if !family.is_empty() {
+            return Ok(family);
+        }
+        Self::parse_name(name).or_else(|_| Self::parse_type(name)).map(|kind| vec![kind])
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -153,6 +169,19 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse_name(kind.name()), Ok(*kind));
             assert_eq!(Kind::parse_type(kind.event_type()), Ok(*kind));
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_family_selects_all_its_kinds() {
+        let one = Ok(vec![Kind::TrafficSwitched]);
+        for name in ["traffic", "traffic.switched", "io.releaseledger.traffic.switched.v1"] {
+            assert_eq!(Kind::selected_by(name), one, "{name}");
+        }
+        let deploys = Kind::selected_by("deploy").expect("a family");
+        assert!(deploys.len() > 3 && deploys.iter().all(|kind| kind.family() == Family::Deploy));
+        for wrong in ["", "deplo", "deploy.", "io.releaseledger.deploy.v1"] {
+            assert!(Kind::selected_by(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod continuity;
 pub(crate) mod copy;
 pub(crate) mod digest;
+pub(crate) mod history;
 pub(crate) mod indexes;
 pub(crate) mod lease;
 pub(crate) mod preferences;

@@ -18,6 +18,7 @@ mod statements;
 mod tables;
 
 pub use generations::digest::{RowDifference, TableDigest};
+pub use generations::history::HistoryMark;
 pub use generations::lease::Lease;
 pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations};
 pub use generations::rebuilder::{Comparison, Origin, Progress};

@@ -382,6 +382,14 @@ impl Projections {
         *self.histories.borrow()
     }
 
+    /// Waits until [`Self::histories`] is no longer `from`. The history may still be the same one: compare a
+    /// [`HistoryMark`](crate::HistoryMark).
+    pub async fn wait_for_history_change(&self, from: u64) {
+        let mut histories = self.histories.subscribe();
+        // This handle has the sender, so that waiting cannot fail.
+        let _ = histories.wait_for(|histories| *histories != from).await;
+    }
+
     /// Returns the creation time of the stream that the journal and these projections belong to, if it is known. Facts
     /// about one stream do not hold for another.
     #[must_use]

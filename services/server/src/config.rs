@@ -9,6 +9,7 @@ mod limits;
 mod lists;
 mod misspelt;
 mod nats;
+mod role;
 mod tls;
 mod webhooks;
 
@@ -36,6 +37,7 @@ pub use access::{Access, AuthenticationMode};
 pub use hooks::{HookError, WebhookTable};
 pub use limits::{LimitFlags, Limits};
 pub use nats::Nats;
+pub use role::Role;
 pub use tls::check_plain;
 pub use webhooks::{SigningSecrets, WebhookError, WebhookFlags, Webhooks};
 
@@ -81,20 +83,6 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Role of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Records events and answers queries.
-    Http,
-    /// Applies the stream to the projections.
-    Projector,
-    /// Requests rollbacks after failed checks, where a policy enables it.
-    Controller,
-    /// Delivers entries to webhooks.
-    Webhooks,
-}
-
 /// Settings of the API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +99,7 @@ pub struct Http {
     /// Maximum number of open connections.
     pub max_connections: usize,
     max_followers: usize,
+    max_followers_of_principal: usize,
     max_body_bytes: usize,
     max_answer_bytes: usize,
     read_timeout_seconds: u64,
@@ -198,6 +187,7 @@ impl Http {
             body_bytes: self.max_body_bytes,
             answer_bytes: self.max_answer_bytes,
             followers: self.max_followers,
+            followers_of_principal: self.max_followers_of_principal,
         }
     }
 }
@@ -293,9 +283,12 @@ pub struct Flags {
     /// Maximum number of open connections
     #[arg(long, value_name = "N")]
     http_max_connections: Option<u64>,
-    /// Maximum number of clients that follow rollbacks
+    /// Maximum number of clients that follow entries
     #[arg(long, value_name = "N")]
     http_max_followers: Option<u64>,
+    /// Maximum number of clients of one principal that follow entries
+    #[arg(long, value_name = "N")]
+    http_max_followers_of_principal: Option<u64>,
     /// Maximum size of all request bodies in memory, in bytes
     #[arg(long, value_name = "BYTES")]
     http_max_body_bytes: Option<u64>,
@@ -566,19 +559,14 @@ impl Flags {
     fn dict(&self) -> Dict {
         let list = |words: &[String]| Value::from(words.iter().cloned().map(Value::from).collect::<Vec<_>>());
         let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
-        let role = |role: &Role| match role {
-            Role::Http => "http".to_owned(),
-            Role::Projector => "projector".to_owned(),
-            Role::Controller => "controller".to_owned(),
-            Role::Webhooks => "webhooks".to_owned(),
-        };
+        let role = |role: &Role| role.name().to_owned();
         let format = self.log_format.map(|format| match format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
         let mode = self.access_authentication.map(AuthenticationMode::name);
         let administrators = self.administrator.clone().map(|one| Value::from(vec![Value::from(one)]));
-        let given: [(&str, &str, Option<Value>); 33] = [
+        let given: [(&str, &str, Option<Value>); 34] = [
             ("access", "authentication", mode.map(Value::from)),
             ("access", "administrators", administrators),
             ("", "tenants", self.tenants.as_deref().map(list)),
@@ -589,6 +577,7 @@ impl Flags {
             ("http", "allowed_hosts", self.http_allowed_hosts.as_deref().map(list)),
             ("http", "max_connections", self.http_max_connections.map(Value::from)),
             ("http", "max_followers", self.http_max_followers.map(Value::from)),
+            ("http", "max_followers_of_principal", self.http_max_followers_of_principal.map(Value::from)),
             ("http", "max_body_bytes", self.http_max_body_bytes.map(Value::from)),
             ("http", "max_answer_bytes", self.http_max_answer_bytes.map(Value::from)),
             ("http", "read_timeout_seconds", self.http_read_timeout_seconds.map(Value::from)),

@@ -9,12 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use ledger_domain::Position;
-use ledger_projections::{Error, EventFilter, EventRow, FollowerCheckpoint, Lease, Projections};
+use ledger_projections::{Error, EventFilter, EventRow, Lease, Projections};
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
+
+use crate::position::{FirstPosition, LeasedPosition, PositionError};
 
 /// Duration of a lease. A sink must not have anything in flight any more when it expires.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -59,7 +61,7 @@ pub trait Sink: Send + 'static {
     async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError>;
 }
 
-/// What a follower follows.
+/// Settings of a follower.
 #[derive(Debug, Clone)]
 pub struct FollowerSettings {
     /// Name of the follower, unique for the tenant: `kafka/releases`.
@@ -86,7 +88,6 @@ pub struct Follower<S> {
 /// Reason why a follower stops delivering for now.
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
-    /// Another process holds the lease, or the history is another one.
     #[error("the lease on the follower is lost, or its position belongs to another history")]
     Lost,
     #[error("cannot deliver: {0}")]
@@ -96,6 +97,15 @@ enum Interruption {
     /// The delivery did not end in time after the token was cancelled.
     #[error("a delivery is cut off, and is repeated")]
     Cut,
+}
+
+impl From<PositionError> for Interruption {
+    fn from(error: PositionError) -> Self {
+        match error {
+            PositionError::Lost => Self::Lost,
+            PositionError::Projections(error) => Self::Projections(error),
+        }
+    }
 }
 
 impl<S: Sink> Follower<S> {
@@ -199,9 +209,9 @@ impl<S: Sink> Follower<S> {
         cancelled: &CancellationToken,
     ) -> (Lease, Result<(), Interruption>, bool) {
         let mut progressed = false;
-        let mut checkpoint = match self.start().await {
-            Ok(checkpoint) => checkpoint,
-            Err(error) => return (lease, Err(error.into()), progressed),
+        let mut position = match self.start(&lease).await {
+            Ok(position) => position,
+            Err(interruption) => return (lease, Err(interruption), progressed),
         };
         while !cancelled.is_cancelled() {
             let local = self.projections.local_position();
@@ -211,15 +221,12 @@ impl<S: Sink> Follower<S> {
             };
             let delivered = tokio::select! {
                 biased;
-                delivered = self.deliver_page(&mut lease, checkpoint) => delivered,
+                delivered = self.deliver_page(&mut lease, &mut position) => delivered,
                 () = cut => Err(Interruption::Cut),
             };
             match delivered {
-                Ok(Some(next)) => {
-                    progressed |= next.position != checkpoint.position;
-                    checkpoint = next;
-                }
-                Ok(None) => {
+                Ok(true) => progressed = true,
+                Ok(false) => {
                     tokio::select! {
                         () = cancelled.cancelled() => {}
                         () = self.projections.wait_for_local_change(local, POLL_INTERVAL) => {}
@@ -231,44 +238,42 @@ impl<S: Sink> Follower<S> {
         (lease, Ok(()), progressed)
     }
 
-    /// Returns the stored position; stores the first one before.
-    async fn start(&self) -> Result<FollowerCheckpoint, Error> {
+    /// Reads the stored position; stores the first one before.
+    async fn start(&self, lease: &Lease) -> Result<LeasedPosition, Interruption> {
         let first = match self.settings.start {
             StartAt::Beginning => Position::START,
             StartAt::Now => self.projections.checkpoint().await?.position,
             StartAt::After(position) => position,
         };
-        self.projections.start_follower(&self.settings.name, first).await?;
-        self.projections.follower_checkpoint(&self.settings.name).await
+        let first = FirstPosition::Default(first);
+        Ok(LeasedPosition::start(&self.projections, &self.settings.name, first, || lease.clone()).await?)
     }
 
-    /// Delivers the next page and stores its position. Returns the stored position, with the generation that is read now;
-    /// `None` if there is nothing to deliver.
+    /// Delivers the next page and stores its position. Returns false if there is nothing to deliver.
     async fn deliver_page(
         &mut self,
         lease: &mut Lease,
-        from: FollowerCheckpoint,
-    ) -> Result<Option<FollowerCheckpoint>, Interruption> {
+        position: &mut LeasedPosition,
+    ) -> Result<bool, Interruption> {
         if self.projections.divergence().is_some() {
             return Err(Interruption::Lost);
         }
         if lease.remaining() < DELIVERY_TIME {
             *lease = self.projections.renew_lease(lease).await?.ok_or(Interruption::Lost)?;
         }
-        let page = self.projections.events(&self.settings.filter, from.position, self.page_size);
+        let page = self.projections.events(&self.settings.filter, position.get(), self.page_size);
         let (projected, entries) = page.await?;
         // Entries of another generation may belong to another history, which has no position of this follower.
-        if !self.projections.is_active(from) {
-            let now = self.projections.follower_checkpoint(&self.settings.name).await?;
-            return if now.position == from.position { Ok(Some(now)) } else { Err(Interruption::Lost) };
+        if !position.is_current().await? {
+            return Ok(true);
         }
-        let lag = projected.get().saturating_sub(from.position.get());
+        let lag = projected.get().saturating_sub(position.get().get());
         self.lag().set(lag as f64);
         let to = match entries.last() {
             Some(last) => last.position,
             // The entries in between do not pass the filter.
             None if lag >= PASSED_OVER => projected,
-            None => return Ok(None),
+            None => return Ok(false),
         };
         if !entries.is_empty() {
             if lease.remaining() < DELIVERY_TIME {
@@ -277,7 +282,8 @@ impl<S: Sink> Follower<S> {
             self.deliver(&entries).await?;
             counter!("ledger_follower_entries_total", &self.labels()).increment(entries.len() as u64);
         }
-        self.store(lease, from, to).await.map(Some)
+        position.advance(to, || lease.clone()).await?;
+        Ok(true)
     }
 
     /// Delivers a page. After a failure the next one is half as long, so that a single entry is tried alone at the end.
@@ -289,28 +295,5 @@ impl<S: Sink> Follower<S> {
             Err(_) => (self.page_size.min(length) / 2).max(1),
         };
         delivered
-    }
-
-    /// Stores the position of a delivery. If another generation of the same history is live now, waits until this process
-    /// reads it. Returns the stored position, with the generation that this process reads.
-    async fn store(
-        &self,
-        lease: &Lease,
-        from: FollowerCheckpoint,
-        to: Position,
-    ) -> Result<FollowerCheckpoint, Interruption> {
-        let mut checkpoint = from;
-        while lease.remaining() > Duration::ZERO {
-            if self.projections.advance_leased(&self.settings.name, lease, checkpoint, to).await? {
-                return Ok(checkpoint.at(to));
-            }
-            checkpoint = self.projections.follower_checkpoint(&self.settings.name).await?;
-            // The position of a follower is forgotten if the history becomes another one.
-            if checkpoint.position != from.position || self.projections.divergence().is_some() {
-                break;
-            }
-            sleep(POLL_INTERVAL).await;
-        }
-        Err(Interruption::Lost)
     }
 }

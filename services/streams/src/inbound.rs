@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ledger_domain::{Position, TenantName};
 
-/// How a message states its events.
+/// Form in which a message states its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// CloudEvents, in the structured, batched or binary mode that the headers state, or a CDEvent without a CloudEvent
@@ -41,7 +41,7 @@ pub struct InboundMessage {
     pub body: Bytes,
 }
 
-/// What became of a message.
+/// Result of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
     /// All its events are entries, recorded now or earlier, at these positions.

@@ -7,3 +7,4 @@
 
 pub mod follower;
 pub mod inbound;
+pub mod position;

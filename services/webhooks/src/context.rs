@@ -1,4 +1,4 @@
-//! What the deliveries of a process share, and those of a tenant.
+//! Shared parts of the deliveries of a process, and of those of a tenant.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use ledger_adapters::hooks::SigningSecret;
 use ledger_domain::{SecretName, TenantName};
 use ledger_ingest::Ingest;
-use ledger_projections::{EventRow, Projections};
+use ledger_projections::{EventRow, Projections, Purpose};
 use tokio::sync::Semaphore;
 
 use crate::backoff::Backoff;
@@ -18,11 +18,14 @@ use crate::settings::Settings;
 /// Returns the body of an entry, as the API writes it.
 pub type Render = fn(EventRow) -> Result<Vec<u8>, String>;
 
-/// What the deliveries of all tenants of a process share.
+/// Shared parts of the deliveries of all tenants of a process.
 pub struct Deliveries {
     pub(crate) sender: Sender,
     /// Permits of deliveries at the same time.
     pub(crate) permits: Arc<Semaphore>,
+    /// Maximum number of deliveries of one tenant at the same time: half, so that slow receivers of one leave the other
+    /// half.
+    permits_of_tenant: usize,
     pub(crate) backoff: Backoff,
     pub(crate) give_up_after: std::time::Duration,
     pub(crate) render: Render,
@@ -39,9 +42,11 @@ impl Deliveries {
         render: Render,
         clock: fn() -> DateTime<Utc>,
     ) -> Result<Self, SetupError> {
+        let permits = settings.parallel_deliveries.clamp(1, 10_000);
         Ok(Self {
             sender: Sender::new(settings)?,
-            permits: Arc::new(Semaphore::new(settings.parallel_deliveries.clamp(1, 10_000))),
+            permits: Arc::new(Semaphore::new(permits)),
+            permits_of_tenant: permits.div_ceil(2),
             backoff: Backoff { first: settings.first_delay, longest: settings.longest_delay },
             give_up_after: settings.give_up_after,
             render,
@@ -67,9 +72,19 @@ pub struct Subscriber {
 pub(crate) struct Context {
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) subscriber: Subscriber,
+    /// Permits of deliveries of the tenant at the same time.
+    pub(crate) permits: Arc<Semaphore>,
+    /// The projections by connections that queries of clients do not take: for the lease, the positions and the attempts.
+    pub(crate) records: Projections,
 }
 
 impl Context {
+    pub(crate) fn new(deliveries: Arc<Deliveries>, subscriber: Subscriber) -> Self {
+        let permits = Arc::new(Semaphore::new(deliveries.permits_of_tenant));
+        let records = subscriber.projections.for_purpose(Purpose::Recording);
+        Self { deliveries, subscriber, permits, records }
+    }
+
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.deliveries.clock)()
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_domain::Family;
-use ledger_projections::{Error, Lease};
+use ledger_domain::{Family, Position};
+use ledger_projections::{EntrySummary, Error, HistoryMark, Lease};
 use ledger_streams::follower::LEASE;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -28,6 +28,27 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Number of entries whose summaries are read at a time.
 const PAGE_SIZE: u32 = 1_000;
 
+/// Part of the history that the watcher has read.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Position up to which all entries are read.
+    position: Position,
+    /// Entry of the history; `None` while there is none.
+    mark: Option<HistoryMark>,
+    /// Number of histories, as [`ledger_projections::Projections::histories`] counts, at which the mark was there.
+    histories: u64,
+}
+
+/// Result of a read of new entries.
+enum Page {
+    /// The entries after those that were read, and the part that is read now.
+    Entries(Vec<EntrySummary>, Seen),
+    /// The projections were switched meanwhile.
+    Switched,
+    /// The history is another one.
+    OtherHistory,
+}
+
 /// Another process holds the lease now, or the history is another one.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease on webhooks is lost, or the history is another one")]
@@ -43,7 +64,7 @@ impl Deliverer {
     /// Creates the deliverer of a tenant. `process` identifies this process among those that take turns.
     #[must_use]
     pub fn new(deliveries: &Arc<Deliveries>, subscriber: Subscriber, process: Uuid) -> Self {
-        let context = Context { deliveries: Arc::clone(deliveries), subscriber };
+        let context = Context::new(Arc::clone(deliveries), subscriber);
         Self { context: Arc::new(context), process }
     }
 
@@ -75,12 +96,12 @@ impl Deliverer {
     }
 
     async fn acquire(&self) -> Result<Option<Lease>, Error> {
-        let projections = self.context.projections();
+        let records = &self.context.records;
         // Diverged projections describe a history that no longer exists, or another ledger's.
-        if projections.divergence().is_some() {
+        if records.divergence().is_some() {
             return Ok(None);
         }
-        projections.acquire_lease(LEASE_NAME, self.process, LEASE).await
+        records.acquire_lease(LEASE_NAME, self.process, LEASE).await
     }
 
     /// Delivers while the lease is held. Returns `Ok` if cancelled.
@@ -94,7 +115,7 @@ impl Deliverer {
         };
         workers.stop().await;
         let lease = leases.borrow().clone();
-        if let Err(error) = self.context.projections().release_lease(lease).await {
+        if let Err(error) = self.context.records.release_lease(lease).await {
             warn!(%error, "cannot release the lease on webhooks; it expires");
         }
         end
@@ -105,7 +126,7 @@ impl Deliverer {
         loop {
             sleep(RENEW_INTERVAL).await;
             let lease = leases.borrow().clone();
-            match self.context.projections().renew_lease(&lease).await {
+            match self.context.records.renew_lease(&lease).await {
                 Ok(Some(renewed)) => drop(leases.send_replace(renewed)),
                 Ok(None) => return Lost,
                 Err(_) if lease.remaining().is_zero() => return Lost,
@@ -117,36 +138,24 @@ impl Deliverer {
     /// Wakes the subscriptions that new entries concern, and starts and stops them as the ledger says.
     async fn dispatch(&self, workers: &mut Workers) -> Lost {
         let projections = self.context.projections();
-        let histories = projections.histories();
         let mut seen = None;
         let mut is_current = false;
         loop {
-            if projections.divergence().is_some() || projections.histories() != histories {
+            if projections.divergence().is_some() {
                 return Lost;
             }
             let local = projections.local_position();
-            let step = async {
-                // The position is read before the subscriptions: an event between both reads them once more.
-                let after = match seen {
-                    Some(position) => position,
-                    None => projections.checkpoint().await?.position,
-                };
-                if !is_current {
-                    let rows = projections.snapshot().await?.subscriptions().await?;
-                    workers.follow(rows).await;
-                }
-                let entries = projections.entry_summaries(after, PAGE_SIZE).await?;
-                Ok::<_, Error>((after, entries))
-            };
-            match step.await {
-                Ok((after, entries)) => {
+            match self.read(seen, (!is_current).then_some(&mut *workers)).await {
+                Ok(Page::Entries(entries, now)) => {
                     is_current = entries.iter().all(|entry| entry.kind.family() != Family::Subscription);
-                    seen = Some(entries.last().map_or(after, |last| last.position));
+                    seen = Some(now);
                     workers.wake(&entries);
                     if entries.is_empty() {
                         projections.wait_for_local_change(local, POLL_INTERVAL).await;
                     }
                 }
+                Ok(Page::Switched) => {}
+                Ok(Page::OtherHistory) => return Lost,
                 Err(error) => {
                     if !matches!(error, Error::NotReady(_)) {
                         warn!(%error, "cannot read the entries for webhooks; retrying");
@@ -155,5 +164,40 @@ impl Deliverer {
                 }
             }
         }
+    }
+
+    /// Reads the entries after those that were read. Before, lets `workers` follow the present subscriptions, if given.
+    async fn read(&self, seen: Option<Seen>, workers: Option<&mut Workers>) -> Result<Page, Error> {
+        let projections = self.context.projections();
+        let histories = projections.histories();
+        // The position is read before the subscriptions: an event between both reads them once more.
+        let mut seen = match seen {
+            Some(seen) => seen,
+            None => {
+                let position = projections.checkpoint().await?.position;
+                Seen { position, mark: projections.history_mark().await?, histories }
+            }
+        };
+        if seen.histories != histories {
+            // Another generation of the same history has the marked entry. Positions are the same in it.
+            if let Some(mark) = seen.mark
+                && !projections.has_mark(mark).await?
+            {
+                return Ok(Page::OtherHistory);
+            }
+            seen.histories = histories;
+        }
+        if let Some(workers) = workers {
+            let rows = projections.snapshot().await?.subscriptions().await?;
+            workers.follow(rows).await;
+        }
+        let entries = projections.entry_summaries(seen.position, PAGE_SIZE).await?;
+        if projections.histories() != histories {
+            return Ok(Page::Switched);
+        }
+        if let Some(last) = entries.last() {
+            seen = Seen { position: last.position, mark: Some(last.mark()), ..seen };
+        }
+        Ok(Page::Entries(entries, seen))
     }
 }

@@ -13,16 +13,20 @@ use std::sync::Arc;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// A network: an address and the length of the prefix that its addresses share.
+/// A network: an address, the length of the prefix that its addresses share, and the only port, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
+    port: Option<u16>,
 }
 
 /// A text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network; write 10.0.0.0/8, 10.1.2.3 or fd00::/8, with zeros after the prefix")]
+#[error(
+    "{0:?} is no network; write 10.0.0.0/8, 10.1.2.3, 10.1.2.3:8443, fd00::/8 or [fd00::1]:8443, with zeros after the \
+     prefix"
+)]
 pub struct InvalidNetwork(String);
 
 impl FromStr for Network {
@@ -35,7 +39,11 @@ impl FromStr for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        match (self.port, self.address) {
+            (None, _) => write!(f, "{}/{}", self.address, self.prefix),
+            (Some(port), IpAddr::V4(_)) => write!(f, "{}/{}:{port}", self.address, self.prefix),
+            (Some(port), IpAddr::V6(_)) => write!(f, "[{}/{}]:{port}", self.address, self.prefix),
+        }
     }
 }
 
@@ -52,8 +60,31 @@ fn mask(prefix: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
 }
 
+/// Splits the port off a network, if it has one.
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (network, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:")?,
+        // The address of IPv6 has several colons.
+        None if text.matches(':').count() == 1 => text.split_once(':')?,
+        None => return Some((text, None)),
+    };
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| is_number && *port > 0)?;
+    Some((network, Some(port)))
+}
+
 impl Network {
+    const fn new(address: IpAddr, prefix: u8) -> Self {
+        Self { address, prefix, port: None }
+    }
+
+    /// Returns the only port to which connections are allowed; `None`: any.
+    pub(crate) const fn port(self) -> Option<u16> {
+        self.port
+    }
+
     fn parse(text: &str) -> Option<Self> {
+        let (text, port) = split_port(text)?;
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -66,7 +97,7 @@ impl Network {
             None => length,
         };
         let is_network = prefix <= length && bits(address) & !mask(prefix) == 0;
-        is_network.then_some(Self { address, prefix })
+        is_network.then_some(Self { address, prefix, port })
     }
 
     fn contains(self, address: IpAddr) -> bool {
@@ -106,11 +137,9 @@ const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 /// Addresses of IPv4 that a gateway translates (NAT64).
-const NAT64: Network =
-    Network { address: IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)), prefix: 96 };
+const NAT64: Network = Network::new(IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)), 96);
 /// Global unicast addresses of IPv6.
-const GLOBAL_V6: Network =
-    Network { address: IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), prefix: 3 };
+const GLOBAL_V6: Network = Network::new(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3);
 
 /// Returns the IPv4 address that an IPv6 address stands for: one that is mapped, or translated by NAT64.
 fn canonical(address: IpAddr) -> IpAddr {
@@ -127,7 +156,7 @@ fn canonical(address: IpAddr) -> IpAddr {
 
 /// Returns true for an address of the public internet.
 fn is_public(address: IpAddr) -> bool {
-    let within = |network: IpAddr, prefix: u8| Network { address: network, prefix }.contains(address);
+    let within = |network: IpAddr, prefix: u8| Network::new(network, prefix).contains(address);
     match address {
         IpAddr::V4(_) => !SPECIAL_V4.iter().any(|(network, prefix)| within(IpAddr::V4(*network), *prefix)),
         IpAddr::V6(_) => {
@@ -170,11 +199,17 @@ pub struct AddressGuard {
 }
 
 impl AddressGuard {
-    /// Creates a guard that allows public addresses and those of some networks, over `https`, and over `http` if that is
-    /// allowed.
+    /// Creates the guard of the connections to a port, or to all ports that no network has as its only one. It allows
+    /// public addresses and those of some networks, over `https`, and over `http` if that is allowed.
     #[must_use]
-    pub const fn new(allow_http: bool, allowed: Vec<Network>) -> Self {
-        Self { allow_http, allowed }
+    pub fn new(allow_http: bool, networks: &[Network], port: Option<u16>) -> Self {
+        let is_for_port = |network: &&Network| network.port.is_none() || network.port == port;
+        Self { allow_http, allowed: networks.iter().filter(is_for_port).copied().collect() }
+    }
+
+    /// Returns true for an address of the public internet, in any form: no network of the settings is needed for it.
+    pub(crate) fn is_public(address: IpAddr) -> bool {
+        is_public(canonical(address))
     }
 
     /// Checks a URL: its scheme, and its address if its host is one. A name is checked when it is resolved.
@@ -202,8 +237,7 @@ impl AddressGuard {
     /// Deliveries must not go there.
     pub fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Forbidden> {
         let canonical = canonical(address);
-        let is_allowed = |network: &Network| network.contains(address) || network.contains(canonical);
-        if is_public(canonical) || self.allowed.iter().any(is_allowed) {
+        if is_public(canonical) || self.allowed.iter().any(|network| network.contains(canonical)) {
             return Ok(());
         }
         Err(Forbidden::Address { host: host.to_owned(), address })
@@ -219,6 +253,11 @@ impl AddressGuard {
     }
 }
 
+/// A name cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look up the address")]
+pub(crate) struct LookupError(#[source] std::io::Error);
+
 /// Resolver of names that returns allowed addresses only.
 pub(crate) struct GuardedResolver(pub(crate) Arc<AddressGuard>);
 
@@ -227,7 +266,8 @@ impl Resolve for GuardedResolver {
         let guard = Arc::clone(&self.0);
         Box::pin(async move {
             let host = name.as_str();
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
+            let addresses = tokio::net::lookup_host((host, 0)).await.map_err(LookupError)?;
+            let addresses: Vec<SocketAddr> = addresses.collect();
             guard.check_all(host, &addresses)?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -238,9 +278,13 @@ impl Resolve for GuardedResolver {
 mod tests {
     use super::*;
 
-    fn guard(networks: &[&str]) -> AddressGuard {
+    fn guard_of_port(networks: &[&str], port: Option<u16>) -> AddressGuard {
         let networks = networks.iter().map(|text| text.parse().expect("a network"));
-        AddressGuard::new(false, networks.collect())
+        AddressGuard::new(false, &networks.collect::<Vec<Network>>(), port)
+    }
+
+    fn guard(networks: &[&str]) -> AddressGuard {
+        guard_of_port(networks, None)
     }
 
     fn is_allowed(guard: &AddressGuard, address: &str) -> bool {
@@ -337,6 +381,16 @@ mod tests {
     }
 
     #[test]
+    fn a_network_with_a_port_is_allowed_for_that_port_only() {
+        let networks = ["10.1.0.0/16:8443", "[fd00::1]:8443", "10.2.0.1"];
+        let (listed, other) = (guard_of_port(&networks, Some(8443)), guard_of_port(&networks, None));
+        for address in ["10.1.2.3", "fd00::1"] {
+            assert!(is_allowed(&listed, address) && !is_allowed(&other, address), "{address}");
+        }
+        assert!(is_allowed(&listed, "10.2.0.1") && is_allowed(&other, "10.2.0.1"));
+    }
+
+    #[test]
     fn one_internal_address_of_a_name_forbids_all() {
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().expect("an address")).collect()
@@ -367,7 +421,7 @@ mod tests {
         assert_eq!(check("https://hooks.example/"), Ok(()));
         assert_eq!(check("https://8.8.8.8/"), Ok(()));
         assert_eq!(check("http://8.8.8.8/"), Err(Forbidden::Scheme("http".to_owned())));
-        let open = AddressGuard::new(true, Vec::new());
+        let open = AddressGuard::new(true, &[], None);
         assert_eq!(open.check_url(&Url::parse("http://8.8.8.8/").expect("a URL")), Ok(()));
     }
 
@@ -383,8 +437,13 @@ mod tests {
 
     #[test]
     fn a_network_has_zeros_after_its_prefix() {
-        for good in ["10.0.0.0/8", "0.0.0.0/0", "192.168.1.1/32", "fd00::/8", "::/0", "::1/128"] {
+        let with_ports = ["10.0.0.0/8:443", "[fd00::/8]:65535"];
+        let without = ["10.0.0.0/8", "0.0.0.0/0", "192.168.1.1/32", "fd00::/8", "::/0", "::1/128"];
+        for good in without.into_iter().chain(with_ports) {
             assert_eq!(good.parse::<Network>().map(|network| network.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:+1", "10.0.0.1:", "[fd00::1]", "[fd00::1]:x"] {
+            assert_eq!(bad.parse::<Network>(), Err(InvalidNetwork(bad.to_owned())));
         }
         for bad in ["", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "fd00::/129", "ten/8", "/8"]
         {

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::context::Context;
-use crate::worker::Worker;
+use crate::worker::{Signals, Worker};
 
 /// The task of a subscription.
 struct Running {
@@ -34,8 +34,9 @@ impl Workers {
     }
 
     /// Starts and stops tasks, so that those of the enabled subscriptions run with their present settings. Forgets the
-    /// deliveries of the subscriptions that were removed meanwhile.
+    /// deliveries of the subscriptions that were removed, also while no process delivered.
     pub(crate) async fn follow(&mut self, rows: Vec<SubscriptionRow>) {
+        let present: Vec<String> = rows.iter().map(SubscriptionRow::follower).collect();
         let mut previous = std::mem::take(&mut self.running);
         for row in rows {
             let follower = row.follower();
@@ -46,7 +47,7 @@ impl Workers {
                 }
                 Some(running) => {
                     running.stop.cancel();
-                    Some(running.task)
+                    Some(running)
                 }
                 None => None,
             };
@@ -56,24 +57,28 @@ impl Workers {
             }
         }
         previous.values().for_each(|running| running.stop.cancel());
-        for (follower, running) in previous {
+        for running in previous.into_values() {
             // Within the two seconds that a request in progress has to end.
             let _ = running.task.await;
-            if let Err(error) = self.context.projections().forget_deliveries(&follower).await {
-                warn!(%error, follower, "cannot forget the deliveries of a removed subscription");
-            }
+        }
+        let lease = self.leases.borrow().clone();
+        if let Err(error) = self.context.records.forget_removed_deliveries(&lease, &present).await {
+            let tenant = &self.context.subscriber.tenant;
+            warn!(%error, %tenant, "cannot forget the deliveries of removed subscriptions; retrying later");
         }
     }
 
     /// Starts the task of a subscription, which begins after its predecessor has ended.
-    fn start(&self, row: SubscriptionRow, predecessor: Option<AbortOnDropHandle<()>>) -> Running {
+    fn start(&self, row: SubscriptionRow, predecessor: Option<Running>) -> Running {
         let (wake, woken) = watch::channel(0);
         let stop = CancellationToken::new();
         let context = Arc::clone(&self.context);
-        let worker = Worker::new(context, row.clone(), woken, self.leases.clone(), stop.clone());
+        let previous = predecessor.as_ref().map(|running| running.row.event_filter());
+        let signals = Signals { woken, leases: self.leases.clone(), stop: stop.clone() };
+        let worker = Worker::new(context, row.clone(), previous, signals);
         let task = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {
-                let _ = predecessor.await;
+                let _ = predecessor.task.await;
             }
             worker.run().await;
         });

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answers::CountedBytes;
 use crate::budget::{Exhausted, FREE_BYTES, Share};
-use crate::entry_feed::{Batch, Page, PageSize, Subscription, read_page};
+use crate::entry_feed::{Batch, FeedHandle, Page, PageSize, read_page};
 use crate::feed_entry::{Selection, frame, server_sent_event};
 use crate::tenant::TenantLedger;
 
@@ -35,6 +35,15 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Time for which a follower waits until other clients have taken their answers.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Memory for a page while it is read: as stored, with the entry that reaches the bound, and serialized.
+const CATCH_UP_BYTES: usize = 512 << 10;
+/// Reads of the tables without a result, one after the other, after which the stream ends: half a minute at least.
+const MAX_FAILURES: u32 = 150;
+
+/// Reasons for the end of a stream.
+const REPLACED: &str = "the projections were replaced";
+const NO_MEMORY: &str = "all unread answers take too much memory";
+
 /// Form in which the client receives its position while no entry is for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -47,7 +56,7 @@ pub(super) enum Progress {
 /// A client that follows entries.
 pub(super) struct Follower {
     ledger: TenantLedger,
-    subscription: Subscription,
+    feed: FeedHandle,
     /// End of the feed's log.
     end: watch::Receiver<Position>,
     selection: Selection,
@@ -58,6 +67,10 @@ pub(super) struct Follower {
     sent: Option<Position>,
     /// Time at which the client receives its position, unless it has it.
     progress_at: Instant,
+    /// Reads of the tables without a result since the last one with a result.
+    failures: u32,
+    /// Time at which the follower has waited long enough for memory; `None`: it does not wait.
+    memory_until: Option<Instant>,
 }
 
 /// Events for the client, and the follower, unless they are the last ones.
@@ -66,15 +79,26 @@ type Step = (Vec<Bytes>, Option<Follower>);
 impl Follower {
     pub(super) fn new(
         ledger: TenantLedger,
-        subscription: Subscription,
+        feed: FeedHandle,
         selection: Selection,
         progress: Progress,
         after: Position,
     ) -> Self {
-        let end = subscription.log().end();
+        let end = feed.log().end();
         // The position is the first event: a client that loses the connection soon continues there.
         let (sent, progress_at) = (None, Instant::now());
-        Self { ledger, subscription, end, selection, progress, after, sent, progress_at }
+        Self {
+            ledger,
+            feed,
+            end,
+            selection,
+            progress,
+            after,
+            sent,
+            progress_at,
+            failures: 0,
+            memory_until: None,
+        }
     }
 
     /// Returns the body of the response: events and comments, until the stream or the service ends.
@@ -104,12 +128,15 @@ impl Follower {
         if may_read.is_err() {
             return (vec![end("the client may not read it any more")], None);
         }
+        if self.feed.log().is_replaced() {
+            return (vec![end(REPLACED)], None);
+        }
         if Instant::now() >= self.progress_at {
             let events = self.send_progress().into_iter().collect();
             return (events, Some(self));
         }
         self.end.mark_unchanged();
-        match self.subscription.log().read(self.after, &self.selection) {
+        match self.feed.log().read(self.after, &self.selection) {
             Some(batch) if batch.entries.is_empty() => self.wait(batch.up_to).await,
             Some(batch) => self.take(batch).await,
             None => self.catch_up().await,
@@ -119,44 +146,101 @@ impl Follower {
     /// Waits until the log has more entries.
     async fn wait(mut self, up_to: Position) -> Step {
         self.after = up_to;
-        self.subscription.log().ask(self.after);
-        // A timeout is no error: the next step sends the position. The sender is part of the feed, which the
-        // subscription keeps.
-        let _ = timeout_at(self.progress_at, self.end.changed()).await;
+        let Self { feed, end, progress_at, .. } = &mut self;
+        let log = feed.log();
+        log.ask(up_to);
+        let changed = async {
+            tokio::select! {
+                // The sender is part of the feed, which the handle keeps.
+                _ = end.changed() => {}
+                () = log.replaced() => {}
+            }
+        };
+        // A timeout is no error: the next step sends the position.
+        let _ = timeout_at(*progress_at, changed).await;
         (Vec::new(), Some(self))
     }
 
     /// Sends entries of the log.
     async fn take(self, batch: Batch) -> Step {
-        let events = batch.entries.iter().map(|entry| entry.event(self.selection.format)).collect();
+        let events: Vec<Bytes> =
+            batch.entries.iter().map(|entry| entry.event(self.selection.format)).collect();
         let last = batch.entries.last().map(|entry| entry.position());
-        self.send(events, last, batch.up_to).await
+        let reserved = self.reserve(events.iter().map(Bytes::len).sum()).await;
+        match reserved {
+            Ok(share) => self.send(events, last, batch.up_to, share),
+            Err(_) => (vec![end(NO_MEMORY)], None),
+        }
     }
 
-    /// Reads a page of the tables.
-    async fn catch_up(self) -> Step {
-        let feeds = Arc::clone(self.subscription.feeds());
-        let permit = feeds.catch_up_permit().await;
-        let page =
-            read_page(&self.ledger.projections, &self.selection.filter, self.after, CATCH_UP_PAGE).await;
-        let step = match page {
-            Ok(page) if page.up_to > self.after => return self.send_page(page).await,
+    /// Reads a page of the tables. A wait for a connection, for memory or for the comparison of the history ends when the
+    /// client has to receive its position, and its rights have to be checked.
+    async fn catch_up(mut self) -> Step {
+        let feeds = Arc::clone(self.feed.feeds());
+        let Ok(permit) = timeout_at(self.progress_at, feeds.catch_up_permit()).await else {
+            return (Vec::new(), Some(self));
+        };
+        // The memory before the page, and none of both while waiting for the other: a follower that waits for memory must
+        // not keep others from reading.
+        let mut share = self.ledger.answer_share();
+        if share.resize(CATCH_UP_BYTES).is_err() {
+            drop(permit);
+            return self.wait_for_memory().await;
+        }
+        self.memory_until = None;
+        let projections = &self.ledger.projections;
+        let page = read_page(projections, &self.selection.filter, self.after, CATCH_UP_PAGE).await;
+        drop(permit);
+        let histories = self.ledger.projections.histories();
+        let page = match page {
+            Ok(page) if page.up_to > self.after => page,
             // The tables lost their last entries in a crash, and the projector is about to apply them again; or they
             // cannot be read.
-            _ => (Vec::new(), Some(self)),
+            _ => return self.retry().await,
         };
-        drop(permit);
-        sleep(RETRY_DELAY).await;
-        step
+        let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(histories)).await;
+        match is_same {
+            Ok(true) => self.send_page(page, share),
+            Ok(false) => (vec![end(REPLACED)], None),
+            Err(_) => (Vec::new(), Some(self)),
+        }
     }
 
-    async fn send_page(self, page: Page) -> Step {
+    /// Waits before the tables are read again, or ends the stream after too many failures in a row.
+    async fn retry(mut self) -> Step {
+        self.failures += 1;
+        if self.failures >= MAX_FAILURES {
+            return (vec![end("the entries cannot be read")], None);
+        }
+        sleep(RETRY_DELAY).await;
+        (Vec::new(), Some(self))
+    }
+
+    /// Waits until other clients may have taken their answers, or ends the stream.
+    async fn wait_for_memory(mut self) -> Step {
+        let now = Instant::now();
+        if now >= *self.memory_until.get_or_insert(now + MEMORY_TIMEOUT) {
+            return (vec![end(NO_MEMORY)], None);
+        }
+        sleep(RETRY_DELAY).await;
+        (Vec::new(), Some(self))
+    }
+
+    fn send_page(mut self, page: Page, mut share: Share) -> Step {
+        self.failures = 0;
         let Page { rows, up_to, is_full, .. } = page;
+        rows.last().into_iter().for_each(|last| self.feed.log().mark(last.mark()));
         let wanted: Vec<_> = rows.into_iter().filter(|row| self.selection.includes_row(row)).collect();
         let last = wanted.last().map(|row| row.position);
-        let events = wanted.iter().map(|row| server_sent_event(row, self.selection.format)).collect();
+        let events: Vec<Bytes> =
+            wanted.iter().map(|row| server_sent_event(row, self.selection.format)).collect();
         drop(wanted);
-        let (mut events, mut follower) = self.send(events, last, up_to).await;
+        let bytes: usize = events.iter().map(Bytes::len).sum();
+        if share.resize(bytes).is_err() {
+            return (vec![end(NO_MEMORY)], None);
+        }
+        let share = (bytes > FREE_BYTES).then(|| Arc::new(share));
+        let (mut events, mut follower) = self.send(events, last, up_to, share);
         if !is_full {
             // A client that wants few entries does not read the same part of the tables again after a reconnection.
             events.extend(follower.as_mut().and_then(Self::send_progress));
@@ -164,11 +248,14 @@ impl Follower {
         (events, follower)
     }
 
-    /// Sends the events of the entries up to a position, once the answers of all clients leave memory for them.
-    async fn send(mut self, events: Vec<Bytes>, last: Option<Position>, up_to: Position) -> Step {
-        let Ok(share) = self.reserve(events.iter().map(Bytes::len).sum()).await else {
-            return (vec![end("all unread answers take too much memory")], None);
-        };
+    /// Sends the events of the entries up to a position, with the memory that is reserved for them.
+    fn send(
+        mut self,
+        events: Vec<Bytes>,
+        last: Option<Position>,
+        up_to: Position,
+        share: Option<Arc<Share>>,
+    ) -> Step {
         self.ledger.tenancy().activity().add_reads(events.len());
         self.after = up_to;
         if last.is_some() {

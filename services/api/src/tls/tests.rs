@@ -37,6 +37,7 @@ const LIMITS: Limits = Limits {
     body_bytes: 1 << 20,
     answer_bytes: 1 << 20,
     followers: 1,
+    followers_of_principal: 1,
 };
 
 /// A listener, which ends with the value.

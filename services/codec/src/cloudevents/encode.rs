@@ -208,8 +208,8 @@ fn subscription(subscription: &Subscription) -> Members<'_> {
 fn disabling(disabling: &SubscriptionDisabling) -> Members<'_> {
     Members::default()
         .text("subscription", disabling.name.as_str())
-        .put("created", position(disabling.created))
-        .put("delivered", position(disabling.delivered))
+        .put("settings_position", position(disabling.settings_position))
+        .put("delivered_position", position(disabling.delivered_position))
 }
 
 fn grant(grant: &Grant) -> Members<'_> {

@@ -48,9 +48,9 @@ pub struct SubscriptionDisabling {
     /// Name of the subscription.
     pub name: SubscriptionName,
     /// Position of the `subscription.created` that stated the URL to which deliveries failed.
-    pub created: Position,
+    pub settings_position: Position,
     /// Position up to which every entry that passes the filter was delivered.
-    pub delivered: Position,
+    pub delivered_position: Position,
 }
 
 /// Address of a receiver: an `http` or `https` URL without user, password and fragment.

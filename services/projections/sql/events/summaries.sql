@@ -1,1 +1,1 @@
-SELECT position, kind, environment, service FROM events WHERE position > $1 ORDER BY position LIMIT $2
+SELECT position, kind, environment, service, leaf_hash FROM events WHERE position > $1 ORDER BY position LIMIT $2

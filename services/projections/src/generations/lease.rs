@@ -10,6 +10,9 @@
 use std::time::{Duration, Instant};
 
 use ledger_domain::Position;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use uuid::Uuid;
 
 use crate::Projections;
@@ -32,6 +35,14 @@ impl Lease {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.expires_at.saturating_duration_since(Instant::now())
+    }
+
+    /// Binds the name, the holder and the epoch to the next parameters of a statement.
+    pub(crate) fn bind<'q>(
+        &'q self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        query.bind(&self.name).bind(self.holder).bind(self.epoch)
     }
 
     /// Returns the number of times that the lease was acquired, this time included.
@@ -117,7 +128,6 @@ impl Projections {
         let query = sqlx::query(sql!("registry/advance_leased")).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
         let query = query.bind(self.database().schema_version.version).bind(from.generation());
-        let query = query.bind(&lease.name).bind(lease.holder).bind(lease.epoch);
-        Ok(query.execute(&self.pool()?).await?.rows_affected() == 1)
+        Ok(lease.bind(query).execute(&self.pool()?).await?.rows_affected() == 1)
     }
 }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::Position;
 
 use crate::Projections;
+use crate::generations::lease::Lease;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 
@@ -103,18 +104,21 @@ impl Projections {
         rows.into_iter().map(attempt).collect()
     }
 
-    /// Forgets the position, the state and the attempts of a follower that does not come back.
+    /// Forgets the positions, the states and the attempts of the subscriptions that are removed: of all but the followers
+    /// in `present`. Has no effect if the lease is not held any more.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn forget_deliveries(&self, follower: &str) -> Result<(), Error> {
+    pub async fn forget_removed_deliveries(&self, lease: &Lease, present: &[String]) -> Result<(), Error> {
         let statements = [
-            sql!("registry/forget_follower"),
-            sql!("webhooks/forget_deliveries"),
-            sql!("webhooks/forget_attempts"),
+            sql!("webhooks/forget_removed_followers"),
+            sql!("webhooks/forget_removed_deliveries"),
+            sql!("webhooks/forget_removed_attempts"),
         ];
+        let pool = self.pool()?;
         for statement in statements {
-            sqlx::query(statement).bind(self.tenant.as_str()).bind(follower).execute(&self.pool()?).await?;
+            let query = sqlx::query(statement).bind(self.tenant.as_str()).bind(present);
+            lease.bind(query).execute(&pool).await?;
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ pub enum PageStart {
     Before(Option<Position>, Position),
 }
 
-/// What a filter needs to know of an entry.
+/// Columns of an entry by which a filter selects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntrySummary {
     /// Position of the entry.
@@ -122,6 +122,8 @@ pub struct EntrySummary {
     pub environment: Option<String>,
     /// Service of the event.
     pub service: Option<String>,
+    /// Leaf hash in the Merkle tree.
+    pub leaf_hash: Hash,
 }
 
 /// Entry of an identity in the history.
@@ -129,7 +131,7 @@ pub struct EntrySummary {
 pub struct KnownEntry {
     /// Position of the entry with this identity.
     pub position: Position,
-    /// What its client sent; see [`content_of`].
+    /// Content that its client sent; see [`content_of`].
     pub content: Bytes,
 }
 
@@ -215,13 +217,14 @@ impl Projections {
     /// # Errors
     /// The database query fails.
     pub async fn entry_summaries(&self, after: Position, limit: u32) -> Result<Vec<EntrySummary>, Error> {
-        type Row = (i64, String, Option<String>, Option<String>);
+        type Row = (i64, String, Option<String>, Option<String>, Vec<u8>);
         let query = sqlx::query_as(sql!("events/summaries")).bind(bigint(after)).bind(i64::from(limit));
         let rows: Vec<Row> = query.fetch_all(&self.pool()?).await?;
         rows.into_iter()
-            .map(|(at, kind, environment, service)| {
+            .map(|(at, kind, environment, service, hash)| {
                 let kind = parsed("events", at, || Kind::parse_name(&kind))?;
-                Ok(EntrySummary { position: position(at), kind, environment, service })
+                let leaf_hash = leaf_hash(at, &hash)?;
+                Ok(EntrySummary { position: position(at), kind, environment, service, leaf_hash })
             })
             .collect()
     }
@@ -349,7 +352,7 @@ fn split_list(text: Option<&str>) -> Vec<String> {
     text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect()
 }
 
-fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
+pub(crate) fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
     parsed("events", at, || <[u8; 32]>::try_from(bytes).map(Hash::from))
 }
 

@@ -17,15 +17,15 @@ pub struct SubscriptionRow {
     /// Its present settings.
     pub subscription: Subscription,
     /// Position of the event that created it.
-    pub created: Position,
+    pub created_position: Position,
     /// Position of the event that stated its present settings.
-    pub settings: Position,
+    pub settings_position: Position,
     /// Time at which that event was recorded.
     pub settings_recorded_at: DateTime<Utc>,
     /// The end of its deliveries, if the service gave them up.
     pub disabled: Option<Disabled>,
     /// Position up to which it was delivered when it was last disabled.
-    pub delivered: Option<Position>,
+    pub delivered_position: Option<Position>,
 }
 
 /// End of the deliveries of a subscription.
@@ -42,13 +42,14 @@ impl SubscriptionRow {
     /// of the same name was removed has another.
     #[must_use]
     pub fn follower(&self) -> String {
-        format!("webhook/{}@{}", self.subscription.name, self.created)
+        format!("webhook/{}@{}", self.subscription.name, self.created_position)
     }
 
     /// Returns the position after which deliveries begin that have no position of their own.
     #[must_use]
     pub fn start(&self) -> Position {
-        self.delivered.map_or(self.created, |delivered| delivered.max(self.created))
+        self.delivered_position
+            .map_or(self.created_position, |delivered| delivered.max(self.created_position))
     }
 
     /// Returns the filter of the entries that are delivered.
@@ -94,11 +95,11 @@ impl Row {
         };
         Ok(SubscriptionRow {
             subscription,
-            created: position(self.created_position),
-            settings: position(at),
+            created_position: position(self.created_position),
+            settings_position: position(at),
             settings_recorded_at: self.recorded_at,
             disabled,
-            delivered: self.delivered_position.map(position),
+            delivered_position: self.delivered_position.map(position),
         })
     }
 }
@@ -137,9 +138,9 @@ pub(crate) async fn write(
         Payload::SubscriptionRemoved(name) => sqlx::query(sql!("subscriptions/remove")).bind(name.as_str()),
         Payload::SubscriptionDisabled(disabling) => sqlx::query(sql!("subscriptions/disable"))
             .bind(disabling.name.as_str())
-            .bind(bigint(disabling.created))
+            .bind(bigint(disabling.settings_position))
             .bind(bigint(at))
-            .bind(bigint(disabling.delivered)),
+            .bind(bigint(disabling.delivered_position)),
         _ => return Ok(()),
     };
     query.execute(connection).await?;

@@ -150,7 +150,7 @@ pub struct WebhookFlags {
     /// Deliver to http URLs, too
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     webhooks_allow_http: Option<bool>,
-    /// Networks to which deliveries may go although they are not public, separated by commas
+    /// Networks, with or without a port, to which deliveries may go although they are not public, separated by commas
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     webhooks_allow_networks: Option<Vec<String>>,
     /// Deliveries to webhooks at the same time

@@ -112,7 +112,8 @@ async fn a_receiver_that_hangs_fails_in_time() {
 
     let failure = send(&sender(&["127.0.0.0/8"]), &format!("http://{address}/hang")).await;
 
-    assert_eq!(failure.expect_err("a failure").reason, "no complete answer within 0.5 s");
+    let failure = failure.expect_err("a failure");
+    assert_eq!((failure.reason.as_str(), failure.class), ("no answer within 0.5 s", FailureClass::Timeout));
 }
 
 #[tokio::test]
@@ -130,7 +131,72 @@ async fn a_receiver_that_hangs_after_its_status_has_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_failure_has_the_begin_of_the_answer_as_one_escaped_line_and_the_demanded_delay() {
+async fn a_receiver_that_hangs_after_a_failure_keeps_its_status_and_the_demanded_delay() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let head = b"HTTP/1.1 503 Busy\r\nretry-after: 9\r\ncontent-length: 9\r\n\r\nhalf";
+        connection.write_all(head).await.expect("written");
+        std::future::pending::<()>().await;
+    });
+
+    let failure = send(&sender(&["127.0.0.0/8"]), &format!("http://{address}/")).await;
+
+    let failure = failure.expect_err("a failure");
+    assert_eq!(failure.class, FailureClass::Status(StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(9)));
+}
+
+#[tokio::test]
+async fn a_failure_without_an_answer_has_a_class() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let no_tls = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
+        std::future::pending::<()>().await;
+    });
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let sender = sender(&["127.0.0.0/8"]);
+
+    for (url, class) in [
+        (format!("https://{no_tls}/"), FailureClass::Tls),
+        (format!("http://{free}/"), FailureClass::Connect),
+        ("http://10.0.0.1/".to_owned(), FailureClass::Address),
+    ] {
+        let failure = send(&sender, &url).await.expect_err("a failure");
+        assert_eq!(failure.class, class, "{url}: {}", failure.reason);
+    }
+}
+
+#[tokio::test]
+async fn an_excerpt_is_the_begin_of_the_answer_as_one_escaped_line() {
+    let answer = |text: String| Response::from(axum::http::Response::new(text));
+
+    let controls = excerpt(answer("slow\ndown\u{1b}[2J".to_owned())).await;
+    let large = excerpt(answer("x".repeat(1 << 22))).await;
+
+    assert_eq!(controls, "slow\\ndown\\u{1b}[2J");
+    assert_eq!(large.len(), EXCERPT_BYTES);
+}
+
+#[tokio::test]
+async fn a_port_of_a_network_is_the_only_one_that_is_connected_to() {
+    let ((listed, _), (other, received)) = (receiver().await, receiver().await);
+    let sender = sender(&[&format!("127.0.0.1:{}", listed.port()), &format!("[::1]:{}", listed.port())]);
+
+    for host in ["127.0.0.1", "localhost"] {
+        let reached = send(&sender, &format!("http://{host}:{}/ok", listed.port())).await;
+        let refused = send(&sender, &format!("http://{host}:{}/ok", other.port())).await;
+        assert_eq!(reached, Ok(StatusCode::ACCEPTED), "{host}");
+        assert_eq!(refused.expect_err("a failure").class, FailureClass::Address, "{host}");
+    }
+    assert!(received.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_has_the_status_and_the_demanded_delay_and_no_text_of_an_internal_receiver() {
     let (address, _) = receiver().await;
     let sender = sender(&["127.0.0.0/8"]);
 
@@ -138,9 +204,9 @@ async fn a_failure_has_the_begin_of_the_answer_as_one_escaped_line_and_the_deman
     let large = send(&sender, &format!("http://{address}/large")).await.expect_err("a failure");
     let gone = send(&sender, &format!("http://{address}/gone")).await.expect_err("a failure");
 
-    assert_eq!(busy.detail(), "the receiver answered 429: slow\\ndown\\u{1b}[2J");
+    assert_eq!(busy.detail(), "the receiver answered 429");
     assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
-    assert_eq!(large.excerpt.len(), EXCERPT_BYTES);
+    assert_eq!((large.class.to_string(), large.excerpt.as_str()), ("status 500".to_owned(), ""));
     assert!(gone.is_gone() && !busy.is_gone());
     assert_eq!(gone.detail(), "the receiver answered 410");
 }
@@ -153,7 +219,7 @@ async fn a_failure_does_not_repeat_the_url() {
     let failure = send(&sender(&["127.0.0.0/8"]), &url).await.expect_err("a failure");
 
     assert!(!failure.reason.contains("secret"), "{}", failure.reason);
-    assert_eq!(failure.status, None);
+    assert_eq!(failure.status(), None);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn filter(json: &Json<'_>, at: Pointer<'_>) -> Decoded<SubscriptionFilter> {
 pub(super) fn disabling(fields: &Fields<'_, '_>) -> Decoded<SubscriptionDisabling> {
     Ok(SubscriptionDisabling {
         name: name(fields)?,
-        created: Position::new(fields.number("created")?),
-        delivered: Position::new(fields.number("delivered")?),
+        settings_position: Position::new(fields.number("settings_position")?),
+        delivered_position: Position::new(fields.number("delivered_position")?),
     })
 }

@@ -1,1 +1,0 @@
-DELETE FROM release_ledger.followers WHERE tenant = $1 AND name = $2
