@@ -11,7 +11,7 @@ use ledger_api_types::{
 };
 use ledger_domain::access::Verb;
 use ledger_domain::drift::drift;
-use ledger_domain::{EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
+use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, TargetName};
 use ledger_projections::{AsKnownAt, AsOf, FoundRun, ReleaseQuery, Snapshot};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -158,7 +158,9 @@ pub(crate) struct FindQuery {
 /// Find where a release ran
 ///
 /// Lists the lanes that the client may read on which a release ever went live, with the first and the last time, and the
-/// time at which another one replaced it. Deploys that were corrected do not count.
+/// time at which another one replaced it, by what ran when: late reports count, deploys that were corrected do not. A
+/// deploy that states no artifact counts for the one that its version meant. A page may be empty and have a successor:
+/// its lanes may have held the release in slots without traffic.
 #[utoipa::path(
     get,
     path = "/find",
@@ -187,12 +189,17 @@ pub(crate) async fn find_release(
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let position = snapshot.position();
-    let found = snapshot.find_release(&release, skip, limit).await?;
-    let next = (found.len() == limit as usize).then_some(skip + limit).filter(|next| *next <= MAX_SKIP);
-    let may_read = |run: &FoundRun| {
-        ledger.tenancy().check(Verb::Read, &run.lane.environment, Some(&run.lane.service)).is_ok()
-    };
-    let runs: Vec<FoundRunBody> = found.into_iter().filter(may_read).map(run_body).collect();
+    let found = snapshot.lanes_of_release(release).await?;
+    // Lanes that the client may not read must not show, not even by a page that they would have filled.
+    let may_read =
+        |lane: &&Lane| ledger.tenancy().check(Verb::Read, &lane.environment, Some(&lane.service)).is_ok();
+    let lanes: Vec<&Lane> = found.lanes().iter().filter(may_read).skip(skip as usize).collect();
+    let has_more = lanes.len() > limit as usize;
+    let next = has_more.then_some(skip + limit).filter(|next| *next <= MAX_SKIP);
+    let mut runs: Vec<FoundRunBody> = Vec::new();
+    for lane in lanes.into_iter().take(limit as usize) {
+        runs.extend(snapshot.runs_of_release(&found, lane).await?.into_iter().map(run_body));
+    }
     ledger.tenancy().activity().add_reads(runs.len());
     Ok(with_position(position, Json(FindBody { position: position.get(), runs, next })))
 }
