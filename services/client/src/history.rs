@@ -85,6 +85,8 @@ pub struct History {
 pub(super) struct EventBody {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default)]
+    pub(super) source: String,
     pub(super) time: String,
     #[serde(default)]
     pub(super) data: DataBody,
@@ -103,8 +105,9 @@ pub(super) struct DataBody {
     commit: Option<String>,
     artifact: Option<String>,
     check: Option<String>,
-    rollback_id: Option<String>,
-    freeze_id: Option<String>,
+    pub(super) rollback_id: Option<String>,
+    pub(super) freeze_id: Option<String>,
+    pub(super) until: Option<String>,
     incident_id: Option<String>,
     activity: Option<String>,
     subject: Option<String>,
