@@ -46,6 +46,17 @@ impl QueryArgs {
         self.output.print(&body, || Ok(render(&read(&body)?).into()))
     }
 
+    /// Prints one of several response bodies in the format of the flags, with column names only for the first.
+    pub(super) fn print_page<T: DeserializeOwned, R: Into<Report>>(
+        &self,
+        body: &[u8],
+        is_first: bool,
+        render: impl FnOnce(&T) -> R,
+    ) -> anyhow::Result<()> {
+        let output = if is_first { self.output } else { self.output.without_headers() };
+        output.print(body, || Ok(render(&read(body)?).into()))
+    }
+
     /// Prints a response body unless the flags say not to, and returns the result that they ask for.
     ///
     /// # Errors
