@@ -300,9 +300,32 @@ async fn the_overview_shows_lanes_with_their_drift_revocations_and_open_deploys(
     );
     assert_eq!(production["deploying"][0]["service"], "api");
     assert_eq!(production["status"], "candidate");
+    let one = client.get("/v1/overview?environment=production&service=api").await.ok();
+    let [production] = &one["environments"].as_array().expect("environments")[..] else {
+        panic!("one environment: {one}")
+    };
+    assert_eq!((&production["lanes"], &production["deploying"][0]["service"]), (&json!([]), &json!("api")));
+    let unknown = client.get("/v1/overview?environment=production,prodution").await;
+    assert_eq!((unknown.status, unknown.problem()), (404, "unknown-environment"));
     let page = client.get("/v1/overview?limit=1").await.ok();
     let rest = client.get("/v1/overview?after=production").await.ok();
     assert_eq!((&page["next"], &rest["environments"][0]["name"]), (&json!("production"), &json!("staging")));
+}
+
+#[tokio::test]
+async fn the_overview_shows_lanes_that_only_an_observer_knows() {
+    let service = service().await;
+    let client = service.client();
+    let seen = |service: &str| json!({"service": service, "target": "default", "release": {"version": "v3"}});
+    let observation = json!({"environment": "production", "lanes": [seen("web"), seen("worker")]});
+    client.record_and_wait(&event("o", "environment.observed", "2026-08-06T10:00:00Z", observation)).await;
+
+    let overview = client.get("/v1/overview?environment=production").await.ok();
+
+    let production = &overview["environments"][0];
+    assert_eq!(production["observed"].as_array().map(Vec::len), Some(1), "{overview}");
+    assert_eq!(production["observed"][0]["service"], "worker");
+    assert_eq!(overview["restricted"], Value::Null);
 }
 
 #[tokio::test]
@@ -324,6 +347,7 @@ async fn a_question_answers_only_about_what_its_sender_may_read() {
         list.map(|item| item[member].as_str().expect("a name").to_owned()).collect()
     };
     assert_eq!(names(&overview["environments"], "name"), ["staging"]);
+    assert_eq!(overview["restricted"], true);
     assert_eq!(names(&found["runs"], "environment"), ["staging"]);
 }
 

@@ -81,6 +81,11 @@ impl QueryArgs {
         self.output.is_json()
     }
 
+    /// Returns true if programs read the rows of the table.
+    pub(super) const fn is_rows(&self) -> bool {
+        self.output.is_rows()
+    }
+
     pub(super) const fn wait_for(&self) -> Option<u64> {
         self.wait.wait_for
     }

@@ -52,6 +52,11 @@ impl OutputArgs {
         self.json || self.format == Some(Format::Json)
     }
 
+    /// Returns true if programs read the rows of the table.
+    pub(super) const fn is_rows(self) -> bool {
+        matches!(self.format, Some(Format::Csv | Format::Ndjson))
+    }
+
     /// Returns the flags without the line of column names, as for the further pages of a table.
     pub(super) const fn without_headers(self) -> Self {
         Self { no_headers: true, ..self }
