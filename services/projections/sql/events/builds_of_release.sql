@@ -15,5 +15,8 @@ WITH found AS (
     UNION
     SELECT position FROM events WHERE package_key = $9 AND kind = 'artifact.built'
 )
-SELECT e.position, e.bytes FROM found f JOIN events e USING (position)
-WHERE e.repeats IS NULL ORDER BY e.position DESC LIMIT 1000
+SELECT e.position, e.bytes FROM found f
+CROSS JOIN LATERAL (
+    SELECT position, bytes FROM events WHERE position = f.position AND repeats IS NULL LIMIT 1
+) e
+ORDER BY e.position DESC LIMIT 1000
