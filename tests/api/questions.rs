@@ -227,6 +227,19 @@ async fn a_deploy_that_states_only_a_version_is_found_by_the_build_of_the_versio
 }
 
 #[tokio::test]
+async fn a_deploy_that_states_only_an_artifact_is_found_by_the_commit_that_it_was_built_from() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let artifact = format!("pkg:oci/web@{}", digest());
+    let built = json!({"artifact": artifact, "commit": COMMIT});
+    client.record_and_wait(&event("1", "artifact.built", "2026-08-01T09:00:00Z", built)).await;
+    let mut deploy = deploy("2", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    deploy["data"]["release"]["artifact"] = json!(format!("registry.example/web@{}", digest()));
+    client.record_and_wait(&deploy).await;
+    assert_eq!(found(&client, &COMMIT[..7]).await, [("v1".to_owned(), 2, 2, None)]);
+}
+
+#[tokio::test]
 async fn a_package_is_found_with_and_without_its_checksum() {
     let service = InProcess::start(&[]).await;
     let client = service.client();

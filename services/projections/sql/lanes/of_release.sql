@@ -1,4 +1,4 @@
--- Selects the lanes one of whose changes in effect may name a release: by one of its versions ($1), or by what another
+-- Selects the lanes one of whose changes in effect may name a release, each with the versions that may: by one of its versions ($1), or by what another
 -- deploy of its version states: the first characters of the commit ($2 up to $3) or a shortened commit ($4), the first
 -- characters of the artifact's identity ($5 up to $6, $7 up to $8), its keys ($9), or the package URL without a
 -- checksum ($10).
@@ -24,14 +24,14 @@ WITH named AS (
 ), versions AS (
     SELECT version FROM named UNION SELECT unnest($1::text[])
 )
-SELECT DISTINCT e.name, t.service, t.target FROM (
-    SELECT track_id FROM named
+SELECT DISTINCT e.name, t.service, t.target, f.version FROM (
+    SELECT track_id, version FROM named
     UNION
-    SELECT c.track_id FROM tracks t CROSS JOIN versions v
+    SELECT c.track_id, c.version FROM tracks t CROSS JOIN versions v
     CROSS JOIN LATERAL (
-        SELECT c.track_id FROM lane_changes c
+        SELECT c.track_id, c.version FROM lane_changes c
         WHERE c.track_id = t.track_id AND c.version = v.version AND c.corrected_position IS NULL LIMIT 1
     ) c
 ) f
 JOIN tracks t USING (track_id) JOIN environments e USING (environment_id)
-ORDER BY 1, 2, 3
+ORDER BY 1, 2, 3, 4

@@ -3,7 +3,7 @@
 //! The history of a lane decides, with late reports and corrections, by what ran when. A release that states no artifact
 //! is looked up by the artifact that its version meant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload};
@@ -85,6 +85,8 @@ pub struct ReleaseLanes {
     query: ReleaseQuery,
     /// Artifacts that were built from the commit that is asked for.
     of_commit: Vec<Artifact>,
+    /// Versions of the release, as builds and other deploys state them.
+    versions: HashSet<String>,
     /// Lanes, sorted by environment, service and target.
     lanes: Vec<Lane>,
 }
@@ -102,10 +104,11 @@ impl ReleaseLanes {
         self.query.is_artifact(artifact) || (release.commit.is_none() && is_built())
     }
 
-    /// Returns true if the artifact of a release can decide.
-    const fn asks_for_artifact(&self) -> bool {
-        let query = &self.query;
-        query.artifact.is_some() || query.digests[0].is_some() || query.commit.is_some()
+    /// Returns true if what the release states does not decide, but the artifact that its version meant may.
+    fn depends_on_meaning(&self, release: &Release) -> bool {
+        release.artifact.is_none()
+            && self.versions.contains(release.version.as_str())
+            && !self.query.is_stated_by(release)
     }
 }
 
@@ -135,14 +138,16 @@ impl Snapshot {
     /// The database query fails.
     pub async fn lanes_of_release(&mut self, query: ReleaseQuery) -> Result<ReleaseLanes, Error> {
         let builds = self.builds_of_release(&query).await?;
-        let mut versions: Vec<String> = vec![query.version.to_string()];
-        versions.extend(builds.iter().filter_map(|built| built.version.as_ref()).map(ToString::to_string));
+        let mut built: Vec<String> = vec![query.version.to_string()];
+        built.extend(builds.iter().filter_map(|built| built.version.as_ref()).map(ToString::to_string));
+        let mut keys = query.keys();
+        keys.extend(builds.iter().flat_map(|built| built.artifact.keys()));
         // A comparison with null selects nothing.
         let end = |prefix: &Option<String>| prefix.as_deref().map(prefix_end);
         let [one, other] = &query.digests;
         let commit = query.commit.as_ref();
         let rows = sqlx::query_as(sql!("lanes/of_release"))
-            .bind(versions)
+            .bind(built)
             .bind(commit.map(CommitPrefix::first))
             .bind(commit.map(CommitPrefix::end))
             .bind(commit.map(CommitPrefix::shortened).unwrap_or_default())
@@ -150,19 +155,21 @@ impl Snapshot {
             .bind(end(one))
             .bind(other)
             .bind(end(other))
-            .bind(query.keys())
+            .bind(keys)
             .bind(query.package_key());
-        let rows: Vec<(String, String, String)> = rows.fetch_all(self.connection()).await?;
-        let lanes = rows.iter().map(|(environment, service, target)| {
+        let rows: Vec<(String, String, String, String)> = rows.fetch_all(self.connection()).await?;
+        let lanes = rows.iter().map(|(environment, service, target, _)| {
             parsed("tracks", service, || parse_lane(environment, service, target))
         });
-        let lanes = lanes.collect::<Result<_, Error>>()?;
+        let mut lanes = lanes.collect::<Result<Vec<Lane>, Error>>()?;
+        lanes.dedup();
+        let versions = rows.into_iter().map(|(.., version)| version).collect();
         let is_of_commit = |built: &Built| {
             let commit = query.commit.as_ref().zip(built.commit.as_ref());
             commit.is_some_and(|(wanted, commit)| wanted.is_commit(commit.as_str()))
         };
         let of_commit = builds.into_iter().filter(is_of_commit).map(|built| built.artifact).collect();
-        Ok(ReleaseLanes { query, of_commit, lanes })
+        Ok(ReleaseLanes { query, of_commit, versions, lanes })
     }
 
     /// Returns the builds that state the commit or the artifact of a query.
@@ -225,12 +232,9 @@ impl Snapshot {
         steps: &[Step<'_>],
     ) -> Result<HashMap<ShortText, Artifact>, Error> {
         let mut meant = HashMap::new();
-        if !found.asks_for_artifact() {
-            return Ok(meant);
-        }
         let mut last: HashMap<ShortText, DateTime<Utc>> = HashMap::new();
         for live in steps.iter().filter_map(|(_, live)| live.as_ref()) {
-            if live.release.artifact.is_none() && !found.query.is_stated_by(live.release) {
+            if found.depends_on_meaning(live.release) {
                 last.insert(live.release.version.clone(), live.since.occurred_at);
             }
         }
