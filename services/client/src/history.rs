@@ -198,7 +198,8 @@ impl History {
     fn print_page(&self, page: &EventsBody, is_first: bool) -> anyhow::Result<()> {
         if self.query.is_json() {
             for entry in &page.events {
-                print_json(&serde_json::to_vec(entry)?)?;
+                // Line breaks in JSON stand between its tokens only.
+                print_json(serde_json::to_string(entry)?.replace(['\n', '\r'], " ").as_bytes())?;
             }
             return Ok(());
         }
