@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
-use ledger_tests::{Outcome, deploy};
-use serde_json::Value;
+use ledger_tests::{Outcome, deploy, event};
+use serde_json::{Value, json};
 
 use crate::execute::Setup;
 
@@ -180,6 +180,28 @@ async fn the_overview_has_every_lane_of_every_environment() {
         (text(&row, "/environment").to_owned(), values)
     });
     assert_eq!(rows.collect::<BTreeSet<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_deploy_that_names_an_invented_rollback_is_audited_like_any_other() {
+    let setup = Setup::start().await;
+    let client = setup.service.client();
+    let declared = json!({"environment": "production", "policy": {"approvals": 1}});
+    client.record_and_wait(&event("p", "environment.declared", "2026-08-01T09:00:00Z", declared)).await;
+    let freeze = json!({"environment": "production", "freeze_id": "sale", "reason": "a sale"});
+    client.record_and_wait(&event("f", "freeze.started", "2026-08-01T09:30:00Z", freeze)).await;
+    let mut step = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    step["data"]["rollback_id"] = "anything".into();
+    client.record_and_wait(&step).await;
+
+    let audit = setup.run(&["audit", "production", "--wait-for=1", "--output=csv"]).await;
+    let before = setup.run(&["audit", "production", "--until=2026-08-01", "--output=csv"]).await;
+
+    for finding in ["unknown_rollback", "during_freeze", "approvals", "freeze", "backdated"] {
+        assert!(audit.stdout.contains(&format!(",{finding},")), "{finding}: {}", audit.stdout);
+    }
+    assert!(audit.stderr.contains("judged by the policy at position 1"), "{}", audit.stderr);
+    assert_eq!(before.stdout.lines().count(), 1, "only the column names: {}", before.stdout);
 }
 
 #[tokio::test]
