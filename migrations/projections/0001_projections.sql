@@ -33,6 +33,7 @@ CREATE TABLE events (
     actor       text,                  -- name of the actor, by the sender or only claimed
     commit      text,                  -- commit that the event names
     artifact_key text,                 -- identity of the artifact that the event names
+    package_key text,                  -- package URL, if the identity is the digest of its checksum
     leaf_hash   bytea       NOT NULL,  -- covers position, recorded_at and bytes
     bytes       bytea       NOT NULL,  -- as stored in the stream
     CONSTRAINT events_position PRIMARY KEY (position)
@@ -45,9 +46,11 @@ CREATE INDEX events_kind ON events (kind, position);
 CREATE INDEX events_correlation ON events (correlation, position) WHERE correlation IS NOT NULL;
 CREATE INDEX events_causation ON events (causation, position) WHERE causation IS NOT NULL;
 CREATE INDEX events_actor ON events (actor, position) WHERE actor IS NOT NULL;
--- Commits are found by a prefix, so their order must be that of their bytes.
-CREATE INDEX events_commit ON events (commit text_pattern_ops) WHERE commit IS NOT NULL;
-CREATE INDEX events_artifact ON events (artifact_key, position) WHERE artifact_key IS NOT NULL;
+-- Commits and digests are found by a prefix, so their order must be that of their bytes.
+CREATE INDEX events_commit ON events (lower(commit) text_pattern_ops) WHERE commit IS NOT NULL;
+CREATE INDEX events_artifact ON events (artifact_key text_pattern_ops, position) WHERE artifact_key IS NOT NULL;
+CREATE INDEX events_package ON events (package_key, position) WHERE package_key IS NOT NULL;
+CREATE INDEX events_target ON events (target, position) WHERE target IS NOT NULL;
 CREATE INDEX events_occurred ON events (occurred_at);
 
 -- Entries that are no events of a ledger, and have no effect. Something else wrote them to the stream.
@@ -139,6 +142,9 @@ CREATE INDEX lane_changes_artifact ON lane_changes (track_id, artifact_key) WHER
 CREATE INDEX lane_changes_package ON lane_changes (track_id, package_key) WHERE package_key IS NOT NULL;
 CREATE INDEX lane_changes_removed ON lane_changes (track_id) WHERE version IS NULL AND switched_to IS NULL;
 CREATE INDEX lane_changes_occurred ON lane_changes (track_id, occurred_at, position);
+-- Commits and digests are found by a prefix, so their order must be that of their bytes.
+CREATE INDEX lane_changes_commit ON lane_changes (lower(commit) text_pattern_ops) WHERE commit IS NOT NULL;
+CREATE INDEX lane_changes_digest ON lane_changes (artifact_key text_pattern_ops) WHERE artifact_key IS NOT NULL;
 
 -- Composition changes of environments, in recorded order: the release that each changed lane runs from here on.
 -- A retirement changes several lanes at once.
@@ -173,9 +179,6 @@ CREATE INDEX live_changes_lane ON live_changes (environment_id, service, target,
 CREATE INDEX live_changes_version ON live_changes (environment_id, service, target, version, position);
 CREATE INDEX live_changes_occurred ON live_changes (environment_id, occurred_at, number);
 CREATE INDEX live_changes_composition ON live_changes (environment_id, composition, number);
--- Commits and digests are found by a prefix, so their order must be that of their bytes.
-CREATE INDEX live_changes_commit ON live_changes (commit text_pattern_ops) WHERE commit IS NOT NULL;
-CREATE INDEX live_changes_artifact ON live_changes (artifact_key text_pattern_ops) WHERE artifact_key IS NOT NULL;
 
 -- Spans in which what ran differs from what was recorded, because a late report or a correction changed the past.
 -- `until` is exclusive.

@@ -114,7 +114,7 @@ async fn pages(client: &Client, filter: &str, limit: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn an_entry_is_immutable_and_cacheable() {
+async fn an_entry_is_revalidated_by_its_tag_which_changes_with_what_is_noted_about_it() {
     let service = InProcess::start(&[]).await;
     let client = service.client();
     let mut deploy = web("1", 10, "v1");
@@ -129,14 +129,20 @@ async fn an_entry_is_immutable_and_cacheable() {
 
     assert_eq!(entry.status, 200);
     assert_eq!(entry.body["event"], deploy);
-    assert_eq!(tag, format!("\"{}\"", entry.body["leaf_hash"].as_str().expect("a hash")));
-    assert_eq!(entry.header("cache-control"), "private, max-age=31536000, immutable");
+    assert_eq!(entry.header("cache-control"), "private, no-cache");
+    assert_eq!(entry.header("content-type"), "application/json");
     assert_eq!((unchanged.status, &*unchanged.text), (304, ""));
     assert_eq!(
         (unchanged.header("etag"), unchanged.header("cache-control")),
         (&*tag, entry.header("cache-control"))
     );
-    assert_eq!((other.status, other.text), (200, entry.text));
+    assert_eq!((other.status, &other.text), (200, &entry.text));
+
+    let mut correction = web("2", 10, "v2");
+    correction["data"]["corrects"] = json!({"source": deploy["source"], "id": deploy["id"]});
+    client.record_and_wait(&correction).await;
+    let corrected = Client::send(again(&tag)).await;
+    assert_eq!((corrected.status, &corrected.body["corrected_by"]), (200, &json!(2)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Everyday questions: conditions on events, the overview, and where a release ran.
 
-use ledger_tests::{Guarded, InProcess, Response, deploy, event};
+use ledger_tests::{Client, Guarded, InProcess, Response, deploy, event};
 use serde_json::{Value, json};
 
 const COMMIT: &str = "6973793ef3442b763e3f66547344994e5c778d6c";
@@ -144,6 +144,147 @@ async fn a_corrected_deploy_is_not_found() {
     assert_eq!(client.get("/v1/find?release=v2").await.ok()["runs"], json!([]));
 }
 
+/// Returns the versions that a search finds, each with the positions of its first and last time and of its end.
+async fn found(client: &Client, release: &str) -> Vec<(String, u64, u64, Option<u64>)> {
+    let body = client.get(&format!("/v1/find?release={release}")).await.ok();
+    let runs = body["runs"].as_array().expect("runs").iter();
+    let position = |moment: &Value| moment["position"].as_u64();
+    runs.map(|run| {
+        let version = run["release"]["version"].as_str().expect("a version").to_owned();
+        let first = position(&run["first"]).expect("a position");
+        (version, first, position(&run["last"]).expect("a position"), position(&run["until"]))
+    })
+    .collect()
+}
+
+fn correction(id: &str, time: &str, version: &str, of: &Value) -> Value {
+    let mut correction = deploy(id, time, "production", "web", version);
+    correction["data"]["corrects"] = json!({"source": of["source"], "id": of["id"]});
+    correction
+}
+
+#[tokio::test]
+async fn a_release_whose_deploy_was_corrected_is_found_as_long_as_it_ran() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let first = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    client.record_and_wait(&first).await;
+    client.record_and_wait(&correction("2", "2026-08-01T10:00:00Z", "v1", &first)).await;
+    assert_eq!(found(&client, "v1").await, [("v1".to_owned(), 2, 2, None)], "the correction says the same");
+
+    let again = deploy("3", "2026-08-01T11:00:00Z", "production", "web", "v2");
+    client.record_and_wait(&again).await;
+    client.record_and_wait(&deploy("4", "2026-08-01T12:00:00Z", "production", "web", "v2")).await;
+    client.record_and_wait(&correction("5", "2026-08-01T11:00:00Z", "v1", &again)).await;
+    assert_eq!(found(&client, "v2").await, [("v2".to_owned(), 4, 4, None)], "by the redeploy");
+    assert_eq!(found(&client, "v1").await, [("v1".to_owned(), 2, 5, Some(4))]);
+}
+
+#[tokio::test]
+async fn a_release_in_a_slot_whose_deploy_was_corrected_is_not_found_by_the_switch() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let mut green = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v2");
+    green["data"]["slot"] = json!("green");
+    let lane = json!({"environment": "production", "service": "web", "slot": "green"});
+    client.record_and_wait(&green).await;
+    assert_eq!(found(&client, "v2").await, [], "no traffic reached it");
+    client.record_and_wait(&event("2", "traffic.switched", "2026-08-01T11:00:00Z", lane)).await;
+    assert_eq!(found(&client, "v2").await, [("v2".to_owned(), 2, 2, None)]);
+    let mut corrected = correction("3", "2026-08-01T10:00:00Z", "v3", &green);
+    corrected["data"]["slot"] = json!("green");
+    client.record_and_wait(&corrected).await;
+    assert_eq!(found(&client, "v2").await, []);
+    assert_eq!(found(&client, "v3").await, [("v3".to_owned(), 2, 2, None)]);
+}
+
+#[tokio::test]
+async fn a_release_that_was_reported_late_is_found_by_the_time_at_which_it_ran() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    client.record_and_wait(&deploy("1", "2026-08-01T12:00:00Z", "production", "web", "v2")).await;
+    client.record_and_wait(&deploy("2", "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+    assert_eq!(found(&client, "v1").await, [("v1".to_owned(), 2, 2, Some(1))]);
+
+    let retired = json!({"environment": "production", "reason": "moved"});
+    client.record_and_wait(&event("3", "environment.retired", "2026-08-01T13:00:00Z", retired)).await;
+    assert_eq!(found(&client, "v2").await, [("v2".to_owned(), 1, 1, Some(3))]);
+}
+
+#[tokio::test]
+async fn a_deploy_that_states_only_a_version_is_found_by_the_build_of_the_version() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let artifact = format!("pkg:oci/web@{}", digest());
+    let built = json!({"artifact": artifact, "version": "v1", "commit": COMMIT});
+    client.record_and_wait(&event("1", "artifact.built", "2026-08-01T09:00:00Z", built)).await;
+    client.record_and_wait(&deploy("2", "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+    let digest = digest();
+    for release in [&*artifact, &digest, &digest[..19], COMMIT, &COMMIT[..7]] {
+        assert_eq!(found(&client, release).await, [("v1".to_owned(), 2, 2, None)], "{release}");
+    }
+    assert_eq!(found(&client, &format!("sha256:{}", "2f".repeat(32))).await, []);
+}
+
+#[tokio::test]
+async fn a_deploy_that_states_only_an_artifact_is_found_by_the_commit_that_it_was_built_from() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let artifact = format!("pkg:oci/web@{}", digest());
+    let built = json!({"artifact": artifact, "commit": COMMIT});
+    client.record_and_wait(&event("1", "artifact.built", "2026-08-01T09:00:00Z", built)).await;
+    let mut deploy = deploy("2", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    deploy["data"]["release"]["artifact"] = json!(format!("registry.example/web@{}", digest()));
+    client.record_and_wait(&deploy).await;
+    assert_eq!(found(&client, &COMMIT[..7]).await, [("v1".to_owned(), 2, 2, None)]);
+}
+
+#[tokio::test]
+async fn a_package_is_found_with_and_without_its_checksum() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let plain = "pkg:cargo/rand@0.9.1";
+    let package = |digits: &str| format!("{plain}?checksum=sha256:{}", digits.repeat(32));
+    for (id, time, artifact) in
+        [("1", "2026-08-01T10:00:00Z", package("1e")), ("2", "2026-08-01T11:00:00Z", plain.into())]
+    {
+        let mut deploy = deploy(id, time, "production", "web", &format!("v{id}"));
+        deploy["data"]["release"]["artifact"] = json!(artifact);
+        client.record_and_wait(&deploy).await;
+    }
+    let versions = |found: Vec<(String, u64, u64, Option<u64>)>| -> Vec<String> {
+        found.into_iter().map(|(version, ..)| version).collect()
+    };
+    let encoded = |text: &str| text.replace('?', "%3F").replace('=', "%3D");
+    for (release, runs, events) in [
+        (plain.to_owned(), vec!["v1", "v2"], vec![1, 2]),
+        (package("1e"), vec!["v1", "v2"], vec![1, 2]),
+        (package("2f"), vec!["v2"], vec![2]),
+    ] {
+        let text = encoded(&release);
+        assert_eq!(versions(found(&client, &text).await), runs, "{release}");
+        assert_eq!(positions(client.get(&format!("/v1/events?artifact={text}")).await), events, "{release}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_found_whole_or_shortened_in_either_case() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    for (id, commit) in
+        [("1", COMMIT[..8].to_ascii_uppercase()), ("2", COMMIT.to_owned()), ("3", "697379".into())]
+    {
+        let mut deploy = deploy(id, "2026-08-01T10:00:00Z", "production", &format!("web{id}"), "v1");
+        deploy["data"]["release"]["commit"] = json!(commit);
+        client.record_and_wait(&deploy).await;
+    }
+    for commit in [COMMIT.to_owned(), COMMIT.to_ascii_uppercase(), COMMIT[..9].to_owned(), "6973793".into()] {
+        assert_eq!(found(&client, &commit).await.len(), 2, "{commit}");
+        assert_eq!(positions(client.get(&format!("/v1/events?commit={commit}")).await), [1, 2], "{commit}");
+    }
+    assert_eq!(found(&client, "6973793f").await, [], "another commit");
+}
+
 #[tokio::test]
 async fn the_overview_shows_lanes_with_their_drift_revocations_and_open_deploys() {
     let service = service().await;
@@ -172,9 +313,32 @@ async fn the_overview_shows_lanes_with_their_drift_revocations_and_open_deploys(
     );
     assert_eq!(production["deploying"][0]["service"], "api");
     assert_eq!(production["status"], "candidate");
+    let one = client.get("/v1/overview?environment=production&service=api").await.ok();
+    let [production] = &one["environments"].as_array().expect("environments")[..] else {
+        panic!("one environment: {one}")
+    };
+    assert_eq!((&production["lanes"], &production["deploying"][0]["service"]), (&json!([]), &json!("api")));
+    let unknown = client.get("/v1/overview?environment=production,prodution").await;
+    assert_eq!((unknown.status, unknown.problem()), (404, "unknown-environment"));
     let page = client.get("/v1/overview?limit=1").await.ok();
     let rest = client.get("/v1/overview?after=production").await.ok();
     assert_eq!((&page["next"], &rest["environments"][0]["name"]), (&json!("production"), &json!("staging")));
+}
+
+#[tokio::test]
+async fn the_overview_shows_lanes_that_only_an_observer_knows() {
+    let service = service().await;
+    let client = service.client();
+    let seen = |service: &str| json!({"service": service, "target": "default", "release": {"version": "v3"}});
+    let observation = json!({"environment": "production", "lanes": [seen("web"), seen("worker")]});
+    client.record_and_wait(&event("o", "environment.observed", "2026-08-06T10:00:00Z", observation)).await;
+
+    let overview = client.get("/v1/overview?environment=production").await.ok();
+
+    let production = &overview["environments"][0];
+    assert_eq!(production["observed"].as_array().map(Vec::len), Some(1), "{overview}");
+    assert_eq!(production["observed"][0]["service"], "worker");
+    assert_eq!(overview["restricted"], Value::Null);
 }
 
 #[tokio::test]
@@ -189,11 +353,14 @@ async fn a_question_answers_only_about_what_its_sender_may_read() {
     let overview = reader.get("/v1/overview").await.ok();
     let found = reader.get("/v1/find?release=v1").await.ok();
 
+    let page = reader.get("/v1/find?release=v1&limit=1").await.ok();
+    assert_eq!((&page["runs"][0]["environment"], &page["next"]), (&json!("staging"), &Value::Null));
     let names = |list: &Value, member: &str| -> Vec<String> {
         let list = list.as_array().expect("a list").iter();
         list.map(|item| item[member].as_str().expect("a name").to_owned()).collect()
     };
     assert_eq!(names(&overview["environments"], "name"), ["staging"]);
+    assert_eq!(overview["restricted"], true);
     assert_eq!(names(&found["runs"], "environment"), ["staging"]);
 }
 

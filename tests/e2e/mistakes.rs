@@ -99,10 +99,10 @@ const EVENTS: &[Mistake] = &[
 ];
 
 const VERBS: &[Mistake] = &[
-    ("release-ledger freeze dev --reason x --until tomorrow", 2, "must be an RFC 3339 time"),
+    ("release-ledger freeze dev --reason x --until tomorrow", 2, "must be a time such as"),
     ("release-ledger freeze dev --reason x --until 2020-01-01T00:00:00Z", 2, "must be in the future"),
     ("release-ledger freeze dev --reason ''", 2, "for '--reason <TEXT>'"),
-    ("release-ledger approve dev web v1 --until 3", 2, "must be an RFC 3339 time"),
+    ("release-ledger approve dev web v1 --until 3", 2, "must be a time such as"),
     ("release-ledger approve dev web v1 --artifact web:latest", 1, "error: --artifact: "),
     ("release-ledger approve dev web ''", 1, "error: VERSION: must not be empty"),
     ("release-ledger unfreeze dev --by :", 2, "for '--by <NAME|TYPE:NAME>'"),

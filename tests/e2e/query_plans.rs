@@ -72,6 +72,23 @@ async fn state_queries_read_the_history_only_by_index() {
             assert!(rows < 1_000, "{mode}: reads {rows} rows of {filled}\n{query}\n{plan:#}");
         }
     }
+    check_searches(&mut connection).await;
+}
+
+/// Checks that searches read no table of the history as a whole: an index narrows each.
+async fn check_searches(connection: &mut PgConnection) {
+    for (query, parameters) in searches() {
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            let plan = explain(connection, &query, parameters, mode).await;
+            let scans = scans(&plan);
+            let of_history: Vec<&Scan> =
+                scans.iter().filter(|scan| HISTORY.contains(&&*scan.table)).collect();
+            let whole: Vec<_> = of_history.iter().filter(|scan| scan.node == "Seq Scan").collect();
+            assert!(whole.is_empty(), "{mode}: {whole:?}\n{query}\n{plan:#}");
+            let rows: u64 = of_history.iter().map(|scan| scan.rows_read).sum();
+            assert!(rows < 1_000, "{mode}: reads {rows} rows of the history\n{query}\n{plan:#}");
+        }
+    }
 }
 
 /// Two small TCP segments in a row would take 40 ms in every batch (delayed acknowledgement). The fastest batch
@@ -101,6 +118,25 @@ fn state_queries() -> Vec<(String, &'static str)> {
         (statement("lanes/state_at_position"), "'production', 10000"),
         (statement("lanes/state_at_time"), "'production', 10000, '2025-12-01T00:00:00Z'"),
         (statement("lanes/changes_ago"), "'production', 100"),
+    ]
+}
+
+/// Returns the statements that search the history, with parameters for what few rows have.
+fn searches() -> Vec<(String, &'static str)> {
+    vec![
+        // What a page of the history with a target reads: its statement is built in code.
+        (
+            "SELECT * FROM events WHERE position > $1 AND target = $2 ORDER BY position LIMIT $3".to_owned(),
+            "0, 'nowhere', 100",
+        ),
+        (
+            statement("lanes/of_release"),
+            "'{v3}', '0000000', '00000000', '{}', NULL, NULL, NULL, NULL, '{}', NULL",
+        ),
+        (
+            statement("events/builds_of_release"),
+            "'0000000', '00000000', '{}', NULL, NULL, NULL, NULL, '{}', NULL",
+        ),
     ]
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, FixedOffset};
-use ledger_tests::{Outcome, deploy};
-use serde_json::Value;
+use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use ledger_tests::{Outcome, deploy, event};
+use serde_json::{Value, json};
 
 use crate::execute::Setup;
 
@@ -99,12 +99,28 @@ async fn pages_of_the_history_continue_where_the_last_one_ended() {
 }
 
 #[tokio::test]
+async fn all_pages_of_the_history_are_printed_one_after_the_other() {
+    let setup = setup().await;
+    let entries = setup.service.client().entries().await.len();
+    assert!(entries > 1000, "there are several pages");
+
+    let csv = setup.run(&["history", "--all", "--output=csv"]).await;
+    let json = setup.run(&["history", "--all", "--oldest-first", "--json"]).await;
+    let page = setup.run(&["history", "--limit=10", "--output=csv"]).await;
+
+    assert_eq!((csv.code, csv.stdout.lines().count()), (Some(0), entries + 1), "{}", csv.stderr);
+    assert_eq!((json.code, json.stdout.lines().count()), (Some(0), entries), "{}", json.stderr);
+    assert!(page.stderr.contains("there may be more: --before"), "{}", page.stderr);
+}
+
+#[tokio::test]
 async fn a_release_is_found_on_the_lanes_whose_states_have_it() {
     let setup = setup().await;
     let client = setup.service.client();
     let state = client.get("/v1/environments/production/state").await.ok();
     let version = text(&state["lanes"][0], "/release/version").to_owned();
-    let runs = async |environment: &str, at: u64, run: &Value| {
+    let runs = async |environment: &str, at: DateTime<Utc>, run: &Value| {
+        let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
         let path = format!("/v1/environments/{environment}/state?at={at}");
         let state = client.get(&path).await.ok();
         let mut lanes = state["lanes"].as_array().expect("lanes").iter();
@@ -121,12 +137,14 @@ async fn a_release_is_found_on_the_lanes_whose_states_have_it() {
     assert!(!found.is_empty(), "the version runs in production");
     for run in found {
         let environment = text(run, "/environment");
-        let first = run["first"]["position"].as_u64().expect("a position");
+        let time_of = |moment: &Value| time(text(moment, "/occurred_at")).to_utc();
+        let first = time_of(&run["first"]);
+        let before = first - TimeDelta::microseconds(1);
         assert!(runs(environment, first, run).await, "it runs from {first} on: {run}");
-        assert!(!runs(environment, first - 1, run).await, "it does not run before {first}: {run}");
-        match run["until"]["position"].as_u64() {
+        assert!(!runs(environment, before, run).await, "it does not run before {first}: {run}");
+        match run.get("until").map(time_of) {
             Some(until) => assert!(!runs(environment, until, run).await, "it ends at {until}: {run}"),
-            None => assert!(runs(environment, client.positions().await.0, run).await, "it runs: {run}"),
+            None => assert!(runs(environment, time_of(&run["last"]), run).await, "it runs: {run}"),
         }
     }
     for environment in ["dev", "staging", "production"] {
@@ -162,6 +180,28 @@ async fn the_overview_has_every_lane_of_every_environment() {
         (text(&row, "/environment").to_owned(), values)
     });
     assert_eq!(rows.collect::<BTreeSet<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_deploy_that_names_an_invented_rollback_is_audited_like_any_other() {
+    let setup = Setup::start().await;
+    let client = setup.service.client();
+    let declared = json!({"environment": "production", "policy": {"approvals": 1}});
+    client.record_and_wait(&event("p", "environment.declared", "2026-08-01T09:00:00Z", declared)).await;
+    let freeze = json!({"environment": "production", "freeze_id": "sale", "reason": "a sale"});
+    client.record_and_wait(&event("f", "freeze.started", "2026-08-01T09:30:00Z", freeze)).await;
+    let mut step = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    step["data"]["rollback_id"] = "anything".into();
+    client.record_and_wait(&step).await;
+
+    let audit = setup.run(&["audit", "production", "--wait-for=1", "--output=csv"]).await;
+    let before = setup.run(&["audit", "production", "--until=2026-08-01", "--output=csv"]).await;
+
+    for finding in ["unknown_rollback", "during_freeze", "approvals", "freeze", "backdated"] {
+        assert!(audit.stdout.contains(&format!(",{finding},")), "{finding}: {}", audit.stdout);
+    }
+    assert!(audit.stderr.contains("judged by the policy at position 1"), "{}", audit.stderr);
+    assert_eq!(before.stdout.lines().count(), 1, "only the column names: {}", before.stdout);
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ pub struct BacktestRequest {
     /// Maximum length of each list of deploys, earliest first: 0 to 1000, by default 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Evaluate also deploys that name a rollback without being steps of one that was started before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_rollbacks: bool,
 }
 
 /// Result of a backtest.
@@ -34,7 +37,8 @@ pub struct BacktestBody {
     pub environment: String,
     /// Position up to which the backtest read the history.
     pub position: u64,
-    /// Number of evaluated deploys: those that succeeded and were not steps of a rollback.
+    /// Number of evaluated deploys: those that succeeded and were not steps of a rollback, as far as `unknown_rollbacks`
+    /// does not ask for them.
     pub deploys: u64,
     /// Number of deploys that the policy would have allowed.
     pub allowed: u64,

@@ -15,7 +15,8 @@ pub struct FindBody {
     pub position: u64,
     /// Lanes, by environment, service and target; one for each version on the lane.
     pub runs: Vec<FoundRunBody>,
-    /// Cursor of the next page: pass it as `skip`. A page with fewer than `limit` lanes may still have a successor.
+    /// Cursor of the next page: pass it as `skip`. A page with fewer than `limit` lanes, even without any, may
+    /// still have a successor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u32>,
 }

@@ -55,7 +55,9 @@ pub use find::{FindBody, FoundRunBody, MomentBody};
 pub use gate::{FindingBody, GateBody, GateRequest};
 pub use horizon::{HorizonBody, HorizonPointBody, RetainedArtifactBody, WithoutArtifactBody};
 pub use lane::{LaneBody, LaneNameBody};
-pub use overview::{EnvironmentOverviewBody, LaneOverviewBody, OpenDeployBody, OverviewBody};
+pub use overview::{
+    EnvironmentOverviewBody, LaneOverviewBody, ObservedLaneBody, OpenDeployBody, OverviewBody,
+};
 pub use plan::{PlanBody, PlanIssueBody, PlanPointBody, StepBody};
 pub use point::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody, ReasonBody};
 pub use policy::PolicyBody;

@@ -19,6 +19,9 @@ pub struct OverviewBody {
     /// successor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// True if the client may not read every environment and service: those are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restricted: bool,
 }
 
 /// Overview of an environment.
@@ -35,6 +38,9 @@ pub struct EnvironmentOverviewBody {
     #[serde(default)]
     #[schema(required)]
     pub deploying: Vec<OpenDeployBody>,
+    /// Lanes that run a release by the last observation, and nothing by the ledger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedLaneBody>,
 }
 
 /// Overview of a lane.
@@ -69,4 +75,17 @@ pub struct OpenDeployBody {
     pub version: String,
     /// Position of the start.
     pub position: u64,
+}
+
+/// Lane that runs a release by the last observation, and nothing by the ledger.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ObservedLaneBody {
+    /// Service name.
+    pub service: String,
+    /// Target name.
+    pub target: String,
+    /// Release that was observed.
+    pub release: ReleaseBody,
+    /// Event since which the observation differs from the ledger.
+    pub since: EventRefBody,
 }

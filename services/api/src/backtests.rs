@@ -37,6 +37,7 @@ fn parse_candidate(request: &BacktestRequest) -> Result<Candidate, Problem> {
         policy: parse_request_policy(&request.policy)?,
         after: Position::new(request.after),
         listed,
+        unknown_rollbacks: request.unknown_rollbacks,
     })
 }
 

@@ -14,6 +14,7 @@ use ledger_domain::{
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
@@ -46,7 +47,8 @@ pub(crate) struct EventsQuery {
     target: Option<String>,
     /// Only events of the actor with this name, by the sender or only claimed.
     actor: Option<String>,
-    /// Only events that name a commit that begins with these characters.
+    /// Only events that name a commit that begins with these characters, in either case. A commit that was recorded
+    /// shortened, by 7 digits or more, is found by the whole one.
     commit: Option<String>,
     /// Only events that name this artifact: a package URL, an OCI reference by digest, or a digest.
     artifact: Option<String>,
@@ -208,7 +210,7 @@ pub(crate) struct EntryPath {
 
 /// Get one event
 ///
-/// Returns the entry at a position. An entry never changes. With `Accept: application/cdevents+json`, it is a CDEvent of the
+/// Returns the entry at a position. Its event never changes; what the ledger notes about it may, such as its correction. With `Accept: application/cdevents+json`, it is a CDEvent of the
 /// specification 0.5.1; a kind of event without a counterpart there is a custom one. The problem `lost-entry` or `foreign-entry` says why a
 /// position has no event.
 #[utoipa::path(
@@ -246,18 +248,28 @@ pub(crate) async fn get_event(
         let headers = [(header::CONTENT_TYPE, CDEVENTS), (header::VARY, HeaderValue::from_static("accept"))];
         return Ok(with_position(projected, (headers, body)));
     }
-    let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
-    let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
+    let body = serde_json::to_vec(&entry_body(row)?).map_err(|error| Problem::new(Kind::Internal, error))?;
+    let tag =
+        HeaderValue::from_str(&entity_tag(&body)).map_err(|error| Problem::new(Kind::Internal, error))?;
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
+    // The event never changes, but what the ledger notes about it does, such as its correction.
     let cache_headers = [
         (header::VARY, HeaderValue::from_static("accept")),
         (header::ETAG, tag),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
     ];
     if not_modified {
         return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
-    Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok(with_position(projected, (cache_headers, json, body)))
+}
+
+/// Returns the entity tag of a body: the first half of its SHA-256.
+fn entity_tag(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digits}\"")
 }
 
 /// Get the original message

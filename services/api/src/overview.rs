@@ -6,13 +6,13 @@ use axum::Json;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use ledger_api_types::{
-    EnvironmentOverviewBody, FindBody, FoundRunBody, LaneOverviewBody, MomentBody, OpenDeployBody,
-    OverviewBody, ReleaseBody,
+    EnvironmentOverviewBody, FindBody, FoundRunBody, LaneOverviewBody, MomentBody, ObservedLaneBody,
+    OpenDeployBody, OverviewBody, ReleaseBody,
 };
 use ledger_domain::access::Verb;
 use ledger_domain::drift::drift;
-use ledger_domain::{EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
-use ledger_projections::{AsKnownAt, AsOf, FoundRun, ReleaseQuery, Snapshot};
+use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, TargetName};
+use ledger_projections::{AsKnownAt, AsOf, FoundRun, QueryError, ReleaseQuery, Snapshot};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -29,6 +29,10 @@ const MAX_SKIP: u32 = 100_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OverviewQuery {
+    /// Only these environments, separated by commas. One that does not exist or is retired is an error.
+    environment: Option<String>,
+    /// Only lanes of these services, separated by commas.
+    service: Option<String>,
     /// Only environments whose names sort after this one.
     after: Option<String>,
     /// Page size: 1 to 50 environments, by default 20.
@@ -42,7 +46,7 @@ pub(crate) struct OverviewQuery {
 /// Get an overview of the environments
 ///
 /// Returns what each environment runs that the client may read and that is not retired, with the status of its latest
-/// release point, drift, revoked artifacts, and deploys under way.
+/// release point, drift, revoked artifacts, deploys under way, and lanes that only an observer knows.
 #[utoipa::path(
     get,
     path = "/overview",
@@ -63,15 +67,24 @@ pub(crate) async fn get_overview(
 ) -> Result<Response, Problem> {
     let after = parse_optional("after", query.after.as_deref(), EnvironmentName::parse)?;
     let limit = parse_limit(query.limit.as_deref(), 20, 50)? as usize;
+    let asked = parse_list("environment", query.environment.as_deref(), EnvironmentName::parse)?;
+    let services = parse_list("service", query.service.as_deref(), ServiceName::parse)?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (_, rows) = ledger.projections.environments().await?;
-    let mut names: Vec<EnvironmentName> = rows
+    let existing: BTreeSet<EnvironmentName> =
+        rows.into_iter().filter(|row| !row.retired).map(|row| row.name).collect();
+    for name in &asked {
+        ledger.tenancy().check(Verb::Read, name, None)?;
+        if !existing.contains(name) {
+            return Err(QueryError::UnknownEnvironment(name.clone()).into());
+        }
+    }
+    let mut names: Vec<EnvironmentName> = existing
         .into_iter()
-        .filter(|row| !row.retired && after.as_ref().is_none_or(|after| row.name > *after))
-        .filter(|row| ledger.tenancy().check(Verb::Read, &row.name, None).is_ok())
-        .map(|row| row.name)
+        .filter(|name| asked.is_empty() || asked.contains(name))
+        .filter(|name| after.as_ref().is_none_or(|after| name > after))
+        .filter(|name| ledger.tenancy().check(Verb::Read, name, None).is_ok())
         .collect();
-    names.sort_unstable();
     let has_more = names.len() > limit;
     names.truncate(limit);
     let mut snapshot = ledger.projections.snapshot().await?;
@@ -79,24 +92,49 @@ pub(crate) async fn get_overview(
     let now = ledger.now();
     let mut environments = Vec::with_capacity(names.len());
     for name in &names {
-        environments.push(environment_overview(&mut snapshot, name, now).await?);
+        environments.push(environment_overview(&mut snapshot, name, &services, now).await?);
     }
     ledger.tenancy().activity().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
     let next = names.last().filter(|_| has_more).map(ToString::to_string);
-    Ok(with_position(position, Json(OverviewBody { position: position.get(), environments, next })))
+    let restricted = ledger.tenancy().check_all(Verb::Read).is_err();
+    let body = OverviewBody { position: position.get(), environments, next, restricted };
+    Ok(with_position(position, Json(body)))
+}
+
+/// Parses names that are separated by commas; none if the parameter is absent.
+fn parse_list<T, E: std::fmt::Display>(
+    name: &str,
+    text: Option<&str>,
+    parse_name: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, Problem> {
+    let names = text.into_iter().flat_map(|text| text.split(','));
+    names.map(|text| parse(name, text, &parse_name)).collect()
 }
 
 async fn environment_overview(
     snapshot: &mut Snapshot,
     name: &EnvironmentName,
+    services: &[ServiceName],
     now: DateTime<Utc>,
 ) -> Result<EnvironmentOverviewBody, Problem> {
+    let is_asked = |service: &ServiceName| services.is_empty() || services.contains(service);
     let state = snapshot.state(name, AsOf::LATEST).await?;
     let composition = state.composition();
     let recorded = state.into_lanes();
     let seen = snapshot.observations(name).await?;
+    let drifts = drift(&recorded, &seen);
     let drifting: BTreeSet<(&ServiceName, &TargetName)> =
-        drift(&recorded, &seen).into_iter().map(|lane| (lane.service, lane.target)).collect();
+        drifts.iter().map(|lane| (lane.service, lane.target)).collect();
+    let unlisted = drifts.iter().filter(|lane| lane.ledger.is_none() && is_asked(lane.service));
+    let observed = unlisted.filter_map(|lane| {
+        Some(ObservedLaneBody {
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            release: ReleaseBody::from(lane.seen.release.as_ref()?),
+            since: lane.since.into(),
+        })
+    });
+    let observed = observed.collect();
     let releases: Vec<(&ServiceName, &Release)> =
         composition.lanes().map(|(service, _, live)| (service, &live.release)).collect();
     let (revoked, resolved) = snapshot.revoked_releases(name, &releases, now).await?;
@@ -105,7 +143,8 @@ async fn environment_overview(
         let artifact = release.artifact.as_ref().or_else(meant);
         artifact.is_some_and(|artifact| revoked.iter().any(|revoked| revoked.artifact.is_same(artifact)))
     };
-    let lanes = composition.lanes().map(|(service, target, live)| LaneOverviewBody {
+    let asked = composition.lanes().filter(|(service, ..)| is_asked(service));
+    let lanes = asked.map(|(service, target, live)| LaneOverviewBody {
         service: service.to_string(),
         target: target.to_string(),
         release: ReleaseBody::from(&live.release),
@@ -114,7 +153,8 @@ async fn environment_overview(
         revoked: is_revoked(service, &live.release),
     });
     let lanes = lanes.collect();
-    let deploying = snapshot.open_deploys(name).await?.into_iter().map(|open| OpenDeployBody {
+    let open = snapshot.open_deploys(name).await?.into_iter().filter(|open| is_asked(&open.service));
+    let deploying = open.map(|open| OpenDeployBody {
         service: open.service.to_string(),
         target: open.target.to_string(),
         version: open.version.to_string(),
@@ -122,7 +162,7 @@ async fn environment_overview(
     });
     let deploying = deploying.collect();
     let status = latest_status(snapshot, name, now).await?;
-    Ok(EnvironmentOverviewBody { name: name.to_string(), status, lanes, deploying })
+    Ok(EnvironmentOverviewBody { name: name.to_string(), status, lanes, deploying, observed })
 }
 
 /// Returns the status of the latest point of an environment, if it has any.
@@ -158,7 +198,9 @@ pub(crate) struct FindQuery {
 /// Find where a release ran
 ///
 /// Lists the lanes that the client may read on which a release ever went live, with the first and the last time, and the
-/// time at which another one replaced it. Deploys that were corrected do not count.
+/// time at which another one replaced it, by what ran when: late reports count, deploys that were corrected do not. A
+/// deploy that states no artifact counts for the one that its version meant. A page may be empty and have a successor:
+/// its lanes may have held the release in slots without traffic.
 #[utoipa::path(
     get,
     path = "/find",
@@ -187,12 +229,17 @@ pub(crate) async fn find_release(
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let position = snapshot.position();
-    let found = snapshot.find_release(&release, skip, limit).await?;
-    let next = (found.len() == limit as usize).then_some(skip + limit).filter(|next| *next <= MAX_SKIP);
-    let may_read = |run: &FoundRun| {
-        ledger.tenancy().check(Verb::Read, &run.lane.environment, Some(&run.lane.service)).is_ok()
-    };
-    let runs: Vec<FoundRunBody> = found.into_iter().filter(may_read).map(run_body).collect();
+    let found = snapshot.lanes_of_release(release).await?;
+    // Lanes that the client may not read must not show, not even by a page that they would have filled.
+    let may_read =
+        |lane: &&Lane| ledger.tenancy().check(Verb::Read, &lane.environment, Some(&lane.service)).is_ok();
+    let lanes: Vec<&Lane> = found.lanes().iter().filter(may_read).skip(skip as usize).collect();
+    let has_more = lanes.len() > limit as usize;
+    let next = has_more.then_some(skip + limit).filter(|next| *next <= MAX_SKIP);
+    let mut runs: Vec<FoundRunBody> = Vec::new();
+    for lane in lanes.into_iter().take(limit as usize) {
+        runs.extend(snapshot.runs_of_release(&found, lane).await?.into_iter().map(run_body));
+    }
     ledger.tenancy().activity().add_reads(runs.len());
     Ok(with_position(position, Json(FindBody { position: position.get(), runs, next })))
 }

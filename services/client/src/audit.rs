@@ -1,10 +1,10 @@
 //! `release-ledger audit`: deploys that the environment's rules would have stopped, and contradictory reports.
 
-use std::collections::BTreeMap;
+mod evidence;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_api_types::{
     BacktestBody, BacktestRequest, EntryBody, EvaluatedDeployBody, EventsBody, PolicyBody,
 };
@@ -12,39 +12,49 @@ use ledger_domain::EnvironmentName;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
+use self::evidence::{Entries, Evidence, PAGE, check_count, occurred_at};
+
 use super::connection::{Client, Connection};
+use super::duration;
 use super::found::FoundArgs;
 use super::history::{EventBody, by};
-use super::point_arg::{parse_moment, time_text};
+use super::point_arg::parse_moment;
 use super::query::{QueryArgs, head, read, with_param};
+use super::releases;
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
-/// Deploys of a page of the service.
-const PAGE: usize = 1000;
-
-/// Most findings that a report has. More are an error, which asks for a shorter time.
-const MAX_FINDINGS: usize = 10_000;
+/// Most that the clock of an emitter is taken to be ahead of the ledger's.
+const MAX_CLOCK_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// Show deploys without approval, outside the gate, during a freeze, and backdated ones
 ///
 /// Evaluates every deploy by the policy that is in force now, with the evidence of its time: `approvals` is a
-/// deploy that lacked an approval; `promotion`, `held`, `revoked` and `freeze` are the other rules of the gate.
-/// `during_freeze` also lists removals and switches of traffic, and `late` is a report that was recorded after a
-/// change that occurred later: a backdated one. The ledger does not record who asked the gate. Needs the permission
-/// to read everything.
+/// deploy that lacked an approval; `promotion`, `held`, `revoked` and `freeze` are the other rules of the gate. A rule
+/// whose evidence the ledger lacks is marked `unknown`.
+/// `during_freeze` also lists removals and switches of traffic. `late` is a report that was recorded after a
+/// change that occurred later; `backdated` is one that was recorded long after it occurred; `across_freeze` is one
+/// whose time is before a freeze that started before it was recorded. `unknown_rollback` names a rollback without
+/// being a step of one that had started. The ledger does not record who asked the gate. Needs the permission to read
+/// everything.
 #[derive(Debug, clap::Args)]
 pub struct Audit {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// Only what occurred at this time or later: a time, a date, `yesterday`, or a time ago such as 30d
+    /// Only what occurred or was recorded at this time or later: a time, a date, `yesterday`, or a time ago such as 30d
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<DateTime<Utc>>,
     /// Only what occurred before this time, in the same notation
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     until: Option<DateTime<Utc>>,
+    /// A report that is recorded this long after it occurred is backdated
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    late_by: TimeDelta,
+    /// A source of imported reports, which may be recorded at any time; may be given several times
+    #[arg(long = "import-source", value_name = "URI", default_value = releases::SOURCE)]
+    import_sources: Vec<String>,
     #[command(flatten)]
     found: FoundArgs,
     #[command(flatten)]
@@ -57,6 +67,12 @@ pub struct Audit {
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditBody {
     environment: String,
+    /// Position up to which the history was read.
+    position: u64,
+    /// Position of the policy in force; absent if none was declared.
+    policy: Option<u64>,
+    /// Number of changes that were judged.
+    changes: usize,
     findings: Vec<FindingRow>,
 }
 
@@ -69,6 +85,8 @@ struct FindingRow {
     target: String,
     version: String,
     finding: String,
+    /// True if the ledger lacks the data that the rule needs.
+    unknown: bool,
     detail: String,
     by: String,
 }
@@ -80,63 +98,81 @@ impl Audit {
     /// The service does not answer, or there are too many findings.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.clone().client()?;
-        // Both questions must see the same history.
-        let known = match self.query.wait_for() {
-            Some(position) => position,
-            None => head(&client).await?,
-        };
+        // All questions must see the same history, with all that was recorded before the command.
+        let known = head(&client).await?.max(self.query.wait_for().unwrap_or_default());
         let entries = self.changes(&client, known).await?;
-        let mut findings: Vec<FindingRow> = entries.values().flat_map(anomalies).collect();
-        for deploy in self.stopped(&client, known).await? {
-            if !self.is_within(deploy.occurred_at) {
-                continue;
-            }
+        let evidence = Evidence::fetch(&client, &self.environment, &entries, known).await?;
+        let mut findings = Vec::new();
+        for entry in entries.values() {
+            let is_import = self.import_sources.contains(&entry.event.source);
+            let late_by = (!is_import).then_some(self.late_by);
+            let found = evidence.findings(entry, late_by).into_iter();
+            findings.extend(found.map(|(finding, detail)| entry_finding(entry, finding, detail)));
+        }
+        let url = client.url(&["environments", self.environment.as_str(), "policy"]);
+        let policy: PolicyBody = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+        for deploy in self.stopped(&client, &policy, &entries, known).await? {
             let actor = entries.get(&deploy.position).map(by).unwrap_or_default();
             findings.extend(stopped_findings(&deploy, &actor));
         }
-        findings.sort_by_key(|finding| finding.position);
-        let body = AuditBody { environment: self.environment.to_string(), findings };
+        findings.sort_by_key(|finding: &FindingRow| finding.position);
+        let body = AuditBody {
+            environment: self.environment.to_string(),
+            position: known,
+            policy: policy.declared,
+            changes: entries.len(),
+            findings,
+        };
         let bytes = Bytes::from(serde_json::to_vec(&body)?);
         self.query.print_found(bytes, self.found, render, |body: &AuditBody| !body.findings.is_empty())
     }
 
-    fn is_within(&self, occurred_at: Option<DateTime<Utc>>) -> bool {
-        let Some(time) = occurred_at else { return true };
-        self.since.is_none_or(|since| since <= time) && self.until.is_none_or(|until| time < until)
+    /// Returns true if an entry belongs to the time: a backdated one does by the time at which it was recorded.
+    fn is_within(&self, entry: &EntryBody<EventBody>) -> bool {
+        let time = occurred_at(entry);
+        let is_since = |since: DateTime<Utc>| since <= time || since <= entry.recorded_at;
+        self.since.is_none_or(is_since) && self.until.is_none_or(|until| time < until)
     }
 
     /// Fetches the changes of lanes within the time, by position.
-    async fn changes(
-        &self,
-        client: &Client,
-        known: u64,
-    ) -> anyhow::Result<BTreeMap<u64, EntryBody<EventBody>>> {
-        let mut entries = BTreeMap::new();
-        let mut after = 0;
+    async fn changes(&self, client: &Client, known: u64) -> anyhow::Result<Entries> {
+        let first_recorded = self.since.and_then(|since| since.checked_sub_signed(MAX_CLOCK_AHEAD));
+        let mut entries = Entries::new();
+        let mut before = known.saturating_add(1);
         loop {
             let url = with_param(client.url(&["events"]), "environment", Some(&self.environment));
             let url = with_param(url, "type", Some("deploy.succeeded,deploy.removed,traffic.switched"));
-            let url = with_param(url, "since", self.since.map(time_text));
-            let url = with_param(url, "until", self.until.map(time_text));
-            let url = with_param(with_param(url, "after", Some(after)), "limit", Some(PAGE));
-            let url = with_param(url, "wait_for", Some(known));
+            let url = with_param(with_param(url, "order", Some("desc")), "before", Some(before));
+            let url = with_param(with_param(url, "limit", Some(PAGE)), "wait_for", Some(known));
             let page: EventsBody<EventBody> = read(&client.get(url).await?)?;
-            entries.extend(page.events.into_iter().map(|entry| (entry.position, entry)));
+            let is_past =
+                |entry: &EntryBody<EventBody>| first_recorded.is_some_and(|first| entry.recorded_at < first);
+            let is_done = page.events.last().is_some_and(is_past);
+            let within =
+                page.events.into_iter().filter(|entry| entry.repeats.is_none() && self.is_within(entry));
+            entries.extend(within.map(|entry| (entry.position, entry)));
             check_count(entries.len())?;
-            match page.next.filter(|next| *next > after) {
-                Some(next) => after = next,
+            match page.next.filter(|next| !is_done && *next < before) {
+                Some(next) => before = next,
                 None => return Ok(entries),
             }
         }
     }
 
-    /// Fetches the deploys that the policy in force now would have stopped.
-    async fn stopped(&self, client: &Client, known: u64) -> anyhow::Result<Vec<EvaluatedDeployBody>> {
-        let url = client.url(&["environments", self.environment.as_str(), "policy"]);
-        let policy: PolicyBody = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
-        let policy = to_raw_value(&policy.policy).context("cannot write the policy as JSON")?;
+    /// Fetches those of the changes that the policy in force now would have stopped.
+    async fn stopped(
+        &self,
+        client: &Client,
+        policy: &PolicyBody,
+        entries: &Entries,
+        known: u64,
+    ) -> anyhow::Result<Vec<EvaluatedDeployBody>> {
         let mut stopped = Vec::new();
-        let mut after = 0;
+        let (Some((first, _)), Some((end, _))) = (entries.first_key_value(), entries.last_key_value()) else {
+            return Ok(stopped);
+        };
+        let policy = to_raw_value(&policy.policy).context("cannot write the policy as JSON")?;
+        let mut after = first.saturating_sub(1);
         loop {
             let request = BacktestRequest {
                 environment: self.environment.to_string(),
@@ -144,13 +180,15 @@ impl Audit {
                 after,
                 until: Some(known),
                 limit: Some(PAGE),
+                unknown_rollbacks: true,
             };
             let page: BacktestBody = read(&client.post(client.url(&["backtests"]), &request, None).await?)?;
             let last = page.stopped_deploys.last().map(|deploy| deploy.position);
             let is_full = page.stopped_deploys.len() >= PAGE;
-            stopped.extend(page.stopped_deploys);
+            let within = page.stopped_deploys.into_iter();
+            stopped.extend(within.filter(|deploy| entries.contains_key(&deploy.position)));
             check_count(stopped.len())?;
-            match last.filter(|last| is_full && *last > after) {
+            match last.filter(|last| is_full && *last > after && last < end) {
                 Some(last) => after = last,
                 None => return Ok(stopped),
             }
@@ -158,33 +196,20 @@ impl Audit {
     }
 }
 
-fn check_count(count: usize) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        count <= MAX_FINDINGS,
-        "more than {MAX_FINDINGS} changes to audit: ask for a shorter time"
-    );
-    Ok(())
-}
-
-/// Returns the findings that the ledger noted about an entry.
-fn anomalies(entry: &EntryBody<EventBody>) -> Vec<FindingRow> {
+fn entry_finding(entry: &EntryBody<EventBody>, finding: &str, detail: String) -> FindingRow {
     let data = &entry.event.data;
-    let details =
-        [("during_freeze", "it occurred during a freeze"), ("late", "it was recorded after a later change")];
-    let noted = details.iter().filter(|(name, _)| entry.anomalies.iter().any(|noted| noted == name));
-    let occurred_at = DateTime::parse_from_rfc3339(&entry.event.time).ok().map(|time| time.to_utc());
     let version = data.release.as_ref().map(|release| release.version.clone());
-    let rows = noted.map(|(name, detail)| FindingRow {
+    FindingRow {
         position: entry.position,
-        occurred_at,
+        occurred_at: Some(occurred_at(entry)),
         service: data.service.clone().unwrap_or_default(),
         target: entry.target.clone().unwrap_or_else(|| DEFAULT_TARGET.to_owned()),
-        version: version.clone().or_else(|| entry.went_live.clone()).unwrap_or_default(),
-        finding: (*name).to_owned(),
-        detail: (*detail).to_owned(),
+        version: version.or_else(|| entry.went_live.clone()).unwrap_or_default(),
+        finding: finding.to_owned(),
+        unknown: false,
+        detail,
         by: by(entry),
-    });
-    rows.collect()
+    }
 }
 
 /// Returns the findings of the rules that would have stopped a deploy.
@@ -199,6 +224,7 @@ fn stopped_findings<'d>(
         target: deploy.target.clone(),
         version: deploy.version.clone(),
         finding: finding.rule.clone(),
+        unknown: finding.unknown,
         detail: finding.detail.clone(),
         by: actor.to_owned(),
     })
@@ -216,7 +242,14 @@ fn render(body: &AuditBody) -> Report {
         wide_column("detail"),
     ];
     let table = Table::new(columns).if_empty("no findings").with_rows(body.findings.iter().map(row));
-    Report::default().with_table(table)
+    let AuditBody { environment, position, changes, .. } = body;
+    let policy = match body.policy {
+        Some(policy) => format!("the policy at position {policy}"),
+        None => "the default policy, since none is declared".to_owned(),
+    };
+    Report::default().with_table(table).with_line(format!(
+        "{environment}: {changes} changes judged by {policy}, with the history up to position {position}"
+    ))
 }
 
 fn row(finding: &FindingRow) -> [Cell; 8] {
@@ -226,7 +259,10 @@ fn row(finding: &FindingRow) -> [Cell; 8] {
         finding.service.clone().into(),
         finding.target.clone().into(),
         finding.version.clone().into(),
-        Cell::Status(Tone::Bad, finding.finding.clone()),
+        match finding.unknown {
+            false => Cell::Status(Tone::Bad, finding.finding.clone()),
+            true => Cell::Status(Tone::Warning, format!("{} unknown", finding.finding)),
+        },
         finding.by.clone().into(),
         finding.detail.clone().into(),
     ]
@@ -236,43 +272,25 @@ fn row(finding: &FindingRow) -> [Cell; 8] {
 mod tests {
     use super::*;
 
-    fn entry(anomalies: &str) -> EntryBody<EventBody> {
-        read(
-            format!(
-                r#"{{"position":7,"recorded_at":"2026-08-01T12:00:01Z","anomalies":[{anomalies}],"event":{{
-                    "type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T12:00:00Z","data":{{
-                    "service":"api","release":{{"version":"v1"}},"actor":{{"type":"person","name":"ada"}}}}}}}}"#
-            )
-            .as_bytes(),
-        )
-        .expect("an entry")
-    }
-
-    #[test]
-    fn an_entry_during_a_freeze_or_late_is_a_finding_and_another_anomaly_is_none() {
-        let rows = anomalies(&entry(r#""during_freeze","late","ambiguous_target""#));
-        assert_eq!(
-            rows.iter().map(|row| row.finding.as_str()).collect::<Vec<_>>(),
-            ["during_freeze", "late"]
-        );
-        assert!(anomalies(&entry("")).is_empty());
-    }
-
     #[test]
     fn every_rule_that_stops_a_deploy_is_a_finding() {
         let deploy: EvaluatedDeployBody = read(
             br#"{"position":7,"occurred_at":"2026-08-01T12:00:00Z","service":"api","target":"default","version":"v1",
                 "findings":[{"rule":"approvals","passes":false,"detail":"0 of 1 approvals"},
+                            {"rule":"promotion","passes":false,"unknown":true,"detail":"no evidence"},
                             {"rule":"freeze","passes":true,"detail":"no freeze"}]}"#,
         )
         .expect("a deploy");
         let findings = stopped_findings(&deploy, "ada").collect();
-        let body = AuditBody { environment: "production".into(), findings };
+        let environment = "production".into();
+        let body = AuditBody { environment, position: 9, policy: Some(2), changes: 4, findings };
         render(&body).check_fits();
         assert_eq!(
             render(&body).to_string(),
-            "position  time                  service  version  finding    by\n\
-             7         2026-08-01T12:00:00Z  api      v1       approvals  ada"
+            "position  time                  service  version  finding            by\n\
+             7         2026-08-01T12:00:00Z  api      v1       approvals          ada\n\
+             7         2026-08-01T12:00:00Z  api      v1       promotion unknown  ada\n\
+             production: 4 changes judged by the policy at position 2, with the history up to position 9"
         );
     }
 }

@@ -54,6 +54,7 @@ impl Backtest {
             after: self.after.unwrap_or_default(),
             until: self.until,
             limit: self.limit,
+            unknown_rollbacks: false,
         };
         let client = self.connection.client()?;
         let url = self.query.with_wait_for(client.url(&["backtests"]));

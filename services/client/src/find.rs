@@ -10,8 +10,10 @@ use super::targets::DEFAULT_TARGET;
 
 /// Show where a release runs or ran: by its version, commit, artifact or digest
 ///
-/// Shows when it first went live on each lane, and until when it ran; `live` if it still does. The first 7 digits of a
-/// commit or a digest suffice. Deploys that were corrected do not count.
+/// Shows when it first went live on each lane, and until when it ran, by what ran when; `live` if it still does. The
+/// first 7 digits or more of a commit or a digest suffice, as tables show them (`sha256:1e69f8162c23`). A deploy that
+/// states only a version counts for the artifact that the version meant. Late reports count; deploys that were
+/// corrected do not.
 #[derive(Debug, clap::Args)]
 pub struct Find {
     /// A version, a commit, an artifact or a digest
@@ -38,11 +40,14 @@ impl Find {
         let client = self.connection.client()?;
         let url = with_param(client.url(&["find"]), "release", Some(&self.release));
         let url = with_param(with_param(url, "skip", self.skip), "limit", self.limit);
-        self.query.fetch_and_print(&client, url, render).await
+        let is_first = self.skip.unwrap_or_default() == 0;
+        self.query.fetch_and_print(&client, url, |body: &FindBody| render(body, is_first)).await
     }
 }
 
-fn render(body: &FindBody) -> Report {
+fn render(body: &FindBody, is_first: bool) -> Report {
+    let is_all = is_first && body.next.is_none();
+    let nothing = if is_all { "it never ran anywhere" } else { "it never ran on the lanes of this page" };
     let columns = [
         column("environment", 0),
         column("service", 0),
@@ -56,7 +61,7 @@ fn render(body: &FindBody) -> Report {
         wide_column("commit"),
         wide_column("artifact"),
     ];
-    let table = Table::new(columns).if_empty("it never ran anywhere").with_rows(body.runs.iter().map(row));
+    let table = Table::new(columns).if_empty(nothing).with_rows(body.runs.iter().map(row));
     let more = body.next.map(|next| format!("there may be more: --skip {next}"));
     Report::default().with_table(table).with_line_if(more)
 }
@@ -98,7 +103,7 @@ mod tests {
         let until = r#","until":{"position":8,"occurred_at":"2026-08-02T12:00:00Z"}"#;
         let json =
             format!(r#"{{"position":9,"runs":[{},{}],"next":2}}"#, run("dev", until), run("production", ""));
-        let report = render(&read(json.as_bytes()).expect("a body"));
+        let report = render(&read(json.as_bytes()).expect("a body"), true);
         report.check_fits();
         assert_eq!(
             report.to_string(),
@@ -106,6 +111,17 @@ mod tests {
              dev          api      v1       2026-08-01T12:00:00Z  2026-08-02T12:00:00Z  2026-08-01T13:00:00Z\n\
              production   api      v1       2026-08-01T12:00:00Z  live                  2026-08-01T13:00:00Z\n\
              there may be more: --skip 2"
+        );
+    }
+    #[test]
+    fn an_empty_page_says_that_it_ran_nowhere_only_if_there_is_no_other_page() {
+        let shown =
+            |json: &str, is_first| render(&read(json.as_bytes()).expect("a body"), is_first).to_string();
+        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, true), "it never ran anywhere");
+        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, false), "it never ran on the lanes of this page");
+        assert_eq!(
+            shown(r#"{"position":9,"runs":[],"next":100}"#, true),
+            "it never ran on the lanes of this page\nthere may be more: --skip 100"
         );
     }
 }

@@ -33,7 +33,7 @@ pub struct Freeze {
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: LongText,
-    /// When the freeze ends automatically: an RFC 3339 time, or a duration from now such as 2h [default: it does not]
+    /// When the freeze ends automatically: a time, a date, or a duration from now such as 2h [default: it does not]
     #[arg(long, value_name = "TIME", value_parser = parse_future)]
     until: Option<DateTime<Utc>>,
     /// The freeze's name; several freezes may hold at once

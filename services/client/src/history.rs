@@ -15,13 +15,17 @@ use serde::Deserialize;
 use self::filter::FilterArgs;
 
 use super::connection::{Client, Connection};
-use super::query::{QueryArgs, head, with_param};
+use super::output::{is_stdout_closed, print_json};
+use super::query::{QueryArgs, head, read, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
 use super::targets::DEFAULT_TARGET;
 
 /// Number of positions before the end that `--follow` shows first by default.
 const DEFAULT_FOLLOW_LIMIT: u32 = 10;
+
+/// Entries of a page, at most.
+const MAX_LIMIT: u32 = 1000;
 
 /// Flags that have no meaning with `--follow`.
 const NOT_FOLLOWED: [&str; 12] = [
@@ -42,7 +46,7 @@ const NOT_FOLLOWED: [&str; 12] = [
 /// Show the entries of the ledger, the newest first
 ///
 /// All given conditions must hold. A page has up to 1000 entries; if there may be more, the last line says
-/// how to continue. `--output wide` also shows when the ledger recorded each entry, by its own clock.
+/// how to continue (on stderr, if the output is for programs). --all prints the entries of all pages. `--output wide` also shows when the ledger recorded each entry, by its own clock.
 ///
 /// With --follow, each further entry is printed when it is recorded, one line each, until Ctrl-C (exit 130). A lost
 /// connection is opened again after the last entry, so that none is missing or printed twice; stderr says so. The
@@ -71,6 +75,9 @@ pub struct History {
     /// [default: 10], unless --after is given
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
+    /// All of them, page by page. With --json, one entry a line
+    #[arg(long, conflicts_with_all = ["follow", "limit"])]
+    all: bool,
     /// Print the latest entries, then each further one when it is recorded; with --json, one entry a line
     #[arg(long, conflicts_with_all = NOT_FOLLOWED)]
     follow: bool,
@@ -85,6 +92,8 @@ pub struct History {
 pub(super) struct EventBody {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default)]
+    pub(super) source: String,
     pub(super) time: String,
     #[serde(default)]
     pub(super) data: DataBody,
@@ -103,8 +112,9 @@ pub(super) struct DataBody {
     commit: Option<String>,
     artifact: Option<String>,
     check: Option<String>,
-    rollback_id: Option<String>,
-    freeze_id: Option<String>,
+    pub(super) rollback_id: Option<String>,
+    pub(super) freeze_id: Option<String>,
+    pub(super) until: Option<String>,
     incident_id: Option<String>,
     activity: Option<String>,
     subject: Option<String>,
@@ -137,8 +147,12 @@ impl History {
         if self.follow {
             return self.follow(&client).await;
         }
+        if self.all {
+            self.print_all(&client).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let url = self.filter.apply(self.in_lane(client.url(&["events"])));
-        let newest_first = !self.oldest_first && (self.after.is_none() || self.before.is_some());
+        let newest_first = self.is_newest_first();
         let url = with_param(url, "order", newest_first.then_some("desc"));
         let url = with_param(with_param(url, "after", self.after), "before", self.before);
         let url = with_param(url, "limit", self.limit);
@@ -146,6 +160,52 @@ impl History {
             .fetch_and_print(&client, url, |body: &EventsBody<EventBody>| render(body, newest_first))
             .await?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn is_newest_first(&self) -> bool {
+        !self.oldest_first && (self.after.is_none() || self.before.is_some())
+    }
+
+    /// Prints the entries of all pages, up to the end of the ledger when the command started.
+    async fn print_all(&self, client: &Client) -> anyhow::Result<()> {
+        let known = head(client).await?.max(self.query.wait_for().unwrap_or_default());
+        let newest_first = self.is_newest_first();
+        let base = self.filter.apply(self.in_lane(client.url(&["events"])));
+        let base = with_param(base, "order", newest_first.then_some("desc"));
+        let base = with_param(with_param(base, "limit", Some(MAX_LIMIT)), "wait_for", Some(known));
+        let end = known.saturating_add(1);
+        let mut before = self.before.unwrap_or(end).min(end);
+        let mut after = self.after.unwrap_or_default();
+        let mut is_first = true;
+        loop {
+            let url = with_param(base.clone(), "before", newest_first.then_some(before));
+            let mut page: EventsBody = read(&client.get(with_param(url, "after", Some(after))).await?)?;
+            let next = page.next.take();
+            page.events.retain(|entry| entry.position <= known);
+            if is_first || !page.events.is_empty() {
+                self.print_page(&page, is_first)?;
+            }
+            is_first = false;
+            match next.filter(|_| !is_stdout_closed()) {
+                // A service that repeats a cursor must not keep the command busy.
+                Some(next) if newest_first && next < before => before = next,
+                Some(next) if !newest_first && next > after && next < known => after = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn print_page(&self, page: &EventsBody, is_first: bool) -> anyhow::Result<()> {
+        if self.query.is_json() {
+            for entry in &page.events {
+                // Line breaks in JSON stand between its tokens only.
+                print_json(serde_json::to_string(entry)?.replace(['\n', '\r'], " ").as_bytes())?;
+            }
+            return Ok(());
+        }
+        self.query.print_page(&serde_json::to_vec(page)?, is_first, |body: &EventsBody<EventBody>| {
+            Report::default().with_table(table(body.events.iter()))
+        })
     }
 
     async fn follow(&self, client: &Client) -> anyhow::Result<ExitCode> {
@@ -271,7 +331,6 @@ fn summary(kind: &str, data: &DataBody) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::read;
 
     fn rendered(json: &str) -> String {
         render(&read(json.as_bytes()).expect("a body"), false).to_string()

@@ -3,12 +3,13 @@
 use clap::ValueEnum;
 use ledger_api_types::PointDetailBody;
 use ledger_domain::event::{Mark, MarkedStatus, Payload, ReleasePointId};
-use ledger_domain::{EnvironmentName, LongText, PointSelector, Position, ShortText};
+use ledger_domain::{EnvironmentName, LongText, Position, ShortText};
 use serde_json::json;
 
 use super::author::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
+use super::point_arg::{self, WrittenPoint};
 use super::query::{head, read, with_param};
 use super::record::record_new;
 
@@ -48,10 +49,10 @@ struct PointArgs {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
+    /// The point: `latest`, `last-known-good`, a point's name, a position, a time, a time ago such as 2h, or -N for N
     /// changes ago
-    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
-    point: PointSelector,
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    point: WrittenPoint,
 }
 
 /// Flags that both commands take.
@@ -128,7 +129,7 @@ impl MarkArgs {
 
 impl PointArgs {
     async fn resolve(&self, client: &Client) -> anyhow::Result<ReleasePointId> {
-        let point = self.point.to_string();
+        let point = self.point.of(&self.environment)?.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         let url = with_param(url, "wait_for", Some(head(client).await?));
         let body: PointDetailBody = read(&client.get(url).await?)?;

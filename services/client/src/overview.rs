@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::ensure;
 use bytes::Bytes;
 use ledger_api_types::{EnvironmentOverviewBody, LaneOverviewBody, OverviewBody};
 use ledger_domain::{EnvironmentName, ServiceName};
+use reqwest::Url;
 
 use super::connection::{Client, Connection};
 use super::points::status_cell;
@@ -47,19 +49,30 @@ impl Overview {
     /// Runs the command.
     ///
     /// # Errors
-    /// The service does not answer.
+    /// The service does not answer, or a named environment or service does not exist.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut body = fetch(&self.connection.client()?, &self.query).await?;
-        let is_asked = |names: &[String], name: &String| names.is_empty() || names.contains(name);
-        let environments: Vec<String> = self.environments.iter().map(ToString::to_string).collect();
-        let services: Vec<String> = self.services.iter().map(ToString::to_string).collect();
-        body.environments.retain(|environment| is_asked(&environments, &environment.name));
-        for environment in &mut body.environments {
-            environment.lanes.retain(|lane| is_asked(&services, &lane.service));
-            environment.deploying.retain(|deploy| is_asked(&services, &deploy.service));
+        let filter = |url: Url| {
+            let url = with_param(url, "environment", list(&self.environments));
+            with_param(url, "service", list(&self.services))
+        };
+        let body = fetch(&self.connection.clone().client()?, &self.query, filter).await?;
+        for service in &self.services {
+            let service = service.as_str();
+            let is_known = body.environments.iter().any(|environment| {
+                environment.lanes.iter().any(|lane| lane.service == service)
+                    || environment.deploying.iter().any(|open| open.service == service)
+                    || environment.observed.iter().any(|lane| lane.service == service)
+            });
+            ensure!(is_known, "none of the environments runs {service}; see release-ledger services");
         }
         self.query.print(Bytes::from(serde_json::to_vec(&body)?), render)
     }
+}
+
+/// Returns names separated by commas, if there are any.
+fn list<T: ToString>(names: &[T]) -> Option<String> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 impl Services {
@@ -68,15 +81,23 @@ impl Services {
     /// # Errors
     /// The service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        let body = fetch(&self.connection.client()?, &self.query).await?;
-        self.query.print(Bytes::from(serde_json::to_vec(&body)?), render_services)
+        let body = fetch(&self.connection.client()?, &self.query, |url| url).await?;
+        let bytes = Bytes::from(serde_json::to_vec(&body)?);
+        match self.query.is_rows() {
+            true => self.query.print(bytes, render_service_rows),
+            false => self.query.print(bytes, render_services),
+        }
     }
 }
 
 /// Fetches the overview of all environments, page by page.
-async fn fetch(client: &Client, query: &QueryArgs) -> anyhow::Result<OverviewBody> {
+async fn fetch(
+    client: &Client,
+    query: &QueryArgs,
+    filter: impl Fn(Url) -> Url,
+) -> anyhow::Result<OverviewBody> {
     let page = |after: Option<String>| {
-        let url = with_param(client.url(&["overview"]), "limit", Some(PAGE));
+        let url = with_param(filter(client.url(&["overview"])), "limit", Some(PAGE));
         with_param(url, "after", after)
     };
     let mut all: OverviewBody = read(&query.fetch(client, page(None)).await?)?;
@@ -105,9 +126,32 @@ fn render(body: &OverviewBody) -> Report {
     let table = Table::new(columns).named_by("service").if_empty("nothing runs anywhere");
     let rows = body.environments.iter().flat_map(|environment| {
         let lanes = environment.lanes.iter().map(move |lane| row(environment, lane));
-        lanes.chain(first_deploys(environment))
+        lanes.chain(first_deploys(environment)).chain(observed(environment))
     });
-    Report::default().with_table(table.with_rows(rows))
+    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body))
+}
+
+/// Returns the line that says that something is left out, if it is.
+fn restriction(body: &OverviewBody) -> Option<String> {
+    body.restricted.then(|| "what you may not read is left out; see release-ledger whoami".to_owned())
+}
+
+/// Returns the rows of lanes that only an observer knows.
+fn observed(environment: &EnvironmentOverviewBody) -> impl Iterator<Item = [Cell; 10]> {
+    environment.observed.iter().map(move |lane| {
+        [
+            environment.name.clone().into(),
+            lane.service.clone().into(),
+            lane.target.clone().into(),
+            Cell::Empty,
+            lane.since.occurred_at.into(),
+            Cell::Empty,
+            Cell::Status(Tone::Warning, format!("drift: observed {}", lane.release.version)),
+            lane.since.position.into(),
+            lane.release.commit.clone().map(Cell::Digest).into(),
+            lane.release.artifact.clone().map(Cell::Digest).into(),
+        ]
+    })
 }
 
 fn row(environment: &EnvironmentOverviewBody, lane: &LaneOverviewBody) -> [Cell; 10] {
@@ -169,7 +213,22 @@ fn render_services(body: &OverviewBody) -> Report {
     }
     let rows = services.into_iter().map(|(service, runs)| [service.into(), runs.join(", ").into()]);
     let table = Table::new([column("service", 0), column("runs", 0)]).if_empty("no services");
-    Report::default().with_table(table.with_rows(rows))
+    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body))
+}
+
+/// Reports each service in each environment as a row, for programs.
+fn render_service_rows(body: &OverviewBody) -> Report {
+    let columns = [column("service", 0), column("environment", 0), column("target", 0), column("version", 0)];
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    for environment in &body.environments {
+        rows.extend(environment.lanes.iter().map(|lane| {
+            [&lane.service, &environment.name, &lane.target, &lane.release.version].map(Clone::clone)
+        }));
+    }
+    rows.sort_unstable();
+    let rows = rows.into_iter().map(|row| row.map(Cell::from));
+    let table = Table::new(columns).if_empty("no services").with_rows(rows);
+    Report::default().with_table(table).with_line_if(restriction(body))
 }
 
 #[cfg(test)]
@@ -186,7 +245,9 @@ mod tests {
         let json = format!(
             r#"{{"position":9,"environments":[
                 {{"name":"dev","lanes":[{}],"deploying":[
-                    {{"service":"web","target":"default","version":"v1","position":7}}]}},
+                    {{"service":"web","target":"default","version":"v1","position":7}}],"observed":[
+                    {{"service":"worker","target":"default","release":{{"version":"v9"}},
+                      "since":{{"position":5,"occurred_at":"2026-08-01T12:00:00Z","event_id":"b"}}}}]}},
                 {{"name":"production","status":"bad","lanes":[{}]}}]}}"#,
             lane("api", "v3", ""),
             lane("api", "v2", r#","drift":true,"revoked":true"#),
@@ -201,6 +262,7 @@ mod tests {
             "environment  service  version  since                 status  attention\n\
              dev          api      v3       2026-08-01T12:00:00Z\n\
              dev          web                                             deploying v1\n\
+             dev          worker            2026-08-01T12:00:00Z          drift: observed v9\n\
              production   api      v2       2026-08-01T12:00:00Z  bad     revoked, drift"
         );
     }
@@ -221,5 +283,13 @@ mod tests {
     fn every_service_is_shown_with_the_version_in_each_environment() {
         let text = render_services(&body()).to_string();
         assert_eq!(text, "service  runs\napi      dev v3, production v2");
+        let rows = render_service_rows(&OverviewBody { restricted: true, ..body() }).to_string();
+        assert_eq!(
+            rows,
+            "service  environment  target   version\n\
+             api      dev          default  v3\n\
+             api      production   default  v2\n\
+             what you may not read is left out; see release-ledger whoami"
+        );
     }
 }

@@ -4,15 +4,16 @@
 //! Invariant: the service gets absolute times and its own forms of points only. What a point was resolved to is printed.
 
 use anyhow::bail;
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::PointDetailBody;
-use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, ShortText, parse_time};
+use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, ShortText};
 
 use super::clock::now;
 use super::connection::Client;
 use super::duration;
 use super::output::print_notice;
 use super::query::{read, with_param};
+use super::when;
 
 /// Point as written, with what it was resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,31 +72,11 @@ fn reference(text: &str, now: DateTime<Utc>) -> Result<PointRef, String> {
     }
 }
 
+/// Returns a time or a time ago.
 fn moment(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0).map(|time| time.and_utc());
-    match text {
-        "now" => return Some(now),
-        "today" => return midnight(now.date_naive()),
-        "yesterday" => return midnight(now.date_naive().checked_sub_days(Days::new(1))?),
-        _ => {}
-    }
-    if let Ok(time) = parse_time(text) {
-        return Some(time);
-    }
-    if let Ok(ago) = duration::parse(text) {
-        return now.checked_sub_signed(ago);
-    }
-    // Other forms of a year would be taken for another one.
-    let has_year = text.bytes().take_while(u8::is_ascii_digit).count() == 4;
-    if !has_year {
-        return None;
-    }
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return midnight(date);
-    }
-    match text.strip_suffix(['Z', 'z']) {
-        Some(text) => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").ok().map(|time| time.and_utc()),
-        None => DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z").ok().map(|time| time.to_utc()),
+    match duration::parse(text) {
+        Ok(ago) => now.checked_sub_signed(ago),
+        Err(_) => when::absolute(text, now),
     }
 }
 

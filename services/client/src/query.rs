@@ -46,6 +46,17 @@ impl QueryArgs {
         self.output.print(&body, || Ok(render(&read(&body)?).into()))
     }
 
+    /// Prints one of several response bodies in the format of the flags, with column names only for the first.
+    pub(super) fn print_page<T: DeserializeOwned, R: Into<Report>>(
+        &self,
+        body: &[u8],
+        is_first: bool,
+        render: impl FnOnce(&T) -> R,
+    ) -> anyhow::Result<()> {
+        let output = if is_first { self.output } else { self.output.without_headers() };
+        output.print(body, || Ok(render(&read(body)?).into()))
+    }
+
     /// Prints a response body unless the flags say not to, and returns the result that they ask for.
     ///
     /// # Errors
@@ -68,6 +79,11 @@ impl QueryArgs {
     /// Returns true if the output is JSON.
     pub(super) fn is_json(&self) -> bool {
         self.output.is_json()
+    }
+
+    /// Returns true if programs read the rows of the table.
+    pub(super) const fn is_rows(&self) -> bool {
+        self.output.is_rows()
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {

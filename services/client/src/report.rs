@@ -12,7 +12,7 @@ use ledger_domain::escape_unprintable;
 
 use super::clock::now;
 use super::environment::no_colour;
-use super::output::{print_file, print_json, print_styled, terminal_width};
+use super::output::{print_file, print_json, print_notice, print_styled, terminal_width};
 use super::table::{Layout, Table, shorten_digests, wrap};
 
 /// Format of the output.
@@ -52,6 +52,16 @@ impl OutputArgs {
         self.json || self.format == Some(Format::Json)
     }
 
+    /// Returns true if programs read the rows of the table.
+    pub(super) const fn is_rows(self) -> bool {
+        matches!(self.format, Some(Format::Csv | Format::Ndjson))
+    }
+
+    /// Returns the flags without the line of column names, as for the further pages of a table.
+    pub(super) const fn without_headers(self) -> Self {
+        Self { no_headers: true, ..self }
+    }
+
     /// Returns the layout of tables for people.
     fn layout(self) -> Layout {
         let width = terminal_width();
@@ -79,6 +89,11 @@ impl OutputArgs {
             return Ok(print_json(json)?);
         }
         let report = report()?;
+        if matches!(self.format, Some(Format::Csv | Format::Ndjson | Format::Name)) {
+            report.table()?;
+            // What a program does not read among the rows, such as that there may be more, must not get lost.
+            report.text_lines().for_each(print_notice);
+        }
         let printed = match self.format {
             Some(Format::Csv) => print_file(&report.table()?.csv(!self.no_headers)?),
             Some(Format::Ndjson) => print_rows(&report.table()?.ndjson(), print_json),
@@ -153,6 +168,14 @@ impl Report {
         }
     }
 
+    /// Returns the lines of text between the tables.
+    fn text_lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|part| match part {
+            Part::Text(text) => text.lines(),
+            Part::Verbatim(_) | Part::Table(_) => "".lines(),
+        })
+    }
+
     /// Returns the text in a layout, with unprintable characters escaped.
     pub(super) fn text(&self, layout: Layout) -> String {
         let parts = self.0.iter().map(|part| match part {
@@ -217,6 +240,8 @@ mod tests {
         let report = Report::default().with_line("dev\u{1b}").with_table(table.clone()).with_table(empty);
         assert_eq!(report.to_string(), "dev\\u{1b}\nservice\napi\nno others");
         assert_eq!(report.table().expect("a table"), &table);
+        let more = report.with_line("there may be more\nof it");
+        assert_eq!(more.text_lines().collect::<Vec<_>>(), ["dev\u{1b}", "there may be more", "of it"]);
     }
 
     #[test]

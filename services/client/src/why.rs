@@ -1,9 +1,14 @@
 //! `release-ledger why`: what set the release of a lane, and the evidence for it.
 
+use std::cmp::Reverse;
+
 use anyhow::bail;
 use bytes::Bytes;
-use ledger_api_types::{EntryBody, EventsBody, GateBody, GateRequest, LaneBody, ReleaseRequest, StateBody};
+use ledger_api_types::{
+    ActorRequest, EntryBody, EventsBody, GateBody, GateRequest, LaneBody, ReleaseRequest, StateBody,
+};
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +25,9 @@ const MAX_EVIDENCE: u32 = 200;
 
 /// Show why a service runs what it runs: who set it, its checks and approvals, and the gate
 ///
-/// The gate's answer is about a deploy of the same release now; it needs the permission to ask the gate.
+/// The checks are those of the release, of its artifact, and of the whole environment since it went live. The gate's
+/// answer is about a deploy of the same release now, requested by its last deployer; it needs the permission to ask the
+/// gate.
 #[derive(Debug, clap::Args)]
 pub struct Why {
     /// The environment
@@ -51,6 +58,8 @@ struct LaneWhy<E> {
     lane: LaneBody,
     entry: EntryBody<E>,
     evidence: Vec<EntryBody<E>>,
+    /// True if there are more entries than were read.
+    is_capped: bool,
     gate: Option<GateBody>,
 }
 
@@ -85,19 +94,48 @@ impl Why {
 
     async fn lane(&self, client: &Client, lane: LaneBody, known: u64) -> anyhow::Result<LaneWhy<Value>> {
         let position = lane.since.position.to_string();
-        let entry = read(&client.get(client.url(&["events", &position])).await?)?;
-        let url = with_param(client.url(&["events"]), "environment", Some(&self.environment));
-        let url =
-            with_param(with_param(url, "service", Some(&self.service)), "type", Some("validation,approval"));
-        let url = with_param(with_param(url, "order", Some("desc")), "limit", Some(MAX_EVIDENCE));
-        let page: EventsBody<Value> = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
-        let evidence = page.events.into_iter().filter(|entry| concerns(entry, &lane)).collect();
-        let gate = self.ask_gate(client, &lane, known).await;
-        Ok(LaneWhy { lane, entry, evidence, gate })
+        let entry: EntryBody<Value> = read(&client.get(client.url(&["events", &position])).await?)?;
+        let since = time_text(lane.since.occurred_at);
+        // Checks of the whole environment name no service, and those of the artifact no environment either.
+        let in_environment = |url: Url| {
+            let url = with_param(url, "environment", Some(&self.environment));
+            with_param(url, "since", Some(&since))
+        };
+        let of_service = |url: Url| {
+            let url = with_param(url, "environment", Some(&self.environment));
+            with_param(url, "service", Some(&self.service))
+        };
+        let (mut evidence, mut is_capped) = page(client, known, "validation,approval", of_service).await?;
+        let (of_environment, more) = page(client, known, "validation", in_environment).await?;
+        is_capped |= more;
+        evidence.extend(of_environment.into_iter().filter(|entry| entry.event["data"]["service"].is_null()));
+        if let Some(artifact) = &lane.release.artifact {
+            let of_artifact = |url: Url| with_param(url, "artifact", Some(artifact));
+            match page(client, known, "validation", of_artifact).await {
+                Ok((entries, more)) => {
+                    is_capped |= more;
+                    let without = |entry: &EntryBody<Value>| entry.event["data"]["environment"].is_null();
+                    evidence.extend(entries.into_iter().filter(without));
+                }
+                // Checks of artifacts belong to no environment: not everyone may read them.
+                Err(error) => print_notice(&format!("without checks of the artifact: {error:#}")),
+            }
+        }
+        evidence.retain(|entry| concerns(entry, &lane));
+        evidence.sort_by_key(|entry| Reverse(entry.position));
+        evidence.dedup_by_key(|entry| entry.position);
+        let gate = self.ask_gate(client, &lane, &entry, known).await;
+        Ok(LaneWhy { lane, entry, evidence, is_capped, gate })
     }
 
     /// Asks the gate about a deploy of the release. Prints why the gate gives no answer.
-    async fn ask_gate(&self, client: &Client, lane: &LaneBody, known: u64) -> Option<GateBody> {
+    async fn ask_gate(
+        &self,
+        client: &Client,
+        lane: &LaneBody,
+        entry: &EntryBody<Value>,
+        known: u64,
+    ) -> Option<GateBody> {
         let release = lane.release.clone();
         let request = GateRequest {
             service: lane.service.clone(),
@@ -109,7 +147,8 @@ impl Why {
                 infrastructure: release.infrastructure,
                 commit: release.commit,
             },
-            requester: None,
+            // The approval of the one who deployed it does not count.
+            requester: requester(entry),
             rollback_id: None,
             new: false,
         };
@@ -126,6 +165,29 @@ impl Why {
     }
 }
 
+/// Fetches the latest entries of some types; true if there are more than are read.
+async fn page(
+    client: &Client,
+    known: u64,
+    kinds: &str,
+    conditions: impl FnOnce(Url) -> Url,
+) -> anyhow::Result<(Vec<EntryBody<Value>>, bool)> {
+    let url = with_param(conditions(client.url(&["events"])), "type", Some(kinds));
+    let url = with_param(with_param(url, "order", Some("desc")), "limit", Some(MAX_EVIDENCE));
+    let page: EventsBody<Value> = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+    Ok((page.events, page.next.is_some()))
+}
+
+/// Returns the actor of the deploy, by the sender or only claimed.
+fn requester(entry: &EntryBody<Value>) -> Option<ActorRequest> {
+    let claimed = &entry.event["data"]["actor"];
+    let (kind, name) = match &entry.actor {
+        Some(actor) => (actor.kind.as_str(), actor.name.as_str()),
+        None => (claimed["type"].as_str()?, claimed["name"].as_str()?),
+    };
+    Some(ActorRequest { kind: kind.to_owned(), name: name.to_owned() })
+}
+
 /// Returns true if a check or an approval concerns the release of a lane: it names its version or none, and its target or
 /// none.
 fn concerns(entry: &EntryBody<Value>, lane: &LaneBody) -> bool {
@@ -137,7 +199,7 @@ fn concerns(entry: &EntryBody<Value>, lane: &LaneBody) -> bool {
 
 fn render(body: &WhyBody<EventBody>) -> Report {
     let mut report = Report::default();
-    for LaneWhy { lane, entry, evidence, gate } in &body.lanes {
+    for LaneWhy { lane, entry, evidence, is_capped, gate } in &body.lanes {
         let by = by(entry);
         let by = if by.is_empty() { "an unknown actor" } else { &by };
         report = report
@@ -152,7 +214,13 @@ fn render(body: &WhyBody<EventBody>) -> Report {
             ))
             .with_line(format!("set by {by} with {}", short_kind(&entry.event.kind)))
             .with_line_if(evidence.is_empty().then(|| "no checks and no approvals".to_owned()))
-            .with_table(history::table(evidence.iter()).if_empty(""));
+            .with_table(history::table(evidence.iter()).if_empty(""))
+            .with_line_if(is_capped.then(|| {
+                format!(
+                    "only the latest {MAX_EVIDENCE} entries of each kind of evidence were read; see \
+                     release-ledger history"
+                )
+            }));
         if let Some(gate) = gate {
             report = report.with_line("gate for a deploy of it now:").with_report(gate::render(gate));
         }
@@ -185,19 +253,31 @@ mod tests {
     }
 
     #[test]
+    fn the_requester_is_the_sender_or_who_is_claimed() {
+        let deploy = |data: &str| -> EntryBody<Value> {
+            read(entry(3, "deploy.succeeded", data).as_bytes()).expect("an entry")
+        };
+        let claimed = requester(&deploy(r#"{"actor":{"type":"person","name":"ada"}}"#));
+        assert_eq!(claimed.map(|actor| (actor.kind, actor.name)), Some(("person".into(), "ada".into())));
+        assert!(requester(&deploy("{}")).is_none());
+    }
+
+    #[test]
     fn a_lane_is_shown_with_who_set_it_and_the_evidence() {
         let deploy =
             entry(3, "deploy.succeeded", r#"{"service":"api","actor":{"type":"person","name":"ada"}}"#);
         let check = entry(4, "validation.passed", r#"{"service":"api","check":"e2e"}"#);
         let json = format!(
-            r#"{{"environment":"dev","lanes":[{{"lane":{LANE},"entry":{deploy},"evidence":[{check}],"gate":null}}]}}"#
+            r#"{{"environment":"dev","lanes":[
+                {{"lane":{LANE},"entry":{deploy},"evidence":[{check}],"is_capped":true,"gate":null}}]}}"#
         );
         assert_eq!(
             render(&read(json.as_bytes()).expect("a body")).to_string(),
             "api of dev at default runs v1 since 2026-08-01T12:00:00Z (position 3)\n\
              set by ada (claimed) with deploy.succeeded\n\
              position  time                  type               service  summary\n\
-             4         2026-08-01T12:00:00Z  validation.passed  api      e2e"
+             4         2026-08-01T12:00:00Z  validation.passed  api      e2e\n\
+             only the latest 200 entries of each kind of evidence were read; see release-ledger history"
         );
     }
 }

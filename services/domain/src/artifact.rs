@@ -134,6 +134,13 @@ impl Artifact {
         self.canonical()
     }
 
+    /// Returns the canonical package URL if the artifact states no digest: it is the same as every artifact with this
+    /// [package key](Self::package_key).
+    #[must_use]
+    pub fn key_of_any_checksum(&self) -> Option<String> {
+        if self.digest().is_some() { None } else { self.canonical() }
+    }
+
     /// Returns the name without registry and namespace: the last segment of a package URL's name or of a repository.
     /// Returns `None` for a bare digest.
     #[must_use]

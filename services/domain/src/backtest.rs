@@ -84,6 +84,8 @@ pub struct Candidate {
     pub after: Position,
     /// The maximum length of each list of deploys in the report; the lists contain the first deploys.
     pub listed: usize,
+    /// True to test also deploys that name a rollback without being steps of one that was started before.
+    pub unknown_rollbacks: bool,
 }
 
 impl Candidate {
@@ -268,9 +270,13 @@ impl Backtest {
     /// Decides about a deploy, if it is to be tested, and records the decision.
     fn test_deploy(&mut self, lane: &Lane, deploy: &Deploy, event: &Event, at: EventTime) {
         let EventTime { occurred_at, position } = at;
-        let is_tested = lane.environment == self.candidate.environment
-            && deploy.rollback_id.is_none()
-            && position > self.candidate.after;
+        let is_step = deploy.rollback_id.as_ref().is_some_and(|rollback_id| {
+            let key = (lane.service.clone(), lane.target.clone());
+            !self.candidate.unknown_rollbacks
+                || self.rule_evidence.is_step(rollback_id, &key, &deploy.release)
+        });
+        let is_tested =
+            lane.environment == self.candidate.environment && !is_step && position > self.candidate.after;
         if !is_tested {
             return;
         }

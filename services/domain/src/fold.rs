@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use chrono::{DateTime, Utc};
 
 use crate::composition::{EventRef, LiveRelease};
-use crate::retirement::RetirementStatus;
+use crate::retirement::{RetirementStatus, Retirements};
 use crate::{Position, Release, SlotName};
 
 /// A [`LiveRelease`] that borrows from the history of its lane.
@@ -330,6 +330,18 @@ impl LaneFold {
         (0..self.changes.len())
             .map(|index| (&self.changes[index].1.since, self.live_after(0, index)))
             .collect()
+    }
+
+    /// Returns the steps, as [`steps`](Self::steps) does, each by the changes that retirements of the environment do not
+    /// discard at its time.
+    #[must_use]
+    pub fn steps_under(&self, retirements: &Retirements) -> Vec<(&EventRef, Option<LiveReleaseRef<'_>>)> {
+        let step = |index: usize| {
+            let since = &self.changes[index].1.since;
+            let counting = self.counting_changes(retirements.at(since.occurred_at));
+            (since, self.live_after(self.changes.len() - counting.len(), index))
+        };
+        (0..self.changes.len()).map(step).collect()
     }
 
     /// Returns the live release according to the changes from one index to another, both included.

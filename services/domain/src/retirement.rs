@@ -90,6 +90,19 @@ impl Retirements {
         self.spans().last().map(|retired| retired.from)
     }
 
+    /// Returns the time and the position of the first retirement that starts after a time.
+    #[must_use]
+    pub fn first_after(&self, time: DateTime<Utc>) -> Option<(DateTime<Utc>, Position)> {
+        let mut is_retired = false;
+        for (at, position, retires) in &self.events {
+            if *retires && !is_retired && *at > time {
+                return Some((*at, *position));
+            }
+            is_retired = *retires;
+        }
+        None
+    }
+
     fn status_after(&self, count: usize) -> RetirementStatus {
         let mut standing = RetirementStatus::Active(None);
         for (at, position, retires) in &self.events[..count] {
@@ -161,6 +174,8 @@ mod tests {
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(22, 40)), None);
         assert_eq!(retirements.cut(span(31, 40)), Some(span(31, 40)));
+        assert_eq!(retirements.first_after(time(19)), Some((time(20), Position::new(2))));
+        assert_eq!(retirements.first_after(time(20)), None);
     }
 
     #[test]

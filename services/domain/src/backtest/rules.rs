@@ -261,6 +261,13 @@ impl RuleEvidence {
         Actor { kind, name }
     }
 
+    /// Returns true if the deploy of a release to a lane is a step of a rollback that was started.
+    pub(super) fn is_step(&self, rollback_id: &ShortText, lane: &LaneKey, release: &Release) -> bool {
+        let exits = self.exits.get(lane).into_iter().flatten();
+        let started = exits.filter(|exit| exit.left.rollback_id == *rollback_id && exit.left.started);
+        started.filter_map(|exit| exit.left.to.as_ref()).any(|to| to.either_matches(release))
+    }
+
     /// Returns the rollback steps that take a release out of a lane, without those of cancelled rollbacks.
     pub(super) fn exits(&self, lane: &LaneKey) -> impl Iterator<Item = &ReleaseExit> {
         let exits = self.exits.get(lane).into_iter().flatten();

@@ -165,10 +165,18 @@ fn feed(backtest: &mut Backtest, position: u64, entry: &Entry) {
     backtest.feed(Position::new(position), time(entry.at), &identity(position), &entry.event());
 }
 
+fn candidate(policy: &Policy, listed: usize) -> Candidate {
+    Candidate {
+        environment: name("production"),
+        policy: policy.clone(),
+        after: Position::START,
+        listed,
+        unknown_rollbacks: false,
+    }
+}
+
 fn backtest_of(policy: &Policy, entries: &[Entry], listed: usize) -> Backtest {
-    let candidate =
-        Candidate { environment: name("production"), policy: policy.clone(), after: Position::START, listed };
-    let mut backtest = Backtest::of(candidate);
+    let mut backtest = Backtest::of(candidate(policy, listed));
     for (entry, position) in entries.iter().zip(1..) {
         feed(&mut backtest, position, entry);
     }
@@ -314,6 +322,30 @@ fn rollback_steps_are_not_tested_and_other_deploys_are_stopped_while_a_rollback_
 }
 
 #[test]
+fn deploys_that_name_a_rollback_without_being_its_steps_are_tested_if_asked_for() {
+    let step = Deploy { rollback_id: Some(short_text("r-1")), ..deployed("production", "1") };
+    let mut restoring = rollback_requested("r-1", "2");
+    if let Payload::RollbackRequested(request) = &mut restoring {
+        request.plan.steps[0].to = Some(release("1"));
+    }
+    let started = Payload::RollbackStarted(rollback_start("r-1"));
+    let other = Deploy { rollback_id: Some(short_text("r-1")), ..deployed("production", "3") };
+    for (payloads, tested) in [
+        (vec![restoring.clone(), started.clone(), Payload::DeploySucceeded(step.clone())], 0),
+        (vec![restoring.clone(), Payload::DeploySucceeded(step.clone()), started.clone()], 1),
+        (vec![restoring, started, Payload::DeploySucceeded(other)], 1),
+        (vec![Payload::DeploySucceeded(step)], 1),
+    ] {
+        let mut backtest =
+            Backtest::of(Candidate { unknown_rollbacks: true, ..candidate(&Policy::default(), 9) });
+        for (payload, position) in payloads.into_iter().zip(1..) {
+            feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), payload, "ada")));
+        }
+        assert_eq!(backtest.report().deploys, tested);
+    }
+}
+
+#[test]
 fn a_release_that_was_rolled_back_is_held_until_another_version_is_deployed() {
     let mut history = vec![
         rollback_requested("r-1", "2"),
@@ -446,12 +478,7 @@ fn a_deploy_reported_late_lasts_until_the_next_deploy_by_time() {
 #[test]
 fn only_deploys_after_the_position_are_tested_and_only_the_first_are_listed() {
     let payloads: Vec<Payload> = (0..6).map(|n| deploy("production", &n.to_string())).collect();
-    let candidate = Candidate {
-        environment: name("production"),
-        policy: from_staging(),
-        after: Position::new(2),
-        listed: 3,
-    };
+    let candidate = Candidate { after: Position::new(2), ..candidate(&from_staging(), 3) };
     let mut backtest = Backtest::of(candidate);
     for (payload, position) in payloads.into_iter().zip(1..) {
         feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), payload, "ada")));

@@ -368,3 +368,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_step_under_retirements_counts_only_the_changes_since_the_declaration() {
+    let (lane, _) = lane_after(&[
+        (Track::Traffic, deployed("v1"), 10),
+        (Track::Traffic, deployed("v2"), 25),
+        (in_slot("green"), deployed("v3"), 40),
+    ]);
+    let mut retirements = Retirements::default();
+    retirements.add(since(20, 8).occurred_at, Position::new(8), true);
+    retirements.add(since(30, 9).occurred_at, Position::new(9), false);
+    let steps = lane.steps_under(&retirements).into_iter();
+    let versions: Vec<_> = steps.map(|(_, live)| live.map(|live| live.release.version.to_string())).collect();
+    assert_eq!(versions, [Some("v1".to_owned()), None, None]);
+}

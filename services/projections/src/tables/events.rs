@@ -92,7 +92,8 @@ pub struct EventDetails {
     pub target: Option<TargetName>,
     /// Name of the actor, by the sender or only claimed.
     pub actor: Option<ShortText>,
-    /// First characters of the commit that the event names.
+    /// First characters of the commit that the event names, in either case. A commit that was recorded shortened, by 7
+    /// digits or more, is found by the whole one.
     pub commit: Option<ShortText>,
     /// Artifact that the event names.
     pub artifact: Option<Artifact>,
@@ -240,7 +241,7 @@ impl Projections {
     ) -> Result<Vec<(Position, Envelope)>, Error> {
         let query = sqlx::query_as(sql!("events/failed_checks")).bind(bigint(after)).bind(i64::from(limit));
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool()?).await?;
-        rows.into_iter().map(envelope).collect()
+        rows.into_iter().map(parse_envelope).collect()
     }
 
     /// Returns true if the stream has lost the entry at a position.
@@ -277,7 +278,7 @@ impl Snapshot {
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         let mut counts = HashMap::new();
         for row in rows {
-            let (position, envelope) = self::envelope(row)?;
+            let (position, envelope) = parse_envelope(row)?;
             if let Payload::ValidationPassed(it) | Payload::ValidationFailed(it) = &envelope.event().payload {
                 counts.extend(it.counts.map(|counts| (position, counts)));
             }
@@ -305,11 +306,12 @@ impl Snapshot {
             .bind(names)
             .bind(kinds);
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
-        rows.into_iter().map(envelope).collect()
+        rows.into_iter().map(parse_envelope).collect()
     }
 }
 
-fn envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, Envelope), Error> {
+/// Parses the bytes of an entry.
+pub(crate) fn parse_envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, Envelope), Error> {
     Ok((position(at), parsed("events", at, || Envelope::stored(bytes.into()))?))
 }
 
@@ -427,12 +429,23 @@ fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
         query.push(" AND actor = ").push_bind(actor.to_string());
     }
     if let Some(commit) = &details.commit {
+        let prefix = CommitPrefix::new(commit.as_str());
+        let shortened = prefix.shortened();
         // The operators compare bytes, as the index does.
-        query.push(" AND commit ~>=~ ").push_bind(commit.to_string());
-        query.push(" AND commit ~<~ ").push_bind(prefix_end(commit.as_str()));
+        query.push(" AND (lower(commit) ~>=~ ").push_bind(prefix.first().to_owned());
+        query.push(" AND lower(commit) ~<~ ").push_bind(prefix.end());
+        if !shortened.is_empty() {
+            query.push(" OR lower(commit) = ANY(").push_bind(shortened).push(")");
+        }
+        query.push(")");
     }
     if let Some(artifact) = &details.artifact {
-        query.push(" AND artifact_key = ANY(").push_bind(artifact.keys()).push(")");
+        // With these keys, exactly the artifacts that are the same match.
+        query.push(" AND (artifact_key = ANY(").push_bind(artifact.keys()).push(")");
+        if let Some(key) = artifact.key_of_any_checksum() {
+            query.push(" OR package_key = ").push_bind(key);
+        }
+        query.push(")");
     }
     if let Some(since) = details.since {
         query.push(" AND occurred_at >= ").push_bind(since);
@@ -445,6 +458,49 @@ fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
 /// Returns the first text, by bytes, after all that begin with a prefix.
 pub(crate) fn prefix_end(prefix: &str) -> String {
     format!("{prefix}{}", char::MAX)
+}
+
+/// First characters of a commit, in lower case.
+///
+/// Commits are often shortened, by those who ask and by those who report: one is found by its beginning, and a recorded
+/// beginning of at least 7 hexadecimal digits is found by the whole commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommitPrefix(String);
+
+impl CommitPrefix {
+    /// Fewest characters of a commit that was recorded shortened.
+    const MIN_RECORDED: usize = 7;
+    /// Most characters of a commit: those of a SHA-256.
+    const MAX: usize = 64;
+
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_ascii_lowercase())
+    }
+
+    /// Returns the first text, by bytes, that begins with it.
+    pub(crate) fn first(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the first text, by bytes, after all that begin with it.
+    pub(crate) fn end(&self) -> String {
+        prefix_end(&self.0)
+    }
+
+    /// Returns the shortened commits by which it may have been recorded.
+    pub(crate) fn shortened(&self) -> Vec<String> {
+        let is_commit = self.0.len() <= Self::MAX && self.0.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if !is_commit {
+            return Vec::new();
+        }
+        (Self::MIN_RECORDED..self.0.len()).map(|length| self.0[..length].to_owned()).collect()
+    }
+
+    /// Returns true if a recorded commit is meant.
+    pub(crate) fn is_commit(&self, recorded: &str) -> bool {
+        let recorded = recorded.to_ascii_lowercase();
+        recorded.starts_with(&self.0) || self.shortened().contains(&recorded)
+    }
 }
 
 pub(crate) async fn look_up(
@@ -533,6 +589,7 @@ insert_row! {
         actor: Option<String>,
         commit: Option<String>,
         artifact_key: Option<String>,
+        package_key: Option<String>,
         leaf_hash: [u8; Hash::LENGTH],
         bytes: EntryBytes,
     }
@@ -569,6 +626,7 @@ impl EventInsert {
             actor: envelope.event().actor.as_ref().map(|actor| actor.name.to_string()),
             commit: payload.commit().map(ToString::to_string),
             artifact_key: payload.artifact().map(Artifact::identity),
+            package_key: payload.artifact().and_then(Artifact::package_key),
             leaf_hash: *leaf_hash.as_bytes(),
             bytes: EntryBytes(entry.bytes.clone()),
         }
