@@ -9,7 +9,7 @@ use serde_json::json;
 use super::author::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
-use super::point_arg::{self, WrittenPoint};
+use super::point_arg::{self, PointSpec};
 use super::query::{head, read, with_param};
 use super::record::record_new;
 
@@ -52,7 +52,7 @@ struct PointArgs {
     /// The point: `latest`, `last-known-good`, a point's name, a position, a time, a time ago such as 2h, or -N for N
     /// changes ago
     #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
-    point: WrittenPoint,
+    point: PointSpec,
 }
 
 /// Flags that both commands take.
