@@ -38,7 +38,7 @@ const PLACES: &Places = &[
 pub struct Approve {
     #[command(flatten)]
     deploy: DeployArgs,
-    /// When the approval expires: an RFC 3339 time, or a duration from now such as 1d [default: it does not]
+    /// When the approval expires: a time, a date, or a duration from now such as 1d [default: it does not]
     #[arg(long, value_name = "TIME", value_parser = parse_future)]
     until: Option<DateTime<Utc>>,
 }
