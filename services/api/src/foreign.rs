@@ -221,8 +221,13 @@ pub(crate) fn is_bare_cdevent(json: &[u8]) -> bool {
         specversion: Option<IgnoredAny>,
         context: Context,
     }
-    serde_json::from_slice::<Bare>(json)
-        .is_ok_and(|bare| bare.specversion.is_none() && cdevents::is_cdevent(&bare.context.r#type))
+    let is_cdevent = |bare: Bare| bare.specversion.is_none() && cdevents::is_cdevent(&bare.context.r#type);
+    is_object(json) && serde_json::from_slice::<Bare>(json).is_ok_and(is_cdevent)
+}
+
+/// Returns true if JSON can be an object only: serde also reads an array as the members of a struct.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// Returns true for a JSON object that has the member that every CloudEvent in structured mode has.
@@ -231,7 +236,8 @@ pub(crate) fn is_cloudevent(json: &[u8]) -> bool {
     struct Versioned {
         specversion: Option<IgnoredAny>,
     }
-    serde_json::from_slice::<Versioned>(json).is_ok_and(|event| event.specversion.is_some())
+    is_object(json)
+        && serde_json::from_slice::<Versioned>(json).is_ok_and(|event| event.specversion.is_some())
 }
 
 /// Checks that a message contains no secret: it would be rejected, and must not be quarantined.

@@ -120,8 +120,13 @@ async fn emit_strictly(client: Client, event: &Envelope, strict: bool) -> (Resul
     let outbox = Outbox::new(client, Ok(spool.path().to_owned()), Duration::from_millis(50));
     let mut session = EmitSession::new(outbox, false, true);
     let sent = session.send_one(event).await;
-    let result = sent.and_then(|()| session.finish(strict)).map_err(|error| format!("{error:#}"));
-    (result, count_files(spool.path()))
+    let result = sent.and_then(|()| session.finish(strict));
+    (result.map_err(|error| without_address(&format!("{error:#}"))), count_files(spool.path()))
+}
+
+/// Returns an error without the address at its end, which differs for each server.
+fn without_address(error: &str) -> String {
+    error.split(" (http://127.0.0.1:").next().unwrap_or_default().to_owned()
 }
 
 /// Counts the event files below a folder.

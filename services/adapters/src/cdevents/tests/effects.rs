@@ -350,7 +350,7 @@ fn an_activity_leaves_out_what_the_ledger_cannot_use() {
             "activity": "pipelinerun.finished",
             "subject": "run 4711",
             "outcome": "cancel",
-            "reason": "a b",
+            "reason": "ab",
             "links": [{ "rel": "page", "href": "https://ci.example/1" }],
         })
     );

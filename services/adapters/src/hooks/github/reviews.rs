@@ -47,7 +47,7 @@ pub(super) fn translate(context: Context<'_>, root: &Node<'_>) -> Result<Transla
     };
     let environments = environments(root)?;
     let ignored = environments.iter().map(|name| context.ignored(Some(name)));
-    if let Some(Some(ignored)) = ignored.reduce(Option::and) {
+    if let Some(Some(ignored)) = ignored.reduce(|first, next| next.and(first)) {
         return Ok(ignored);
     }
     Ok(Translation::Events(vec![review.activity(context, &environments)]))
