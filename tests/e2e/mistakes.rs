@@ -32,9 +32,9 @@ const NAMES: &[Mistake] = &[
     ("release-ledger retire", 2, "<ENVIRONMENT>"),
     ("release-ledger mark production 3 --as good --reason x", 2, "invalid value 'good' for '--as <STATUS>'"),
     (
-        "release-ledger mark production yesterday --as bad --reason x",
+        "release-ledger mark production change:x --as bad --reason x",
         2,
-        "invalid value 'yesterday' for '<POINT>'",
+        "invalid value 'change:x' for '<POINT>'",
     ),
     ("release-ledger rollback request production --to last-known-good", 2, "--reason <TEXT>"),
     ("release-ledger correct --version v2", 2, "<POSITION>"),

@@ -149,9 +149,12 @@ async fn request_with_hostile_replies(servers: &Servers, user: User) {
     let jetstream = jetstream::new(client.clone());
     let follower = json!({
         "stream_name": STREAM,
-        "config": {"name": "follower", "deliver_policy": "all", "ack_policy": "explicit", "mem_storage": true},
+        "config": {
+            "name": "follower", "deliver_policy": "all", "ack_policy": "explicit", "mem_storage": true,
+            "filter_subject": "ledger.default.>",
+        },
     });
-    let create = format!("CONSUMER.CREATE.{STREAM}.follower");
+    let create = format!("CONSUMER.CREATE.{STREAM}.follower.ledger.default.>");
     let created: Value = jetstream.request(create, &follower).await.expect("a response");
     assert!(created["error"].is_null(), "{created}");
     // In the account of readers and operators, the operator receives what the server sends to any subject.

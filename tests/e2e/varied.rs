@@ -29,13 +29,14 @@ fn examples() -> Vec<Value> {
 
 /// Prefixes of the kinds that are decided before they are recorded, that only the ledger records, or that another tenant
 /// records.
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "rollback.",
     "release_point.",
     "approval.",
     "freeze.",
     "environment.declared",
     "artifact.reinstated",
+    "subscription.disabled",
     "token.",
     "grant.",
 ];
