@@ -135,7 +135,9 @@ async fn wait_for_entry(servers: &Servers, position: u64) {
     let reader = async_nats::jetstream::new(nats_client(&servers.nats_url_of(User::Reader)).await);
     let stream = reader.get_stream(STREAM).await.expect("the stream");
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: position };
-    let consumer = stream.create_consumer(OrderedConfig { deliver_policy, ..OrderedConfig::default() });
+    let filter_subject = "ledger.default.>".to_owned();
+    let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
+    let consumer = stream.create_consumer(config);
     let mut messages = consumer.await.expect("a consumer").messages().await.expect("messages");
     messages.next().await.expect("a message").expect("an entry");
 }

@@ -190,7 +190,7 @@ impl Projections {
         limit: u32,
         bytes: usize,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        self.page(page_query(filter, PageStart::After(after), limit, bytes)).await
+        self.page(filter, PageStart::After(after), limit, bytes).await
     }
 
     /// Returns a page of events and the position of the projections, as [`events`](Self::events) does, in either order.
@@ -203,11 +203,21 @@ impl Projections {
         start: PageStart,
         limit: u32,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        self.page(page_query(filter, start, limit, PAGE_BYTES)).await
+        self.page(filter, start, limit, PAGE_BYTES).await
     }
 
-    async fn page(&self, mut query: QueryBuilder<Postgres>) -> Result<(Position, Vec<EventRow>), Error> {
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool()?).await?;
+    async fn page(
+        &self,
+        filter: &EventFilter,
+        start: PageStart,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<(Position, Vec<EventRow>), Error> {
+        let mut query = page_query(filter, start, limit, bytes);
+        // How rare a target or an actor is decides which index is the best: such a query is planned with its values.
+        let is_persistent = filter.details == EventDetails::default();
+        let query = query.build_query_as().persistent(is_persistent);
+        let rows: Vec<Row> = query.fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
