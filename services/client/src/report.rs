@@ -57,6 +57,11 @@ impl OutputArgs {
         matches!(self.format, Some(Format::Csv | Format::Ndjson))
     }
 
+    /// Returns true if people read the table.
+    pub(super) const fn is_text(self) -> bool {
+        !self.json && matches!(self.format, None | Some(Format::Table | Format::Wide))
+    }
+
     /// Returns the flags without the line of column names, as for the further pages of a table.
     pub(super) const fn without_headers(self) -> Self {
         Self { no_headers: true, ..self }
