@@ -2,6 +2,8 @@
 
 mod evidence;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,6 +29,22 @@ use super::targets::DEFAULT_TARGET;
 
 /// Most that the clock of an emitter is taken to be ahead of the ledger's.
 const MAX_CLOCK_AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// Names of findings: the rules of the gate, and anomalies.
+const FINDINGS: [&str; 12] = [
+    "retired",
+    "freeze",
+    "rollback",
+    "revoked",
+    "held",
+    "promotion",
+    "approvals",
+    "during_freeze",
+    "late",
+    "backdated",
+    "across_freeze",
+    "unknown_rollback",
+];
 
 /// Show deploys without approval, outside the gate, during a freeze, and backdated ones
 ///
@@ -55,6 +73,9 @@ pub struct Audit {
     /// A source of imported reports, which may be recorded at any time; may be given several times
     #[arg(long = "import-source", value_name = "URI", default_value = releases::SOURCE)]
     import_sources: Vec<String>,
+    /// Only findings of this name, such as `approvals`; may be given several times
+    #[arg(long = "finding", value_name = "NAME", value_parser = FINDINGS)]
+    findings: Vec<String>,
     #[command(flatten)]
     found: FoundArgs,
     #[command(flatten)]
@@ -71,6 +92,8 @@ struct AuditBody {
     position: u64,
     /// Position of the policy in force; absent if none was declared.
     policy: Option<u64>,
+    /// True if the policy in force asks for approvals.
+    asks_for_approvals: bool,
     /// Number of changes that were judged.
     changes: usize,
     findings: Vec<FindingRow>,
@@ -115,11 +138,15 @@ impl Audit {
             let actor = entries.get(&deploy.position).map(by).unwrap_or_default();
             findings.extend(stopped_findings(&deploy, &actor));
         }
+        let is_asked =
+            |finding: &FindingRow| self.findings.is_empty() || self.findings.contains(&finding.finding);
+        findings.retain(is_asked);
         findings.sort_by_key(|finding: &FindingRow| finding.position);
         let body = AuditBody {
             environment: self.environment.to_string(),
             position: known,
             policy: policy.declared,
+            asks_for_approvals: policy.policy["approvals"].as_u64().is_some_and(|wanted| wanted > 0),
             changes: entries.len(),
             findings,
         };
@@ -247,9 +274,25 @@ fn render(body: &AuditBody) -> Report {
         Some(policy) => format!("the policy at position {policy}"),
         None => "the default policy, since none is declared".to_owned(),
     };
-    Report::default().with_table(table).with_line(format!(
-        "{environment}: {changes} changes judged by {policy}, with the history up to position {position}"
-    ))
+    let no_approvals =
+        (!body.asks_for_approvals).then(|| "the policy in force asks for no approvals".to_owned());
+    Report::default()
+        .with_table(table)
+        .with_line(format!(
+            "{environment}: {changes} changes judged by {policy}, with the history up to position {position}"
+        ))
+        .with_line_if(no_approvals)
+        .with_line_if(counts(&body.findings))
+}
+
+/// Returns the line with the number of findings of each name, if there are any.
+fn counts(findings: &[FindingRow]) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for finding in findings {
+        *counts.entry(&finding.finding).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
+    (!counts.is_empty()).then(|| format!("findings: {}", counts.join(", ")))
 }
 
 fn row(finding: &FindingRow) -> [Cell; 8] {
@@ -283,14 +326,23 @@ mod tests {
         .expect("a deploy");
         let findings = stopped_findings(&deploy, "ada").collect();
         let environment = "production".into();
-        let body = AuditBody { environment, position: 9, policy: Some(2), changes: 4, findings };
+        let body = AuditBody {
+            environment,
+            position: 9,
+            policy: Some(2),
+            asks_for_approvals: false,
+            changes: 4,
+            findings,
+        };
         render(&body).check_fits();
         assert_eq!(
             render(&body).to_string(),
             "position  time                  service  version  finding            by\n\
              7         2026-08-01T12:00:00Z  api      v1       approvals          ada\n\
              7         2026-08-01T12:00:00Z  api      v1       promotion unknown  ada\n\
-             production: 4 changes judged by the policy at position 2, with the history up to position 9"
+             production: 4 changes judged by the policy at position 2, with the history up to position 9\n\
+             the policy in force asks for no approvals\n\
+             findings: approvals 1, promotion 1"
         );
     }
 }

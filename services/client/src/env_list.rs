@@ -24,7 +24,8 @@ impl ListEnvironments {
 }
 
 fn render(body: &EnvironmentsBody) -> Report {
-    let columns = [column("environment", 0), column("changes", 0), column("since", 1), column("state", 0)];
+    let columns =
+        [column("environment", 0), column("changes", 0), column("first position", 1), column("state", 0)];
     let table = Table::new(columns).if_empty("no environments");
     Report::default().with_table(table.with_rows(body.environments.iter().map(row)))
 }
@@ -51,7 +52,9 @@ mod tests {
                 {"name":"old","first_position":4,"changes":3,"retired":true}]}"#,
         )
         .expect("a body");
-        let expected = "environment  changes  since  state\ndev          12       1\nold          3        4      retired";
+        let expected = "environment  changes  first position  state\n\
+             dev          12       1\n\
+             old          3        4               retired";
         assert_eq!(render(&body).to_string(), expected);
     }
 }

@@ -7,6 +7,7 @@ use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 use super::actor;
 use super::ci::CiFlags;
 use super::connection::Connection;
+use super::output::terminal_width;
 use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
 use super::report::Report;
@@ -84,7 +85,9 @@ impl Gate {
             return Ok(());
         }
         let (environment, service, version) = (self.environment, self.service, self.version);
-        Err(GateDenied { environment, service, version, reasons: denials(&body) }.into())
+        let is_table_read = terminal_width().is_some() && self.query.is_text();
+        let reasons = if is_table_read { denying_rules(&body) } else { denials(&body) };
+        Err(GateDenied { environment, service, version, reasons }.into())
     }
 
     fn request(&self, of_ci: Option<Actor>) -> GateRequest {
@@ -129,6 +132,14 @@ fn row(finding: &FindingBody) -> [Cell; 5] {
     ]
 }
 
+/// Returns the rules that deny the release, for a reader of the table with their details.
+fn denying_rules(body: &GateBody) -> String {
+    let denying = body.findings.iter().filter(|finding| !finding.passes);
+    let mut rules: Vec<&str> = denying.map(|finding| finding.rule.as_str()).collect();
+    rules.dedup();
+    rules.join(", ")
+}
+
 fn denials(body: &GateBody) -> String {
     let denying = body.findings.iter().filter(|finding| !finding.passes);
     denying.map(|finding| finding.detail.as_str()).collect::<Vec<_>>().join("; ")
@@ -156,6 +167,7 @@ mod tests {
              approvals  eu      yes     1 of 1 approvals"
         );
         assert_eq!(denials(&body), "v2 is revoked");
+        assert_eq!(denying_rules(&body), "revoked");
     }
 
     #[test]

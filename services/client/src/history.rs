@@ -242,9 +242,9 @@ pub(super) fn table<'e>(entries: impl Iterator<Item = &'e EntryBody<EventBody>>)
         column("type", 0),
         column("environment", 2),
         column("service", 0),
-        column("target", 3).unless_all(DEFAULT_TARGET),
-        column("summary", 0),
-        column("by", 4),
+        column("target", 4).unless_all(DEFAULT_TARGET),
+        column("summary", 0).narrow(),
+        column("by", 3).narrow(),
         column("note", 5),
         wide_column("recorded"),
         wide_column("commit"),
@@ -331,6 +331,7 @@ fn summary(kind: &str, data: &DataBody) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Layout;
 
     fn rendered(json: &str) -> String {
         render(&read(json.as_bytes()).expect("a body"), false).to_string()
@@ -378,6 +379,19 @@ mod tests {
             "a".repeat(8)
         );
         render(&read(json.as_bytes()).expect("a body"), true).check_fits();
+    }
+
+    #[test]
+    fn a_history_keeps_position_environment_and_actor_in_80_columns() {
+        let json = r#"{"position":9,"events":[{"position":1234,"recorded_at":"2026-08-01T12:00:01Z",
+            "leaf_hash":"a","anomalies":["switched_to_empty_slot"],"target":"eu","event":{
+              "type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T13:00:00Z","data":{
+                "environment":"production","service":"web","actor":{"type":"person","name":"ada"},
+                "release":{"version":"v12"}}}}]}"#;
+        let body: EventsBody<EventBody> = read(json.as_bytes()).expect("a body");
+        let now = "2026-08-05T12:00:00Z".parse().expect("a time");
+        let layout = Layout { width: Some(80), compact: Some(now), ..Layout::PLAIN };
+        assert_eq!(table(body.events.iter()).left_out(layout), ["target", "note"]);
     }
 
     #[test]

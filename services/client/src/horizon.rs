@@ -4,6 +4,7 @@ use ledger_api_types::{HorizonBody, HorizonPointBody, RetainedArtifactBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::plan::ALREADY_THERE;
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column};
@@ -53,15 +54,29 @@ fn render(body: &HorizonBody) -> Report {
         .with_table(points.with_rows(body.points.iter().map(row)))
         .with_table(artifacts)
         .with_line_if((!lanes.is_empty()).then(|| format!("no known artifact: {lanes}")))
+        .with_line_if((body.window_seconds > 0).then(|| window(body.window_seconds)))
+}
+
+/// Returns the line that says how old the points may be.
+fn window(seconds: i64) -> String {
+    let age = match seconds {
+        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds => format!("{seconds}s"),
+    };
+    format!("points of the last {age}; --window shows more")
 }
 
 fn row(point: &HorizonPointBody) -> [Cell; 5] {
+    let is_current = point.issues.iter().any(|issue| issue.kind == ALREADY_THERE);
     let (tone, possible) = match (point.possible, point.by_force) {
+        (true, _) if is_current => (Tone::Good, "current"),
         (true, _) => (Tone::Good, "yes"),
         (false, true) => (Tone::Warning, "by force"),
         (false, false) => (Tone::Bad, "no"),
     };
-    let issues: Vec<_> = point.issues.iter().map(|issue| issue.detail.as_str()).collect();
+    let others = point.issues.iter().filter(|issue| issue.kind != ALREADY_THERE);
+    let issues: Vec<_> = others.map(|issue| issue.detail.as_str()).collect();
     [
         point.number.into(),
         point.position.into(),
@@ -85,7 +100,8 @@ mod tests {
         let body = read(
             br#"{"environment":"production","position":9,"window_seconds":3600,"points":[
                 {"number":2,"position":8,"occurred_at":"2026-08-01T11:00:00Z","digest":"sha256:aa",
-                 "possible":true,"by_force":true,"issues":[]},
+                 "possible":true,"by_force":true,"issues":[
+                    {"kind":"already_there","severity":"fatal","detail":"the environment matches it"}]},
                 {"number":1,"position":5,"occurred_at":"2026-08-01T10:00:00Z","digest":"sha256:bb",
                  "possible":false,"by_force":true,"issues":[
                     {"kind":"barrier","severity":"overridable","detail":"a barrier","position":7}]}],
@@ -97,11 +113,12 @@ mod tests {
             render(&body).to_string(),
             "production position 9\n\
              number  position  time                  possible  issues\n\
-             2       8         2026-08-01T11:00:00Z  yes\n\
+             2       8         2026-08-01T11:00:00Z  current\n\
              1       5         2026-08-01T10:00:00Z  by force  a barrier\n\
              needed artifact  services  points\n\
              pkg:oci/web@1    web       2\n\
-             no known artifact: api v1"
+             no known artifact: api v1\n\
+             points of the last 1h; --window shows more"
         );
     }
 

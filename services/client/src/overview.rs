@@ -24,12 +24,8 @@ const PAGE: u32 = 50;
 /// deploy under way.
 #[derive(Debug, clap::Args)]
 pub struct Overview {
-    /// Only this environment; may be given several times
-    #[arg(long = "environment", value_name = "NAME")]
-    environments: Vec<EnvironmentName>,
-    /// Only this service; may be given several times
-    #[arg(long = "service", value_name = "NAME")]
-    services: Vec<ServiceName>,
+    #[command(flatten)]
+    lanes: LaneArgs,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -40,22 +36,35 @@ pub struct Overview {
 #[derive(Debug, clap::Args)]
 pub struct Services {
     #[command(flatten)]
+    lanes: LaneArgs,
+    #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
 
-impl Overview {
-    /// Runs the command.
+/// The environments and services to show.
+#[derive(Debug, Clone, clap::Args)]
+struct LaneArgs {
+    /// Only this environment; may be given several times
+    #[arg(long = "environment", value_name = "NAME")]
+    environments: Vec<EnvironmentName>,
+    /// Only this service; may be given several times
+    #[arg(long = "service", value_name = "NAME")]
+    services: Vec<ServiceName>,
+}
+
+impl LaneArgs {
+    /// Fetches the overview of these lanes.
     ///
     /// # Errors
     /// The service does not answer, or a named environment or service does not exist.
-    pub async fn run(self) -> anyhow::Result<()> {
+    async fn fetch(&self, client: &Client, query: &QueryArgs) -> anyhow::Result<OverviewBody> {
         let filter = |url: Url| {
             let url = with_param(url, "environment", list(&self.environments));
             with_param(url, "service", list(&self.services))
         };
-        let body = fetch(&self.connection.clone().client()?, &self.query, filter).await?;
+        let body = fetch(client, query, filter).await?;
         for service in &self.services {
             let service = service.as_str();
             let is_known = body.environments.iter().any(|environment| {
@@ -65,6 +74,17 @@ impl Overview {
             });
             ensure!(is_known, "none of the environments runs {service}; see release-ledger services");
         }
+        Ok(body)
+    }
+}
+
+impl Overview {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or a named environment or service does not exist.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let body = self.lanes.fetch(&self.connection.client()?, &self.query).await?;
         self.query.print(Bytes::from(serde_json::to_vec(&body)?), render)
     }
 }
@@ -79,9 +99,9 @@ impl Services {
     /// Runs the command.
     ///
     /// # Errors
-    /// The service does not answer.
+    /// The service does not answer, or a named environment or service does not exist.
     pub async fn run(self) -> anyhow::Result<()> {
-        let body = fetch(&self.connection.client()?, &self.query, |url| url).await?;
+        let body = self.lanes.fetch(&self.connection.client()?, &self.query).await?;
         let bytes = Bytes::from(serde_json::to_vec(&body)?);
         match self.query.is_rows() {
             true => self.query.print(bytes, render_service_rows),

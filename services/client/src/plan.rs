@@ -14,6 +14,9 @@ use super::release::{parse_release, version};
 use super::report::Report;
 use super::table::{Cell, Table, column};
 
+/// Kind of the issue of a plan to a point that the environment already matches.
+pub(super) const ALREADY_THERE: &str = "already_there";
+
 /// The state that an environment should be brought to.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PlanRequest {
@@ -107,6 +110,10 @@ pub(super) fn report(plan: &PlanBody) -> Report {
     );
     let mut text = format!("result {}", plan.result_digest);
     for issue in &plan.issues {
+        if issue.kind == ALREADY_THERE {
+            text.push_str(&format!("\nnothing to do: {}", issue.detail));
+            continue;
+        }
         let at = issue.position.map(|position| format!(" (position {position})")).unwrap_or_default();
         text.push_str(&format!("\n{}: {}: {}{at}", issue.severity, issue.kind, issue.detail));
     }
@@ -167,6 +174,15 @@ mod tests {
              result sha256:bb\n\
              warning: freeze: a freeze holds (position 7)"
         );
+    }
+
+    #[test]
+    fn a_plan_to_the_present_point_has_nothing_to_do() {
+        let mut plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
+        plan.issues[0].kind = ALREADY_THERE.to_owned();
+        plan.issues[0].severity = "fatal".to_owned();
+        let text = render(&plan);
+        assert!(text.ends_with("nothing to do: a freeze holds") && !text.contains("fatal"), "{text}");
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl QueryArgs {
         self.output.is_json()
     }
 
+    /// Returns true if people read the table.
+    pub(super) const fn is_text(&self) -> bool {
+        self.output.is_text()
+    }
+
     /// Returns true if programs read the rows of the table.
     pub(super) const fn is_rows(&self) -> bool {
         self.output.is_rows()

@@ -57,6 +57,11 @@ impl OutputArgs {
         matches!(self.format, Some(Format::Csv | Format::Ndjson))
     }
 
+    /// Returns true if people read the table.
+    pub(super) const fn is_text(self) -> bool {
+        !self.json && matches!(self.format, None | Some(Format::Table | Format::Wide))
+    }
+
     /// Returns the flags without the line of column names, as for the further pages of a table.
     pub(super) const fn without_headers(self) -> Self {
         Self { no_headers: true, ..self }
@@ -164,7 +169,7 @@ impl Report {
         });
         match table {
             Some(table) => Ok(table),
-            None => bail!("this command prints no table: use --output json"),
+            None => bail!("this command prints no table: it has --output table, wide and json only"),
         }
     }
 
@@ -176,8 +181,30 @@ impl Report {
         })
     }
 
-    /// Returns the text in a layout, with unprintable characters escaped.
+    /// Returns the text in a layout, with unprintable characters escaped, and the columns that a terminal is too
+    /// narrow for.
     pub(super) fn text(&self, layout: Layout) -> String {
+        let text = self.parts_text(layout);
+        match self.left_out(layout) {
+            Some(line) => format!("{text}\n{}", lines(&line, layout)),
+            None => text,
+        }
+    }
+
+    /// Returns the line that says which columns are left out, if any are.
+    fn left_out(&self, layout: Layout) -> Option<String> {
+        let mut names: Vec<&str> = Vec::new();
+        for part in &self.0 {
+            if let Part::Table(table) = part {
+                names.extend(table.left_out(layout));
+            }
+        }
+        names.dedup();
+        let is_said = layout.has_headers && !names.is_empty();
+        is_said.then(|| format!("not shown: {}; -o wide shows all columns", names.join(", ")))
+    }
+
+    fn parts_text(&self, layout: Layout) -> String {
         let parts = self.0.iter().map(|part| match part {
             Part::Text(text) => lines(text, layout),
             Part::Verbatim(text) => escape_unprintable(text).into_owned(),
@@ -223,7 +250,7 @@ mod tests {
             let layout = |width| Layout { width, compact: Some(now), ..Layout::PLAIN };
             let complete = self.text(layout(None));
             let words: BTreeSet<&str> = complete.split_whitespace().collect();
-            let shown = self.text(layout(Some(80)));
+            let shown = self.parts_text(layout(Some(80)));
             for line in shown.lines() {
                 assert!(line.width() <= 80, "{} columns: {line}", line.width());
             }
@@ -245,8 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_that_is_too_narrow_says_which_columns_are_left_out() {
+        let table = Table::new([column("service", 0), column("reason", 1)])
+            .with_rows([["search-api".into(), "it-fails-everywhere".into()]]);
+        let report = Report::default().with_table(table);
+        let terminal = Layout { width: Some(28), ..Layout::PLAIN };
+        let expected = "service\nsearch-api\nnot shown: reason; -o wide\nshows all columns";
+        assert_eq!(report.text(terminal), expected);
+        assert!(!report.text(Layout { has_headers: false, ..terminal }).contains("not shown"));
+    }
+
+    #[test]
     fn a_report_without_a_table_is_no_csv() {
         let error = Report::from("text".to_owned()).table().expect_err("no table").to_string();
-        assert!(error.contains("--output json"), "{error}");
+        assert!(error.contains("table, wide and json"), "{error}");
     }
 }

@@ -25,23 +25,31 @@ pub(super) struct Column {
     /// 0: always shown; of the others, the highest is omitted first.
     priority: u8,
     is_wide: bool,
+    /// True: may be as narrow as its longest word before another column is omitted.
+    is_narrow: bool,
     usual: Option<&'static str>,
 }
 
 /// Returns a column. Priority 0 is always shown; of the others, the highest is omitted first.
 pub(super) const fn column(name: &'static str, priority: u8) -> Column {
-    Column { name, priority, is_wide: false, usual: None }
+    Column { name, priority, is_wide: false, is_narrow: false, usual: None }
 }
 
 /// Returns a column that only `--output wide`, `csv` and `ndjson` show.
 pub(super) const fn wide_column(name: &'static str) -> Column {
-    Column { name, priority: u8::MAX, is_wide: true, usual: None }
+    Column { name, priority: u8::MAX, is_wide: true, is_narrow: false, usual: None }
 }
 
 impl Column {
     /// Omits the column in text if every row has this value, or none.
     pub(super) const fn unless_all(mut self, usual: &'static str) -> Self {
         self.usual = Some(usual);
+        self
+    }
+
+    /// Lets the column become as narrow as its longest word before another one is omitted.
+    pub(super) const fn narrow(mut self) -> Self {
+        self.is_narrow = true;
         self
     }
 }
@@ -235,11 +243,8 @@ impl Table {
         (0..self.columns.len()).filter(is_shown).collect()
     }
 
-    /// Returns the text of the table, without a line feed at its end.
-    pub(super) fn text(&self, layout: Layout) -> String {
-        if self.rows.is_empty() {
-            return self.if_empty.to_owned();
-        }
+    /// Returns the columns that a layout shows.
+    fn fitted(&self, layout: Layout) -> Vec<Shown<'_>> {
         let mut columns: Vec<Shown<'_>> = self
             .candidates(layout)
             .into_iter()
@@ -248,6 +253,25 @@ impl Table {
         if let Some(width) = layout.width {
             fit(&mut columns, width);
         }
+        columns
+    }
+
+    /// Returns the names of the columns that are left out because a layout is too narrow.
+    pub(super) fn left_out(&self, layout: Layout) -> Vec<&'static str> {
+        if layout.width.is_none() {
+            return Vec::new();
+        }
+        let shown = self.fitted(layout);
+        let names = self.candidates(layout).into_iter().map(|index| self.columns[index].name);
+        names.filter(|name| shown.iter().all(|column| column.column.name != *name)).collect()
+    }
+
+    /// Returns the text of the table, without a line feed at its end.
+    pub(super) fn text(&self, layout: Layout) -> String {
+        if self.rows.is_empty() {
+            return self.if_empty.to_owned();
+        }
+        let columns = self.fitted(layout);
         let mut lines = Vec::with_capacity(self.rows.len() + 1);
         if layout.has_headers {
             let header = columns.iter().map(|column| (column.column.name.to_owned(), column.width, BOLD));
@@ -318,6 +342,9 @@ impl<'t> Shown<'t> {
     }
 
     fn comfortable_width(&self) -> usize {
+        if self.column.is_narrow {
+            return self.min_width;
+        }
         self.width.min(COMFORTABLE_WIDTH).max(self.min_width)
     }
 }
@@ -463,6 +490,18 @@ mod tests {
             "service  reason\napi      the check e2e failed in\n         production"
         );
         assert_eq!(table.text(Layout::PLAIN).lines().count(), 2);
+        assert_eq!(table.left_out(terminal(36)), ["by"]);
+        assert!(table.left_out(Layout::PLAIN).is_empty());
+    }
+
+    #[test]
+    fn a_narrow_column_is_wrapped_before_another_one_is_omitted() {
+        let columns = [column("service", 0), column("summary", 0).narrow(), column("by", 1)];
+        let table = Table::new(columns).with_rows([["api".into(), "v1 (blue) by hand".into(), "ada".into()]]);
+        assert_eq!(
+            table.text(terminal(24)),
+            "service  summary     by\napi      v1 (blue)   ada\n         by hand"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::query::{QueryArgs, head, read, with_param};
 use super::report::Report;
 
 /// Most entries of evidence that are read for a lane.
-const MAX_EVIDENCE: u32 = 200;
+const MAX_EVIDENCE: usize = 200;
 
 /// Show why a service runs what it runs: who set it, its checks and approvals, and the gate
 ///
@@ -173,8 +173,10 @@ async fn page(
     conditions: impl FnOnce(Url) -> Url,
 ) -> anyhow::Result<(Vec<EntryBody<Value>>, bool)> {
     let url = with_param(conditions(client.url(&["events"])), "type", Some(kinds));
-    let url = with_param(with_param(url, "order", Some("desc")), "limit", Some(MAX_EVIDENCE));
-    let page: EventsBody<Value> = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+    // One more than is kept: a page with just as many entries as are kept is complete.
+    let url = with_param(with_param(url, "order", Some("desc")), "limit", Some(MAX_EVIDENCE + 1));
+    let mut page: EventsBody<Value> = read(&client.get(with_param(url, "wait_for", Some(known))).await?)?;
+    page.events.truncate(MAX_EVIDENCE);
     Ok((page.events, page.next.is_some()))
 }
 

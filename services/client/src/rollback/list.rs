@@ -45,7 +45,7 @@ fn render(body: &RollbacksBody) -> Report {
         column("to", 1),
         column("phase", 0),
         column("steps", 2),
-        column("requested", 4),
+        column("requested position", 4),
         column("by", 3),
         column("reason", 5),
         wide_column("time"),

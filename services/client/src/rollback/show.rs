@@ -8,7 +8,8 @@ use super::list::target_point;
 use crate::connection::Connection;
 use crate::query::QueryArgs;
 use crate::release::version;
-use crate::table;
+use crate::report::Report;
+use crate::table::{Cell, Table, column};
 
 /// The command `rollback show`.
 #[derive(Debug, clap::Args)]
@@ -26,12 +27,17 @@ impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
-        self.query.fetch_and_print(&client, url, render).await
+        self.query.fetch_and_print(&client, url, report).await
     }
 }
 
-/// Renders a rollback with its steps.
+/// Renders a rollback as text: see [`report`].
 pub(super) fn render(rollback: &RollbackBody) -> String {
+    report(rollback).to_string()
+}
+
+/// Reports a rollback with its steps.
+fn report(rollback: &RollbackBody) -> Report {
     let mut lines = vec![header(rollback)];
     let reason = escape_line(rollback.reason.as_deref().unwrap_or("no reason given"));
     let mode = match (rollback.automatic, rollback.force) {
@@ -52,17 +58,30 @@ pub(super) fn render(rollback: &RollbackBody) -> String {
         lines.push(format!("approvals {} of {}{rejected}", approvals.granted, approvals.wanted));
     }
     lines.extend(rollback.end_reason.as_ref().map(|reason| format!("ended: {}", escape_line(reason))));
-    let rows: Vec<_> = rollback.steps.iter().flatten().map(row).collect();
-    if !rows.is_empty() {
-        let columns = ["wave", "service", "target", "action", "slot", "from", "to", "state", "position"];
-        lines.push(table::render(columns, &rows));
-    }
+    let before = lines.join("\n");
+    let mut lines: Vec<String> = Vec::new();
     lines.extend(rollback.differences.iter().flatten().map(|difference| format!("differs: {difference}")));
     lines.extend(rollback.others.iter().flatten().map(|other| {
         let lane = [&other.service, &other.target].map(|name| name.as_deref().unwrap_or_default());
         format!("meanwhile: {} of {} at {} (position {})", other.kind, lane[0], lane[1], other.position)
     }));
-    lines.join("\n")
+    let after = (!lines.is_empty()).then(|| lines.join("\n"));
+    Report::default().with_line(before).with_table(steps(rollback)).with_line_if(after)
+}
+
+fn steps(rollback: &RollbackBody) -> Table {
+    let columns = [
+        column("wave", 0),
+        column("service", 0),
+        column("target", 2),
+        column("action", 0),
+        column("slot", 3),
+        column("from", 0),
+        column("to", 0),
+        column("state", 0),
+        column("position", 1),
+    ];
+    Table::new(columns).named_by("service").with_rows(rollback.steps.iter().flatten().map(row))
 }
 
 fn header(rollback: &RollbackBody) -> String {
@@ -83,18 +102,18 @@ fn header(rollback: &RollbackBody) -> String {
     )
 }
 
-fn row(part: &StepStateBody) -> [String; 9] {
+fn row(part: &StepStateBody) -> [Cell; 9] {
     let step = &part.step;
     [
-        step.wave.to_string(),
-        step.service.clone(),
-        step.target.clone(),
-        step.action.clone(),
-        step.slot.clone().unwrap_or_default(),
-        version(step.from.as_ref()),
-        version(step.to.as_ref()),
-        part.state.clone(),
-        part.position.map(|position| position.to_string()).unwrap_or_default(),
+        u64::from(step.wave).into(),
+        step.service.clone().into(),
+        step.target.clone().into(),
+        step.action.clone().into(),
+        step.slot.clone().into(),
+        version(step.from.as_ref()).into(),
+        version(step.to.as_ref()).into(),
+        part.state.clone().into(),
+        part.position.into(),
     ]
 }
 
