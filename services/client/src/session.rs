@@ -350,7 +350,8 @@ impl EmitSession {
             let events = count_events(self.spooled);
             let (folder, cause) = (self.outbox.spool_folder(), anyhow::Error::from(cause));
             print_notice(&format!(
-                "spooled: {events} in {folder}; the next command sends them first: {cause:#}"
+                "spooled: {events} in {folder}; the next report, or `release-ledger spool send`, sends them first: \
+                 {cause:#}"
             ));
         }
     }
