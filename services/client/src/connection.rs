@@ -345,10 +345,15 @@ impl Client {
         }
     }
 
+    /// Waits for a service that starts, as the first request does.
+    pub(super) async fn wait(&self) {
+        self.waited.get_or_init(|| self.wait_until_ready()).await;
+    }
+
     /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
     /// ended.
     async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
-        self.waited.get_or_init(|| self.wait_until_ready()).await;
+        self.wait().await;
         let authorization = self.credentials.header().await?;
         let again = request.try_clone();
         let response = send_once(request, authorization.as_ref(), url).await?;
