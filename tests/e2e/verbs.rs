@@ -84,7 +84,17 @@ async fn a_check_of_a_misspelt_service_or_version_is_recorded_with_a_note() {
     let ledger = Ledger::start().await;
     ledger.deploy("v1").await;
     let check = |service, version| {
-        ["check", "passed", "smoke", "--environment", "production", "--service", service, "--version", version]
+        [
+            "check",
+            "passed",
+            "smoke",
+            "--environment",
+            "production",
+            "--service",
+            service,
+            "--version",
+            version,
+        ]
     };
     for (service, version, never) in [
         ("wbe", "v1", Some("production never ran wbe: check the spelling")),
@@ -194,6 +204,9 @@ async fn switches_removals_and_retirements_are_recorded() {
     let spooled = ledger.run(&["switch", "production", "web", "blue", "--patience", "1"]).await;
     assert_eq!((spooled.code, &*spooled.stdout), (Some(0), ""), "{}", spooled.stderr);
     assert!(spooled.stderr.starts_with("release-ledger: spooled: 1 event in "), "{}", spooled.stderr);
+    let state = ledger.run(&["state", "production"]).await;
+    let waiting = "1 event waits in the spool for this ledger; `release-ledger spool send` sends them";
+    assert!(state.stderr.contains(waiting), "{}", state.stderr);
 }
 
 #[tokio::test]

@@ -378,7 +378,12 @@ async fn send_once(
     };
     request.send().await.map_err(|error| {
         if error.is_connect() {
-            Error::Unreachable { url: origin(url), cause: root_cause(&error.without_url()) }
+            let cause = root_cause(&error.without_url());
+            // What a TLS client makes of an answer in plain text.
+            let is_plain = url.scheme() == "https" && cause.contains("InvalidContentType");
+            let plain = || origin(url).as_str().replacen("https", "http", 1);
+            let cause = if is_plain { format!("it answers plain http; use {}", plain()) } else { cause };
+            Error::Unreachable { url: origin(url), cause }
         } else {
             incomplete_response(url, error)
         }
