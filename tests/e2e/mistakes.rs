@@ -16,6 +16,13 @@ const NAMES: &[Mistake] = &[
     ("release-ledger check pased smoke", 2, "unrecognized subcommand 'pased'"),
     ("release-ledger policy production", 2, "unrecognized subcommand 'production'"),
     ("release-ledger emit deploy.done --environment dev", 1, "error: unknown event type \"deploy.done\""),
+    (
+        "release-ledger emit deploy.succeded --environment dev",
+        1,
+        "did you mean deploy.succeeded? `release-ledger events types` lists them",
+    ),
+    ("release-ledger explain deploy.succeded", 1, "did you mean deploy.succeeded?"),
+    ("release-ledger entry abc", 2, "a position is the number of an entry"),
     ("release-ledger emit deploy.succeeded --enviroment dev", 2, "unexpected argument '--enviroment' found"),
     (
         "release-ledger emit deploy.succeeded --environment 'a b'",
@@ -167,6 +174,12 @@ const CONNECTIONS: &[Mistake] = &[
         "release-ledger state dev --url ftp://ledger.example",
         2,
         "RELEASE_LEDGER_URL: must start with http:// or https://",
+    ),
+    ("release-ledger state dev --url ''", 2, "RELEASE_LEDGER_URL: it is empty; give the URL"),
+    (
+        "release-ledger state dev --url $(echo $PROXY | sed s/http/https/)",
+        1,
+        "it answers plain http; use http://127.0.0.1:",
     ),
     ("release-ledger state dev --url http://127.0.0.1:port", 2, "RELEASE_LEDGER_URL: invalid port number"),
     ("release-ledger state dev --url ledger.example:port", 2, "RELEASE_LEDGER_URL: invalid port number"),

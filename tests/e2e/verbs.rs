@@ -59,6 +59,56 @@ async fn a_freeze_closes_the_gate_until_it_is_lifted_and_is_never_spooled() {
 }
 
 #[tokio::test]
+async fn a_decision_about_a_misspelt_environment_is_refused_with_the_known_ones() {
+    let ledger = Ledger::start().await;
+    ledger.deploy("v1").await;
+    let freeze = ["freeze", "prodution", "--reason", "x"];
+
+    let frozen = ledger.run(&freeze).await;
+    let approved = ledger.run(&["approve", "prodution", "web", "v2"]).await;
+    let history = ledger.run(&["history", "--environment", "prodution"]).await;
+    let new = ledger.run(&[&freeze[..], &["--new"]].concat()).await;
+
+    let unknown = "no event names the environment prodution; known: production";
+    for refused in [frozen, approved] {
+        assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+        assert!(refused.stderr.contains(unknown) && refused.stderr.contains("--new"), "{}", refused.stderr);
+    }
+    assert_eq!(history.code, Some(0));
+    assert!(history.stderr.contains(unknown), "{}", history.stderr);
+    assert_eq!(new.code, Some(0), "{}", new.stderr);
+}
+
+#[tokio::test]
+async fn a_check_of_a_misspelt_service_or_version_is_recorded_with_a_note() {
+    let ledger = Ledger::start().await;
+    ledger.deploy("v1").await;
+    let check = |service, version| {
+        [
+            "check",
+            "passed",
+            "smoke",
+            "--environment",
+            "production",
+            "--service",
+            service,
+            "--version",
+            version,
+        ]
+    };
+    for (service, version, never) in [
+        ("wbe", "v1", Some("production never ran wbe: check the spelling")),
+        ("web", "v11", Some("production never ran web v11: check the spelling")),
+        ("web", "v1", None),
+    ] {
+        let checked = ledger.run(&check(service, version)).await;
+        assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+        let note = never.unwrap_or("never ran");
+        assert_eq!(checked.stderr.contains(note), never.is_some(), "{}", checked.stderr);
+    }
+}
+
+#[tokio::test]
 async fn deploys_are_approved_and_rejected_by_persons() {
     let ledger = Ledger::start().await;
     ledger.deploy("v1").await;
@@ -154,6 +204,9 @@ async fn switches_removals_and_retirements_are_recorded() {
     let spooled = ledger.run(&["switch", "production", "web", "blue", "--patience", "1"]).await;
     assert_eq!((spooled.code, &*spooled.stdout), (Some(0), ""), "{}", spooled.stderr);
     assert!(spooled.stderr.starts_with("release-ledger: spooled: 1 event in "), "{}", spooled.stderr);
+    let state = ledger.run(&["state", "production"]).await;
+    let waiting = "1 event waits in the spool for this ledger; `release-ledger spool send` sends them";
+    assert!(state.stderr.contains(waiting), "{}", state.stderr);
 }
 
 #[tokio::test]

@@ -48,6 +48,9 @@ impl GivenUrl {
 /// Parses the URL of a service. A host without a scheme is reached over https, or over http if it is this machine; the
 /// path of the API at the end is left out. The errors of the URL parser are constants, and do not show the text.
 pub(super) fn parse_url(text: &str) -> Result<ServiceUrl, Cow<'static, str>> {
+    if text.is_empty() {
+        return Err("it is empty; give the URL of the service, or leave it out".into());
+    }
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         _ if is_host(text) => with_scheme(text)?,
@@ -292,7 +295,7 @@ mod tests {
             );
         }
         for (text, expected) in [
-            ("", "relative URL without a base"),
+            ("", "it is empty; give the URL of the service, or leave it out"),
             ("/ledger", "relative URL without a base"),
             ("ledger.example:port", "invalid port number"),
             ("ftp://ledger.example", "must start with http:// or https://"),

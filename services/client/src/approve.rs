@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use super::author::ActorArgs;
 use super::compose::{Attributes, Places, compose_event};
+use super::known::never_ran;
+use super::output::print_notice;
 use super::release::ReleaseFlags;
 use super::session::CommandArgs;
 use super::when::parse_future;
@@ -70,6 +72,9 @@ struct DeployArgs {
     /// The target [default: every target]
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
+    /// The environment is new: no event names it so far; without this flag, an unknown environment is an error
+    #[arg(long)]
+    new: bool,
     #[command(flatten)]
     release: ReleaseFlags,
     /// The reason
@@ -85,7 +90,7 @@ impl Approve {
     /// Runs the command.
     ///
     /// # Errors
-    /// The approval is not recorded.
+    /// No event names the environment, or the approval is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let until = self.until.map(|until| until.to_rfc3339_opts(SecondsFormat::AutoSi, true));
         self.deploy.record(Kind::ApprovalGranted, until).await
@@ -96,7 +101,7 @@ impl Reject {
     /// Runs the command.
     ///
     /// # Errors
-    /// The rejection is not recorded.
+    /// No event names the environment, or the rejection is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         self.deploy.record(Kind::ApprovalRejected, None).await
     }
@@ -109,7 +114,16 @@ impl DeployArgs {
         author.add_to(&mut data);
         let attributes = Attributes { source: Some(&author.source), ..Attributes::default() };
         let event = compose_event(kind, attributes, data, PLACES)?;
-        self.sending.send(&event).await
+        if !self.new {
+            self.sending.check_known(&self.environment).await?;
+        }
+        let client = self.sending.connection().clone().client()?;
+        self.sending.send(&event).await?;
+        // A version that never ran there is what an approval is for.
+        if let Some(note) = never_ran(&client, &self.environment, &self.service, None).await {
+            print_notice(&note);
+        }
+        Ok(())
     }
 
     fn data(&self, expires_at: Option<String>) -> Map<String, Value> {

@@ -19,6 +19,7 @@ use self::results::{ResultFiles, Stamps};
 use super::ci::{CiContext, CiFlags};
 use super::compose::{Places, compose_event};
 use super::details::{DetailFlags, EventSubject, OriginFlags};
+use super::known::never_ran;
 use super::output::print_notice;
 use super::release::ReleaseFlags;
 use super::session::ReportArgs;
@@ -180,7 +181,16 @@ impl ReportCheck {
         }
         let reported = check.report(ci);
         let event = reported.event(kind, (self.id.as_deref(), self.time.as_deref()), counts, None)?;
-        self.sending.send(&event).await
+        let client = self.sending.connection().clone().client()?;
+        self.sending.send(&event).await?;
+        let ReportedCheck { environment, service, version, .. } = &reported;
+        if kind != Kind::ValidationStarted
+            && let (Some(environment), Some(service)) = (environment, service)
+            && let Some(note) = never_ran(&client, environment, service, version.as_deref()).await
+        {
+            print_notice(&note);
+        }
+        Ok(())
     }
 }
 

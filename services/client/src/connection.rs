@@ -345,10 +345,15 @@ impl Client {
         }
     }
 
+    /// Waits for a service that starts, as the first request does.
+    pub(super) async fn wait(&self) {
+        self.waited.get_or_init(|| self.wait_until_ready()).await;
+    }
+
     /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
     /// ended.
     async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
-        self.waited.get_or_init(|| self.wait_until_ready()).await;
+        self.wait().await;
         let authorization = self.credentials.header().await?;
         let again = request.try_clone();
         let response = send_once(request, authorization.as_ref(), url).await?;
@@ -373,7 +378,12 @@ async fn send_once(
     };
     request.send().await.map_err(|error| {
         if error.is_connect() {
-            Error::Unreachable { url: origin(url), cause: root_cause(&error.without_url()) }
+            let cause = root_cause(&error.without_url());
+            // What a TLS client makes of an answer in plain text.
+            let is_plain = url.scheme() == "https" && cause.contains("InvalidContentType");
+            let plain = || origin(url).as_str().replacen("https", "http", 1);
+            let cause = if is_plain { format!("it answers plain http; use {}", plain()) } else { cause };
+            Error::Unreachable { url: origin(url), cause }
         } else {
             incomplete_response(url, error)
         }

@@ -13,12 +13,18 @@ use super::table::{Cell, Table, column};
 #[derive(Debug, clap::Args)]
 pub struct Entry {
     /// The position of the entry
-    #[arg(value_name = "POSITION")]
+    #[arg(value_name = "POSITION", value_parser = parse_position)]
     position: u64,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+fn parse_position(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(
+        |_| "a position is the number of an entry, such as 4711; `release-ledger history` shows them",
+    )
 }
 
 impl Entry {

@@ -47,9 +47,12 @@ pub fn state_dir() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(home).join(".local/state/release-ledger"))
 }
 
-/// Returns the default folder of the spool.
+/// Returns the folder of the spool if no flag names one.
 pub fn spool_dir() -> anyhow::Result<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(spool) = folder("RELEASE_LEDGER_SPOOL") {
+        return Ok(spool);
+    }
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
     let state = state.context("no spool folder: set --spool, RELEASE_LEDGER_SPOOL or HOME")?;
     Ok(state.join("release-ledger/spool"))

@@ -1,7 +1,7 @@
 //! `release-ledger events types` and `explain`: the types of events and their members, from the published schemas.
 
-use anyhow::Context as _;
 use ledger_api_types::{COMMON_EVENT_SCHEMA as COMMON, EVENT_SCHEMAS as SCHEMAS};
+use ledger_domain::Kind;
 use serde_json::Value;
 
 use super::history::short_kind;
@@ -28,7 +28,7 @@ pub struct Types {
 /// Show the members of a type of event, and an example
 #[derive(Debug, clap::Args)]
 pub struct Explain {
-    /// The type, such as `deploy.succeeded`
+    /// The type, such as `deploy.succeeded`; `deploy` lists the types of a family
     #[arg(value_name = "TYPE")]
     kind: String,
     #[command(flatten)]
@@ -49,15 +49,21 @@ impl Events {
 
 impl Types {
     fn run(self) -> anyhow::Result<()> {
-        let schemas = SCHEMAS.iter().map(|(name, text)| anyhow::Ok((*name, serde_json::from_str(text)?)));
-        let schemas: Vec<(&str, Value)> = schemas.collect::<anyhow::Result<_>>()?;
-        let description = |schema: &Value| schema["description"].as_str().unwrap_or_default().to_owned();
-        let rows = schemas.iter().map(|(name, schema)| [(*name).into(), Cell::Text(description(schema))]);
-        let table = Table::new([column("type", 0), column("meaning", 0)]).with_rows(rows);
-        let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
-        let json = serde_json::to_vec(&names)?;
-        self.output.print(&json, || Ok(Report::default().with_table(table)))
+        print_types(self.output, |_| true)
     }
+}
+
+/// Prints the types with the selected names.
+fn print_types(output: OutputArgs, is_selected: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let selected = SCHEMAS.iter().filter(|(name, _)| is_selected(name));
+    let schemas = selected.map(|(name, text)| anyhow::Ok((*name, serde_json::from_str(text)?)));
+    let schemas: Vec<(&str, Value)> = schemas.collect::<anyhow::Result<_>>()?;
+    let description = |schema: &Value| schema["description"].as_str().unwrap_or_default().to_owned();
+    let rows = schemas.iter().map(|(name, schema)| [(*name).into(), Cell::Text(description(schema))]);
+    let table = Table::new([column("type", 0), column("meaning", 0)]).with_rows(rows);
+    let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
+    let json = serde_json::to_vec(&names)?;
+    output.print(&json, || Ok(Report::default().with_table(table)))
 }
 
 impl Explain {
@@ -67,10 +73,10 @@ impl Explain {
     /// There is no such type, or stdout cannot be written.
     pub fn run(self) -> anyhow::Result<()> {
         let name = short_kind(&self.kind);
-        let found = SCHEMAS.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.with_context(|| {
-            format!("no event has the type {name}; `release-ledger events types` lists the types")
-        })?;
+        let Some((_, text)) = SCHEMAS.iter().find(|(known, _)| *known == name) else {
+            let kinds = Kind::selected_by(name)?;
+            return print_types(self.output, |known| kinds.iter().any(|kind| kind.name() == known));
+        };
         let schema: Value = serde_json::from_str(text)?;
         let common: Value = serde_json::from_str(COMMON)?;
         self.output.print(text.as_bytes(), || Ok(report(&common, &schema)))
@@ -135,8 +141,6 @@ fn resolve<'s>(common: &'s Value, schema: &'s Value) -> &'s Value {
 
 #[cfg(test)]
 mod tests {
-    use ledger_domain::Kind;
-
     use super::*;
 
     #[test]

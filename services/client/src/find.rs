@@ -3,10 +3,14 @@
 use ledger_api_types::{FindBody, FoundRunBody};
 
 use super::connection::Connection;
-use super::query::{QueryArgs, with_param};
+use super::output::print_notice;
+use super::query::{QueryArgs, read, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column, wide_column};
 use super::targets::DEFAULT_TARGET;
+
+/// Least number of digits by which a commit or a digest is found.
+const MIN_DIGITS: usize = 7;
 
 /// Show where a release runs or ran: by its version, commit, artifact or digest
 ///
@@ -41,13 +45,40 @@ impl Find {
         let url = with_param(client.url(&["find"]), "release", Some(&self.release));
         let url = with_param(with_param(url, "skip", self.skip), "limit", self.limit);
         let is_first = self.skip.unwrap_or_default() == 0;
-        self.query.fetch_and_print(&client, url, |body: &FindBody| render(body, is_first)).await
+        let release = &self.release;
+        let body = self.query.fetch(&client, url).await?;
+        let found: FindBody = read(&body)?;
+        self.query.print(body, |body: &FindBody| render(body, release, is_first))?;
+        if is_first
+            && found.runs.is_empty()
+            && found.next.is_none()
+            && let Some(hint) = hint(release)
+        {
+            print_notice(hint);
+        }
+        Ok(())
     }
 }
 
-fn render(body: &FindBody, is_first: bool) -> Report {
+/// Returns what the user may have meant by a release that never ran.
+fn hint(release: &str) -> Option<&'static str> {
+    let digits = release.strip_prefix("sha256:").unwrap_or(release);
+    let is_short = digits.len() < MIN_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_short {
+        return Some("a commit or a digest needs at least 7 digits");
+    }
+    let has_upper_case = release.bytes().any(|byte| byte.is_ascii_uppercase());
+    if has_upper_case {
+        return Some("versions are found as they are written: upper case differs from lower case");
+    }
+    let is_word = !release.contains([':', '@', '/']) && !release.bytes().any(|byte| byte.is_ascii_digit());
+    is_word.then_some("if that is a service, `release-ledger services` shows its versions")
+}
+
+fn render(body: &FindBody, release: &str, is_first: bool) -> Report {
     let is_all = is_first && body.next.is_none();
-    let nothing = if is_all { "it never ran anywhere" } else { "it never ran on the lanes of this page" };
+    let lanes = if is_all { "the lanes that you may read" } else { "the lanes of this page" };
+    let nothing = format!("{release} never ran on {lanes}");
     let columns = [
         column("environment", 0),
         column("service", 0),
@@ -89,7 +120,21 @@ fn row(run: &FoundRunBody) -> [Cell; 11] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::read;
+
+    #[test]
+    fn a_release_that_never_ran_gets_a_hint_by_its_form() {
+        for (release, expected) in [
+            ("1e69", Some("at least 7 digits")),
+            ("sha256:1e69f8", Some("at least 7 digits")),
+            ("V111", Some("upper case")),
+            ("search-api", Some("services")),
+            ("v111", None),
+        ] {
+            let shown = hint(release);
+            assert_eq!(shown.is_some(), expected.is_some(), "{release}: {shown:?}");
+            assert!(shown.unwrap_or_default().contains(expected.unwrap_or_default()), "{release}: {shown:?}");
+        }
+    }
 
     #[test]
     fn a_lane_is_shown_with_the_first_time_and_the_end() {
@@ -103,7 +148,7 @@ mod tests {
         let until = r#","until":{"position":8,"occurred_at":"2026-08-02T12:00:00Z"}"#;
         let json =
             format!(r#"{{"position":9,"runs":[{},{}],"next":2}}"#, run("dev", until), run("production", ""));
-        let report = render(&read(json.as_bytes()).expect("a body"), true);
+        let report = render(&read(json.as_bytes()).expect("a body"), "v1", true);
         report.check_fits();
         assert_eq!(
             report.to_string(),
@@ -115,13 +160,14 @@ mod tests {
     }
     #[test]
     fn an_empty_page_says_that_it_ran_nowhere_only_if_there_is_no_other_page() {
-        let shown =
-            |json: &str, is_first| render(&read(json.as_bytes()).expect("a body"), is_first).to_string();
-        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, true), "it never ran anywhere");
-        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, false), "it never ran on the lanes of this page");
+        let shown = |json: &str, is_first| {
+            render(&read(json.as_bytes()).expect("a body"), "v9", is_first).to_string()
+        };
+        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, true), "v9 never ran on the lanes that you may read");
+        assert_eq!(shown(r#"{"position":9,"runs":[]}"#, false), "v9 never ran on the lanes of this page");
         assert_eq!(
             shown(r#"{"position":9,"runs":[],"next":100}"#, true),
-            "it never ran on the lanes of this page\nthere may be more: --skip 100"
+            "v9 never ran on the lanes of this page\nthere may be more: --skip 100"
         );
     }
 }

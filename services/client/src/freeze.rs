@@ -39,6 +39,9 @@ pub struct Freeze {
     /// The freeze's name; several freezes may hold at once
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME, value_parser = ShortText::parse_identifier)]
     name: ShortText,
+    /// The environment is new: no event names it so far; without this flag, an unknown environment is an error
+    #[arg(long)]
+    new: bool,
     #[command(flatten)]
     by: ActorArgs,
     #[command(flatten)]
@@ -49,7 +52,7 @@ impl Freeze {
     /// Runs the command.
     ///
     /// # Errors
-    /// The freeze is already active, or is not recorded.
+    /// No event names the environment, the freeze is already active, or it is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut data = named(&self.name);
         if let Some(until) = self.until {
@@ -57,6 +60,9 @@ impl Freeze {
         }
         let author = self.by.author()?;
         let event = decision(Kind::FreezeStarted, &self.environment, Some(&self.reason), &author, data)?;
+        if !self.new {
+            self.sending.check_known(&self.environment).await?;
+        }
         self.sending.send(&event).await
     }
 }

@@ -11,6 +11,7 @@ use super::output::terminal_width;
 use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
 use super::report::Report;
+use super::spool::print_waiting;
 use super::table::{Cell, Table, Tone, column};
 
 /// Ask if a release may be deployed
@@ -77,6 +78,7 @@ impl Gate {
     pub async fn run(self) -> anyhow::Result<()> {
         let request = self.request(self.ci.context()?.actor);
         let client = self.connection.client()?;
+        print_waiting(&client);
         let url = self.query.with_wait_for(client.url(&["environments", self.environment.as_str(), "gate"]));
         let response = client.post(url, &request, None).await?;
         let body: GateBody = read(&response)?;

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use self::filter::FilterArgs;
 
 use super::connection::{Client, Connection};
-use super::output::{is_stdout_closed, print_json};
+use super::known::{unknown_environment, unknown_service};
+use super::output::{is_stdout_closed, print_json, print_notice};
 use super::query::{QueryArgs, head, read, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
@@ -156,10 +157,27 @@ impl History {
         let url = with_param(url, "order", newest_first.then_some("desc"));
         let url = with_param(with_param(url, "after", self.after), "before", self.before);
         let url = with_param(url, "limit", self.limit);
-        self.query
-            .fetch_and_print(&client, url, |body: &EventsBody<EventBody>| render(body, newest_first))
-            .await?;
+        let body = self.query.fetch(&client, url).await?;
+        let page: EventsBody<EventBody> = read(&body)?;
+        self.query.print(body, |body: &EventsBody<EventBody>| render(body, newest_first))?;
+        if page.events.is_empty() && page.next.is_none() {
+            self.print_unknown_names(&client).await;
+        }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Prints a note about an environment or a service that no event names.
+    async fn print_unknown_names(&self, client: &Client) {
+        if let Some(environment) = &self.environment
+            && let Some(note) = unknown_environment(client, environment).await
+        {
+            print_notice(&note);
+        }
+        if let Some(service) = &self.service
+            && let Some(note) = unknown_service(client, service).await
+        {
+            print_notice(&note);
+        }
     }
 
     fn is_newest_first(&self) -> bool {

@@ -46,6 +46,7 @@ mod history;
 mod horizon;
 pub mod identity;
 mod import;
+mod known;
 mod lane_reports;
 mod local_context;
 mod login;

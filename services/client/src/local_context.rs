@@ -13,15 +13,16 @@ use crate::environment;
 const LOCAL: &str = "local";
 
 /// Stores the token of a local ledger in the context `local`, or `local-<port>` if `local` is of another URL. It becomes
-/// the current context, unless another one than that of a local ledger is.
+/// the current context, unless another one than that of a local ledger is. Returns a sentence that says
+/// which one is.
 ///
 /// # Errors
 /// There is no folder for contexts, or it cannot be written.
-pub fn save_local_context(url: &Url, token: &ApiToken) -> anyhow::Result<()> {
+pub fn save_local_context(url: &Url, token: &ApiToken) -> anyhow::Result<String> {
     save_in(&environment::config_dir()?, url, token)
 }
 
-fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<()> {
+fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<String> {
     let mut settings = Settings::open(folder)?;
     let contexts = &settings.contexts.contexts;
     let is_other = contexts.get(LOCAL).is_some_and(|local| !is_same_service(local.url.url(), url));
@@ -37,9 +38,15 @@ fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<()> {
     // A local ledger that ended leaves its context behind.
     let is_local = |current: &String| current == LOCAL || current.starts_with("local-");
     if settings.contexts.current.as_ref().is_none_or(is_local) {
-        settings.contexts.current = Some(name);
+        settings.contexts.current = Some(name.clone());
     }
-    settings.save()
+    settings.save()?;
+    Ok(match &settings.contexts.current {
+        Some(current) if *current != name => {
+            format!("the current context is {current}; commands reach this ledger with --context {name}")
+        }
+        _ => format!("its context {name} is now the current one"),
+    })
 }
 
 #[cfg(test)]

@@ -48,12 +48,13 @@ pub(super) fn parse_moment(text: &str) -> Result<DateTime<Utc>, String> {
 fn reference(text: &str, now: DateTime<Utc>) -> Result<PointRef, String> {
     let error = match PointRef::parse(text) {
         Ok(point) => return Ok(point),
-        Err(error) => error,
+        // Only a URL needs the remark.
+        Err(error) => error.to_string().replace(" (write `+` as %2B in a URL)", " such as 2026-03-01T12:00Z"),
     };
     let split = if text.starts_with("point:") { None } else { text.split_once('@') };
     let (environment, point) = match split {
         Some((environment, point)) => {
-            (Some(EnvironmentName::parse(environment).map_err(|_| error.to_string())?), point)
+            (Some(EnvironmentName::parse(environment).map_err(|_| error.clone())?), point)
         }
         None => (None, text),
     };
@@ -193,6 +194,7 @@ mod tests {
         for text in ["", "2026-13-01", "99999-01-01", "change:0", "change:x", "stag ing@latest", "1.5h"] {
             let error = resolved(text).expect_err(text);
             assert!(error.contains("latest") || error.contains("environment"), "{text}: {error}");
+            assert!(!error.contains("URL"), "{text}: {error}");
         }
     }
 }

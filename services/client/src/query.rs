@@ -10,6 +10,7 @@ use super::connection::Client;
 use super::found::FoundArgs;
 use super::output::{print_json, print_text};
 use super::report::{OutputArgs, Report};
+use super::spool::print_waiting;
 
 /// Flags of every query.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,6 +119,7 @@ impl QueryArgs {
 
 impl WaitArgs {
     pub(super) async fn fetch(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
+        print_waiting(client);
         Ok(client.get(with_param(url, "wait_for", self.wait_for)).await?)
     }
 }

@@ -25,7 +25,7 @@ use crate::clock;
 /// as SIGHUP under `nohup`, is ignored by both.
 ///
 /// A ledger that is down neither fails nor delays a deploy: reports that cannot be sent are kept in the
-/// spool, and the next command sends them first. If --url, --tenant or the context is invalid, no ledger is known: the
+/// spool, and the next report sends them first. If --url, --tenant or the context is invalid, no ledger is known: the
 /// command runs, and its reports are lost, which a line on stderr says. A failure of this program, and not of
 /// the command, exits with 125.
 ///

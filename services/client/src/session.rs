@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::Family;
 use ledger_domain::event::Payload;
+use ledger_domain::{EnvironmentName, Family};
 use serde_json::json;
 
 use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::{self, Connection};
 use super::event_result::{describe, notes, without_effect};
+use super::known::unknown_environment;
 use super::output::{print_json, print_notice, print_text};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
@@ -106,6 +107,18 @@ impl CommandArgs {
         let mut session = EmitSession::new(outbox, self.json, true);
         session.send_one(event).await?;
         session.finish(false)
+    }
+
+    /// Checks that the ledger knows an environment, as far as the sender may ask.
+    ///
+    /// # Errors
+    /// No event names the environment, or the address of the ledger is invalid.
+    pub(super) async fn check_known(&self, environment: &EnvironmentName) -> anyhow::Result<()> {
+        let client = self.connection.clone().client()?;
+        match unknown_environment(&client, environment).await {
+            Some(unknown) => bail!("{unknown}; if it is new, add --new"),
+            None => Ok(()),
+        }
     }
 
     /// Returns the connection, for a question that precedes the event.
@@ -350,7 +363,8 @@ impl EmitSession {
             let events = count_events(self.spooled);
             let (folder, cause) = (self.outbox.spool_folder(), anyhow::Error::from(cause));
             print_notice(&format!(
-                "spooled: {events} in {folder}; the next command sends them first: {cause:#}"
+                "spooled: {events} in {folder}; the next report, or `release-ledger spool send`, sends them first: \
+                 {cause:#}"
             ));
         }
     }

@@ -10,6 +10,7 @@ mod queue;
 mod sending;
 
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -65,6 +66,22 @@ pub(super) struct Outbox {
 /// Renders a number of events: `1 event`, `2 events`.
 pub(super) fn count_events(number: usize) -> String {
     if number == 1 { "1 event".to_owned() } else { format!("{number} events") }
+}
+
+/// Prints a notice, once per process, if events wait for the ledger of a client: commands that only ask do not send
+/// them. A spool that cannot be read has none.
+pub(super) fn print_waiting(client: &Client) {
+    static PRINTED: Once = Once::new();
+    PRINTED.call_once(|| {
+        let Ok(folder) = environment::spool_dir() else { return };
+        let waiting = Queue::new(&folder, client.ledger()).waiting().map_or(0, |entries| entries.len());
+        if waiting > 0 {
+            let (events, wait) = (count_events(waiting), if waiting == 1 { "waits" } else { "wait" });
+            print_notice(&format!(
+                "{events} {wait} in the spool for this ledger; `release-ledger spool send` sends them"
+            ));
+        }
+    });
 }
 
 /// The status of an event that was spooled.

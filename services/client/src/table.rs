@@ -198,13 +198,13 @@ pub(super) struct Table {
     /// Column with the names of the rows.
     name: usize,
     /// Text in place of a table without rows.
-    if_empty: &'static str,
+    if_empty: String,
 }
 
 impl Table {
     /// Returns a table without rows. Its first column names the rows.
     pub(super) fn new(columns: impl IntoIterator<Item = Column>) -> Self {
-        Self { columns: columns.into_iter().collect(), rows: Vec::new(), name: 0, if_empty: "" }
+        Self { columns: columns.into_iter().collect(), rows: Vec::new(), name: 0, if_empty: String::new() }
     }
 
     /// Sets the column that names the rows.
@@ -214,8 +214,8 @@ impl Table {
     }
 
     /// Sets the text in place of a table without rows.
-    pub(super) fn if_empty(mut self, text: &'static str) -> Self {
-        self.if_empty = text;
+    pub(super) fn if_empty(mut self, text: impl Into<String>) -> Self {
+        self.if_empty = text.into();
         self
     }
 
@@ -269,7 +269,7 @@ impl Table {
     /// Returns the text of the table, without a line feed at its end.
     pub(super) fn text(&self, layout: Layout) -> String {
         if self.rows.is_empty() {
-            return self.if_empty.to_owned();
+            return self.if_empty.clone();
         }
         let columns = self.fitted(layout);
         let mut lines = Vec::with_capacity(self.rows.len() + 1);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::misspelt::nearest;
+
 /// A group of kinds with the same data format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -37,11 +39,21 @@ pub enum Family {
 
 /// The error for a text that is not an event type of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown event type {0:?}: use io.releaseledger.<family>.<verb>.v1, \
-     such as io.releaseledger.deploy.succeeded.v1"
-)]
+#[error("unknown event type {0:?}{meant}", meant = meant(.0))]
 pub struct UnknownKind(pub String);
+
+/// Returns the end of the error: the type that was probably meant, or the form of all types.
+fn meant(text: &str) -> String {
+    let name = text.strip_prefix("io.releaseledger.").unwrap_or(text);
+    let name = name.strip_suffix(".v1").unwrap_or(name);
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    match nearest(name, &names) {
+        Some(near) => format!("; did you mean {near}? `release-ledger events types` lists them"),
+        None => ": use io.releaseledger.<family>.<verb>.v1, such as io.releaseledger.deploy.succeeded.v1; \
+                 `release-ledger events types` lists them"
+            .to_owned(),
+    }
+}
 
 macro_rules! kinds {
     ($($kind:ident = $family:ident $prefix:literal $verb:literal, $doc:literal;)+) => {
@@ -183,5 +195,15 @@ mod tests {
         for wrong in ["", "deplo", "deploy.", "io.releaseledger.deploy.v1"] {
             assert!(Kind::selected_by(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_type_is_an_error_with_the_one_that_was_meant() {
+        for wrong in ["deploy.succeded", "deploys.succeeded", "io.releaseledger.deploy.suceeded.v1"] {
+            let error = Kind::parse_name(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("did you mean deploy.succeeded?"), "{error}");
+        }
+        let error = Kind::parse_name("xyzzy").expect_err("unknown").to_string();
+        assert!(error.contains("use io.releaseledger.<family>"), "{error}");
     }
 }

@@ -22,6 +22,7 @@ mod kind;
 pub mod known_good;
 mod lane;
 mod lane_filter;
+mod misspelt;
 mod name;
 mod person;
 pub mod plan_issue;
@@ -52,6 +53,7 @@ pub use image_reference::ImageReference;
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
 pub use lane_filter::LaneFilter;
+pub use misspelt::nearest;
 pub use name::{
     EnvironmentName, NameError, SecretName, ServiceName, SlotName, SubscriptionName, TargetName, TenantName,
 };

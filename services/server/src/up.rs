@@ -98,7 +98,8 @@ impl Up {
         let address = app.address();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
         let url = local_url(address);
-        if let Err(error) = ledger_client::save_local_context(&url, token) {
+        let saved = ledger_client::save_local_context(&url, token);
+        if let Err(error) = &saved {
             let text = format!(
                 "no command can authenticate, since no context could be written; set XDG_CONFIG_HOME to a folder of your \
                  own and start again: {error:#}"
@@ -110,6 +111,9 @@ impl Up {
             std::io::stdout().lock(),
             "release-ledger is up at http://{address} (API: http://{address}/docs)"
         )?;
+        if let Ok(context) = saved {
+            writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(&context))?;
+        }
         let demo = self
             .demo
             .then(|| load_demo(Client::with_token(url, &TenantName::default(), token), shutdown.clone()));

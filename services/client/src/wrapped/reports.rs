@@ -22,7 +22,9 @@ pub(super) struct Reports {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotRecorded {
     /// The report waits in the spool.
-    #[error("spooled: the {noun}'s reports are in {folder}; the next command sends them first")]
+    #[error(
+        "spooled: the {noun}'s reports are in {folder}; the next report, or `release-ledger spool send`, sends them first"
+    )]
     Spooled {
         /// The noun.
         noun: &'static str,

@@ -1,6 +1,7 @@
 //! Misspelt settings: an error names the one that was probably meant.
 
 use figment::error::Kind;
+use ledger_domain::nearest;
 
 use super::{DEFAULTS, Error};
 
@@ -76,32 +77,6 @@ fn elsewhere(key: &str) -> Option<String> {
     found.map(|(section, key)| if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") })
 }
 
-/// Returns the candidate that differs least from a word: by at most a third of its letters.
-fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
-    let most = (word.chars().count() / 3).max(1);
-    let distances = candidates.iter().map(|candidate| (distance(word, candidate), *candidate));
-    distances
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, near)| near)
-}
-
-/// Returns the number of letters to insert, delete or replace to turn a word into another.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (number, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = number + 1;
-        for (column, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::{AuthenticationMode, Config, Flags};
@@ -150,15 +125,5 @@ mod tests {
             find(&["url", "service_host", "port_80_tcp", "tenants", "journal__replicas", "ca_file"]),
             None
         );
-    }
-
-    #[test]
-    fn the_distance_counts_inserted_deleted_and_replaced_letters() {
-        for (from, to, expected) in
-            [("", "", 0), ("", "ab", 2), ("replica", "replicas", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-            assert_eq!(distance(to, from), expected, "{to} {from}");
-        }
     }
 }

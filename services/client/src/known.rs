@@ -1,0 +1,115 @@
+//! Names that the ledger knows: finds misspelt ones.
+//!
+//! Invariant: a look-up that fails, or for which the sender lacks the rights, finds nothing wrong.
+
+use std::time::Duration;
+
+use ledger_api_types::{EnvironmentsBody, EventsBody, FindBody};
+use ledger_domain::{EnvironmentName, ServiceName};
+use tokio::time::timeout;
+
+use super::connection::Client;
+use super::query::{head, read, with_param};
+
+/// Time limit of a look-up.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of names that a message lists.
+const SHOWN_NAMES: usize = 20;
+
+/// Returns a sentence about an environment that no event names, with the known ones; none if it is known.
+pub(super) async fn unknown_environment(client: &Client, environment: &EnvironmentName) -> Option<String> {
+    client.wait().await;
+    let names = timeout(TIMEOUT, others(client, environment)).await.ok().flatten()?;
+    Some(format!("no event names the environment {environment}; known: {}", listed(&names)))
+}
+
+/// Returns a sentence about a service that no event names; none if it is known.
+pub(super) async fn unknown_service(client: &Client, service: &ServiceName) -> Option<String> {
+    client.wait().await;
+    let conditions = [("service", service.as_str())];
+    let has_events = timeout(TIMEOUT, has_events(client, &conditions)).await.ok().flatten()?;
+    let text =
+        || format!("no event names the service {service}; `release-ledger services` lists the services");
+    (!has_events).then(text)
+}
+
+/// Returns a sentence about a service, or a version of it, that never ran in an environment; none if it did.
+pub(super) async fn never_ran(
+    client: &Client,
+    environment: &EnvironmentName,
+    service: &ServiceName,
+    version: Option<&str>,
+) -> Option<String> {
+    client.wait().await;
+    let ran = timeout(TIMEOUT, ran(client, environment, service, version)).await.ok().flatten();
+    let what = ran.filter(|(_, ran)| !ran).map(|(what, _)| what)?;
+    Some(format!("{environment} never ran {what}: check the spelling"))
+}
+
+/// Returns the known environments if this one is none of them.
+async fn others(client: &Client, environment: &EnvironmentName) -> Option<Vec<String>> {
+    let url = with_param(client.url(&["environments"]), "wait_for", head(client).await.ok());
+    let body: EnvironmentsBody = read(&client.get(url).await.ok()?).ok()?;
+    let names: Vec<String> = body.environments.into_iter().map(|known| known.name).collect();
+    if names.iter().any(|name| name == environment.as_str()) {
+        return None;
+    }
+    // The list lacks those that the sender may not read.
+    let state = client.get(client.url(&["environments", environment.as_str(), "state"])).await;
+    let is_unknown = state.is_err_and(|error| error.problem("unknown-environment").is_some());
+    is_unknown.then_some(names)
+}
+
+/// Returns the service, or its version, and true if it ran in the environment.
+async fn ran(
+    client: &Client,
+    environment: &EnvironmentName,
+    service: &ServiceName,
+    version: Option<&str>,
+) -> Option<(String, bool)> {
+    let conditions =
+        [("environment", environment.as_str()), ("service", service.as_str()), ("type", "deploy.succeeded")];
+    if !has_events(client, &conditions).await? {
+        return Some((service.to_string(), false));
+    }
+    let version = version?;
+    let url = with_param(client.url(&["find"]), "release", Some(version));
+    let body: FindBody = read(&client.get(url).await.ok()?).ok()?;
+    let is_here = body.runs.iter().any(|run| {
+        run.environment.as_str() == environment.as_str() && run.service.as_str() == service.as_str()
+    });
+    Some((format!("{service} {version}"), is_here || body.next.is_some()))
+}
+
+/// Returns true if entries match the conditions.
+async fn has_events(client: &Client, conditions: &[(&str, &str)]) -> Option<bool> {
+    let url = with_param(client.url(&["events"]), "limit", Some(1));
+    let url = conditions.iter().fold(url, |url, (name, value)| with_param(url, name, Some(value)));
+    let url = with_param(url, "wait_for", head(client).await.ok());
+    let body: EventsBody<serde::de::IgnoredAny> = read(&client.get(url).await.ok()?).ok()?;
+    // Without entries, a cursor says that more of the ledger is to be searched.
+    Some(!body.events.is_empty() || body.next.is_some())
+}
+
+/// Lists names, up to a number of them.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN_NAMES) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_names_is_cut_with_the_number_of_the_others() {
+        let names = |count: usize| (0..count).map(|number| format!("e{number}")).collect::<Vec<_>>();
+        assert_eq!(listed(&names(0)), "none");
+        assert_eq!(listed(&names(2)), "e0, e1");
+        assert!(listed(&names(22)).ends_with("e19, and 2 more"));
+    }
+}
