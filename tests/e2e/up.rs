@@ -93,7 +93,8 @@ async fn a_demo_says_when_it_is_complete_and_survives_an_event_of_a_user_in_betw
 
     let mut first = Command::start_with(PROGRAM, &up, &own);
     first.line_with("is up at").await;
-    let begun = Command::start_with(PROGRAM, &["position", "--wait-for", "1"], &own).outcome().await;
+    let begun =
+        Command::start_with(PROGRAM, &["position", "--wait", "60", "--wait-for", "1"], &own).outcome().await;
     assert_eq!(begun.code, Some(0), "{}", begun.stderr);
     let recorded = Command::start_with(PROGRAM, &emit, &own).outcome().await;
     assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);

@@ -100,7 +100,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "ledger_http_refused_total",
         "Requests and connections beyond a bound: connections, bodies, deliveries, answers, followers; \
-         of one client requests, events, concurrency, authentications.",
+         of one client followers_of_principal, requests, events, concurrency, authentications.",
     ),
     counter("ledger_http_idle_closed_total", "Idle connections that were closed for new ones."),
     counter(

@@ -136,7 +136,12 @@ async fn wait_for_entry(servers: &Servers, position: u64) {
     let stream = reader.get_stream(STREAM).await.expect("the stream");
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: position };
     let filter_subject = "ledger.default.>".to_owned();
-    let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
+    let config = OrderedConfig {
+        name: Some("once".into()),
+        deliver_policy,
+        filter_subject,
+        ..OrderedConfig::default()
+    };
     let consumer = stream.create_consumer(config);
     let mut messages = consumer.await.expect("a consumer").messages().await.expect("messages");
     messages.next().await.expect("a message").expect("an entry");

@@ -109,6 +109,7 @@ async fn a_stream_consumer_receives_exactly_the_recorded_requests() {
     let stream = reader.get_stream(STREAM).await.expect("the stream");
     let consumer = stream
         .create_consumer(pull::Config {
+            name: Some("notifications".into()),
             filter_subject: "ledger.default.*._.rollback.requested".into(),
             ack_policy: AckPolicy::None,
             ..pull::Config::default()

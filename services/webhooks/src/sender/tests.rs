@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::{any, post};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -37,6 +37,21 @@ async fn receiver() -> (SocketAddr, Received) {
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, routes).await });
     (address, received)
+}
+
+/// Starts a receiver that answers a request with the begin of a response and then hangs. Returns its address.
+async fn receiver_that_hangs_after(begin: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        // The client takes a response that arrives before it has sent the request for an error.
+        let mut request = [0; 8192];
+        let _ = connection.read(&mut request).await.expect("a request");
+        connection.write_all(begin).await.expect("written");
+        std::future::pending::<()>().await;
+    });
+    address
 }
 
 fn sender(networks: &[&str]) -> Sender {
@@ -118,13 +133,7 @@ async fn a_receiver_that_hangs_fails_in_time() {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_after_its_status_has_acknowledged() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.expect("a connection");
-        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.expect("written");
-        std::future::pending::<()>().await;
-    });
+    let address = receiver_that_hangs_after(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
     let sender = Sender { timeout: Duration::from_secs(5), ..sender(&["127.0.0.0/8"]) };
 
     assert_eq!(send(&sender, &format!("http://{address}/")).await, Ok(StatusCode::OK));
@@ -132,14 +141,8 @@ async fn a_receiver_that_hangs_after_its_status_has_acknowledged() {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_after_a_failure_keeps_its_status_and_the_demanded_delay() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.expect("a connection");
-        let head = b"HTTP/1.1 503 Busy\r\nretry-after: 9\r\ncontent-length: 9\r\n\r\nhalf";
-        connection.write_all(head).await.expect("written");
-        std::future::pending::<()>().await;
-    });
+    let head = b"HTTP/1.1 503 Busy\r\nretry-after: 9\r\ncontent-length: 9\r\n\r\nhalf";
+    let address = receiver_that_hangs_after(head).await;
 
     let failure = send(&sender(&["127.0.0.0/8"]), &format!("http://{address}/")).await;
 

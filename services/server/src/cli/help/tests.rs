@@ -82,7 +82,7 @@ fn every_example_is_valid() {
 fn the_help_of_the_program_lists_the_groups() {
     let help = complete(Arguments::command()).render_help().to_string();
     let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text} is missing: {help}"));
-    assert!(at("\nReport:\n  emit ") < at("\nAsk:\n  state "), "{help}");
+    assert!(at("\nReport:\n  emit ") < at("\nAsk:\n  overview "), "{help}");
     assert!(at("\nDecide and roll back:\n  rollback ") < at("\nOperate:\n  up "), "{help}");
     assert!(at("Usage: ") < at("\nReport:") && at("\nOperate:") < at("\nOptions:\n"), "{help}");
     assert!(!help.contains('{') && !help.contains("Other:"), "{help}");
