@@ -79,7 +79,8 @@ mod tests {
         };
         let problem =
             |status, slug| (PROBLEM, Some(status), Some(format!("urn:release-ledger:problem:{slug}")));
-        let rejected = Receipt::Rejected { problem: "forbidden".into(), detail: String::new(), has_secret: false };
+        let rejected =
+            Receipt::Rejected { problem: "forbidden".into(), detail: String::new(), has_secret: false };
         assert_eq!(status(rejected), problem(403, "forbidden"));
         assert_eq!(status(Receipt::Retry(String::new())), problem(503, "busy"));
         let quarantined = Receipt::Quarantined { id: "ab".into(), detail: "a fault".into() };
