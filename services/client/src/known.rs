@@ -86,7 +86,12 @@ async fn has_events(client: &Client, conditions: &[(&str, &str)]) -> Option<bool
     let url = with_param(client.url(&["events"]), "limit", Some(1));
     let url = conditions.iter().fold(url, |url, (name, value)| with_param(url, name, Some(value)));
     let url = with_param(url, "wait_for", head(client).await.ok());
-    let body: EventsBody<serde::de::IgnoredAny> = read(&client.get(url).await.ok()?).ok()?;
+    let response = client.get(url).await;
+    // The service was never in the environment.
+    if matches!(&response, Err(error) if error.problem("unknown-lane").is_some()) {
+        return Some(false);
+    }
+    let body: EventsBody<serde::de::IgnoredAny> = read(&response.ok()?).ok()?;
     // Without entries, a cursor says that more of the ledger is to be searched.
     Some(!body.events.is_empty() || body.next.is_some())
 }
