@@ -58,6 +58,10 @@ fn handwritten() -> Vec<Value> {
         with(slot(target, name), "release", json!({"version": version}))
     };
     let freeze = json!({"environment": "late", "freeze_id": "inventory", "reason": "We count."});
+    // No entry passes its filter, so that nothing is delivered.
+    let subscription = json!({
+        "subscription": "kept", "url": "https://hooks.example/ledger", "secret": "kept", "filter": {"environment": "none-such"},
+    });
     let source = deploy("corrected-before", "", "late", "web", "v1")["source"].clone();
     let before = json!({"source": source, "id": "corrected-before"});
     vec![
@@ -80,6 +84,7 @@ fn handwritten() -> Vec<Value> {
             "2026-03-02T08:30:00Z",
             json!({"environment": "production", "position": 600, "status": "known_good", "reason": "It ran well."}),
         ),
+        event("subscription", "subscription.created", "2026-03-02T08:30:00Z", subscription),
         event("freeze", "freeze.started", "2026-03-02T09:00:00Z", freeze.clone()),
         event("thaw", "freeze.lifted", "2026-03-02T10:00:00Z", freeze),
         event("switch-to-nothing", "traffic.switched", "2026-03-01T09:00:00Z", slot("on-premise", "green")),
