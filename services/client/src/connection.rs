@@ -142,7 +142,7 @@ impl Error {
     }
 }
 
-/// How requests reach the service.
+/// The way of requests to the service.
 #[derive(Debug, Default)]
 struct Transport<'a> {
     /// The file with further certificate authorities.

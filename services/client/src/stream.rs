@@ -45,7 +45,7 @@ pub(super) struct MessageStream<'a> {
     reconnection: Reconnection,
 }
 
-/// When to open a lost stream again.
+/// The delays before a lost stream is opened again.
 #[derive(Debug)]
 struct Reconnection {
     opened_at: Option<Instant>,

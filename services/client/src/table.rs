@@ -171,7 +171,7 @@ pub(super) fn shorten_digests(text: &str) -> String {
     short
 }
 
-/// How a table is shown to people.
+/// The form in which people see a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Width of the terminal in columns; `None`: unlimited.

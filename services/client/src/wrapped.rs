@@ -53,7 +53,7 @@ pub(super) struct WrapArgs {
     command: Vec<OsString>,
 }
 
-/// What a command does, as the ledger records it.
+/// The work of a command, as the ledger records it.
 pub(super) trait Work {
     /// The noun for messages, such as `deploy`.
     const NOUN: &'static str;

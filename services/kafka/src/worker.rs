@@ -21,7 +21,7 @@ const BATCH: BatchBounds = BatchBounds { messages: 500, bytes: 4 << 20 };
 /// Delays before retries: the first, and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What the workers of a consumer share.
+/// State that the workers of a consumer share.
 pub(crate) struct Recorder {
     pub(crate) receiver: Arc<dyn Receiver>,
     pub(crate) route: Route,

@@ -38,15 +38,15 @@ pub(super) enum Trigger<'r> {
 /// A run or job that has ended.
 #[derive(Debug, Clone)]
 pub(super) struct Run<'r> {
-    /// What ran.
+    /// The kind, the name and the id of the run.
     pub identity: RunIdentity<'r>,
-    /// What started it, and for what.
+    /// The cause and the subject of the run.
     pub origin: RunOrigin<'r>,
-    /// How it ended.
+    /// The result.
     pub result: RunResult<'r>,
 }
 
-/// What ran: the kind of run, its name and its id.
+/// The kind of a run, its name and its id.
 #[derive(Debug, Clone)]
 pub(super) struct RunIdentity<'r> {
     /// The event of [`CheckMapping::event`].
