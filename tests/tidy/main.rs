@@ -13,6 +13,7 @@ mod openapi;
 mod promises;
 mod scripts;
 mod sources;
+mod top_level;
 mod tree;
 mod words;
 mod workspace;
