@@ -1,6 +1,12 @@
-//! Conditional requests: lists of entity tags (RFC 9110, section 13.1).
+//! Conditional requests: entity tags and lists of them (RFC 9110, section 13.1).
 
 use axum::http::{HeaderMap, HeaderName};
+use sha2::{Digest as _, Sha256};
+
+/// Returns the entity tag of a body, with its quotes: the first half of its SHA-256.
+pub(crate) fn entity_tag(body: &[u8]) -> String {
+    format!("\"{}\"", hex::encode(&Sha256::digest(body)[..16]))
+}
 
 /// Returns true if `name` (`If-None-Match`) is `*` or names the tag: the lists of all its fields, compared weakly.
 pub(crate) fn names_tag(headers: &HeaderMap, name: HeaderName, tag: &str) -> bool {

@@ -14,11 +14,10 @@ use ledger_domain::{
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
-use crate::conditional::names_tag;
+use crate::conditional::{entity_tag, names_tag};
 use crate::conditions::Conditions;
 use crate::entry::{cdevent, entry_body};
 use crate::foreign::CDEVENTS_MEDIA_TYPE;
@@ -263,13 +262,6 @@ pub(crate) async fn get_event(
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok(with_position(projected, (cache_headers, json, body)))
-}
-
-/// Returns the entity tag of a body: the first half of its SHA-256.
-fn entity_tag(body: &[u8]) -> String {
-    let digest = Sha256::digest(body);
-    let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digits}\"")
 }
 
 /// Get the original message

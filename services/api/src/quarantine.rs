@@ -121,7 +121,7 @@ pub(crate) async fn quarantine(
         digest = digest.chain_update(name).chain_update([0]).chain_update(value).chain_update([0]);
     }
     let digest = digest.chain_update(&message.body).finalize();
-    let id: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex::encode(&digest[..16]);
     let stored = StoredMessage {
         source: source.clone(),
         state: State::Waiting,

@@ -6,10 +6,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ledger_api_types::{COMMON_EVENT_SCHEMA, EVENT_SCHEMAS, KAFKA_SCHEMAS, SchemaBody, SchemasBody};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 
-use crate::conditional::names_tag;
+use crate::conditional::{entity_tag, names_tag};
 use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
 
@@ -100,8 +99,7 @@ pub(crate) async fn get_schema(
         let detail = format!("no schema at /schemas/{folder}/{file}; GET /schemas/ lists them");
         Problem::new(Kind::PathNotFound, detail)
     })?;
-    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{digest}\"");
+    let tag = entity_tag(text.as_bytes());
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, &tag);
     let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::new(Kind::Internal, error))?;
     let cache_headers =
