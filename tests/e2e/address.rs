@@ -67,7 +67,11 @@ async fn a_url_in_the_wrong_place_is_shown_without_its_password() {
 async fn an_invalid_address_exits_with_2_and_one_line_that_names_its_flag() {
     for (flag, value, expected) in [
         ("--url", "http://h:port", "error: invalid --url or RELEASE_LEDGER_URL: invalid port number\n"),
-        ("--url", "", "error: invalid --url or RELEASE_LEDGER_URL: it is empty; give the URL of the service, or leave it out\n"),
+        (
+            "--url",
+            "",
+            "error: invalid --url or RELEASE_LEDGER_URL: it is empty; give the URL of the service, or leave it out\n",
+        ),
         ("--tenant", "", "error: invalid --tenant or RELEASE_LEDGER_TENANT: a name must not be empty\n"),
     ] {
         for command in [&["state", "production"][..], &["gate", "production", "web", "v1"], &["demo"]] {

@@ -242,3 +242,38 @@ async fn a_switch_to_a_slot_from_before_a_retirement_begins_no_point() {
     assert_eq!(point["point"]["changed"], json!([{"service": "api", "target": "default"}]), "{point}");
     assert_eq!(point["point"]["status"], "candidate", "{point}");
 }
+
+/// A correction moves a deploy to another environment and to an earlier time. The environment that loses it ran nothing at
+/// that time, so a check of then says nothing about what runs there now.
+#[tokio::test]
+async fn a_correction_that_states_an_earlier_time_gives_an_old_check_no_new_composition() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let mistaken = event(
+        "mistaken",
+        "deploy.succeeded",
+        &at(7),
+        json!({
+            "environment": "production", "service": "web", "release": {"version": "v1"},
+        }),
+    );
+    client.record_and_wait(&mistaken).await;
+    let live = story.deploy("api", "v2", 8).await;
+    let correction = event(
+        "correction",
+        "deploy.succeeded",
+        &at(3),
+        json!({
+            "environment": "staging", "service": "web", "release": {"version": "v1"},
+            "corrects": {"source": mistaken["source"], "id": "mistaken"},
+        }),
+    );
+    let corrected = client.record_and_wait(&correction).await;
+    story.record("validation.passed", 3, json!({"check": "smoke"})).await;
+
+    assert_eq!(story.point_status(corrected).await, "candidate");
+    assert_eq!(story.point_status(live).await, "candidate");
+    let last = client.get("/v1/environments/production/points/last-known-good").await;
+    assert_eq!((last.status, last.problem()), (404, "unknown-point"), "{}", last.text);
+}

@@ -251,15 +251,13 @@ impl LaneProjection {
             state.late.remove(track);
         }
         self.dirty.extend(revealed.into_iter().chain([track]).map(|track| (lane.clone(), track)));
-        // What ran since the corrected event differs from what was recorded.
+        // What ran since the corrected event differs from what was recorded. If the correction states an earlier time, the
+        // change of the composition is recorded at that time, when the lane ran something else.
         let overtaken = environments.change_occurred(&lane.environment, since.occurred_at);
+        let from = occurred_at.min(since.occurred_at);
         let until = overtaken.unwrap_or(since.occurred_at);
-        if occurred_at < until {
-            rows.reorderings.push(ReorderingInsert::new(
-                environment_id,
-                since.position,
-                (occurred_at, until),
-            ));
+        if from < until {
+            rows.reorderings.push(ReorderingInsert::new(environment_id, since.position, (from, until)));
         }
     }
 
