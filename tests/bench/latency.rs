@@ -8,22 +8,26 @@ use ledger_tests::{Servers, Service};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::PROGRAM;
+use crate::cpu::{Measured, Meter};
+use crate::ingest::{MEMORY_LIMIT, mebibytes};
 use crate::load::{Http, get, post, report_events, send_all};
-use crate::report::Report;
+use crate::report::{Cost, Report};
 use crate::state::percentile;
 
 const CONNECTIONS: usize = 64;
-/// Goal for the p99 at half of the peak rate, in milliseconds.
-const GOAL_MS: f64 = 50.0;
+/// Measured parts of the peak rate in per cent, the limit of their times in milliseconds, and true if the p99 has to stay
+/// within it.
+const LOADS: [(u32, f64, bool); 3] = [(10, 20.0, false), (50, 20.0, true), (80, 40.0, true)];
+/// Database of the projections.
+const DATABASE: &str = "ledger";
 
 /// Sends single events, first at the maximum rate, then at parts of it, and measures `probes` events at each part.
 pub(crate) async fn until_visible(servers: &Servers, at_peak: usize, probes: usize, report: &mut Report) {
     let service = Service::start(PROGRAM, servers, &[]).await;
-    let percentages = [10, 50, 80];
-    let events = report_events(at_peak + percentages.len() * (probes * 40 + 20_000));
+    let mut meter = Meter::start(servers).await;
+    let events = report_events(at_peak + LOADS.len() * (probes * 60 + 20_000));
     let mut requests: Vec<Vec<u8>> =
-        events.iter().map(|event| post("application/cloudevents+json", event.bytes())).collect();
-    drop(events);
+        events.into_iter().map(|event| post("application/cloudevents+json", event.bytes())).collect();
     let rest = requests.split_off(at_peak);
     let time = send_all(&service.url(), requests, CONNECTIONS).await;
     let peak = at_peak as f64 / time.as_secs_f64();
@@ -31,16 +35,26 @@ pub(crate) async fn until_visible(servers: &Servers, at_peak: usize, probes: usi
 
     let rest = Arc::new(rest);
     let next = Arc::new(AtomicUsize::new(0));
-    for percent in percentages {
+    for (percent, limit, is_goal) in LOADS {
         let rate = peak * f64::from(percent) / 100.0;
+        let measured = Measured::Service(service.pid());
+        let (before, first) = (meter.sample(measured, DATABASE).await, next.load(Ordering::Relaxed));
+        let began = Instant::now();
         let load = start_load(&service, Arc::clone(&rest), Arc::clone(&next), rate);
         let times = probe(&service, &rest, &next, probes).await;
         load.abort();
-        let name =
-            |statistic: &str| format!("{statistic} from request to visible at {percent} % of {peak:.0}/s");
-        report.time(&name("median"), GOAL_MS, percentile(&times, 50), None);
-        report.time(&name("p99"), GOAL_MS, percentile(&times, 99), (percent == 50).then_some(1.0));
+        let sent = next.load(Ordering::Relaxed) - first;
+        let achieved = sent as f64 / began.elapsed().as_secs_f64();
+        let cpu = before.until(&meter.sample(measured, DATABASE).await);
+        let name = |figure: &str| format!("{figure} at {percent} % of the peak");
+        report.rate(&name("events/s, against the peak,"), peak, achieved, None);
+        let (part, per_event) = (name("request to visible"), cpu.per_event(sent));
+        report.cost(Cost { name: part, program: "ours", per_event, goal: None });
+        report.time(&name("median from request to visible"), limit, percentile(&times, 50), None);
+        let goal = is_goal.then_some(1.0);
+        report.time(&name("p99 from request to visible"), limit, percentile(&times, 99), goal);
     }
+    report.size("peak memory, request to visible", MEMORY_LIMIT, mebibytes(service.peak_memory()));
 }
 
 /// Sends requests at this rate, independent of the times of earlier responses.

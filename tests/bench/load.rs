@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
 use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
 use ledger_codec::cloudevents::Envelope;
@@ -87,31 +86,6 @@ pub(crate) async fn publish_batches(
     began.elapsed()
 }
 
-/// Publishes single messages by concurrent publishers, each of which waits for every acknowledgement.
-pub(crate) async fn publish_singles(
-    client: &async_nats::Client,
-    messages: Vec<Message>,
-    publishers: usize,
-) -> Duration {
-    let context = jetstream::new(client.clone());
-    let messages = Arc::new(messages);
-    let next = Arc::new(AtomicUsize::new(0));
-    let began = Instant::now();
-    let publishers = (0..publishers).map(|_| {
-        let (context, messages, next) = (context.clone(), Arc::clone(&messages), Arc::clone(&next));
-        tokio::spawn(async move {
-            while let Some(message) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let publish = context.publish(message.subject.clone(), message.bytes.clone());
-                publish.await.expect("publish").await.expect("receive the acknowledgement");
-            }
-        })
-    });
-    for publisher in publishers.collect::<Vec<_>>() {
-        publisher.await.expect("no task panics");
-    }
-    began.elapsed()
-}
-
 /// Returns the bytes of a request that posts events.
 pub(crate) fn post(content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
@@ -137,6 +111,9 @@ pub(crate) fn post_json(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Initial size of the buffer for a response; a longer response enlarges it.
+const FIRST_BUFFER: usize = 64 << 10;
+
 /// A connection for several requests.
 pub(crate) struct Http {
     stream: TcpStream,
@@ -148,7 +125,7 @@ impl Http {
         let address = url.strip_prefix("http://").expect("the URL is http");
         let stream = TcpStream::connect(address).await.expect("connect");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self { stream, buffer: vec![0; 1 << 20] }
+        Self { stream, buffer: vec![0; FIRST_BUFFER] }
     }
 
     /// Returns the number after a text in the last response.
@@ -170,34 +147,54 @@ impl Http {
             let more = self.stream.read(&mut self.buffer[read..]).await.expect("read");
             assert!(more > 0, "the service closed the connection");
             read += more;
-            let Some(head) = self.buffer[..read].windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-                continue;
-            };
-            let text =
-                std::str::from_utf8(&self.buffer[..head]).expect("the head is UTF-8").to_ascii_lowercase();
-            let length = text.split("content-length: ").nth(1).expect("the response has a Content-Length");
-            let length: usize = length
-                .split("\r\n")
-                .next()
-                .expect("the response has a Content-Length")
-                .trim()
-                .parse()
-                .expect("parse the number");
-            break head + 4 + length;
-        };
-        while read < end {
-            if self.buffer.len() < end {
-                self.buffer.resize(end, 0);
+            if let Some(end) = end_of_response(&self.buffer[..read]) {
+                break end;
             }
-            read += self.stream.read(&mut self.buffer[read..end]).await.expect("read");
+        };
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
         }
-        let status = std::str::from_utf8(&self.buffer[9..12]).expect("the status is UTF-8");
-        status.parse().expect("parse the number")
+        while read < end {
+            let more = self.stream.read(&mut self.buffer[read..end]).await.expect("read");
+            assert!(more > 0, "the service closed the connection");
+            read += more;
+        }
+        let digits = &self.buffer[9..12];
+        digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'))
     }
 }
 
-/// Sends all requests over this many connections, and returns the time. Every response must be 201.
+/// Returns the length of a response with its body; `None` if its head is not complete yet.
+fn end_of_response(bytes: &[u8]) -> Option<usize> {
+    const LENGTH: &[u8] = b"content-length:";
+    let mut length = None;
+    let mut at = 0;
+    loop {
+        let line_end = at + bytes[at..].windows(2).position(|pair| pair == b"\r\n")?;
+        let line = &bytes[at..line_end];
+        at = line_end + 2;
+        if line.is_empty() {
+            return Some(at + length.expect("the response has a Content-Length"));
+        }
+        if line.len() > LENGTH.len() && line[..LENGTH.len()].eq_ignore_ascii_case(LENGTH) {
+            let digits = line[LENGTH.len()..].iter().filter(|byte| byte.is_ascii_digit());
+            length = Some(digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0')));
+        }
+    }
+}
+
+/// Sends all requests over this many connections, and returns the time. Every response must be 201. One thread sends, so
+/// that no time is spent on waking another.
 pub(crate) async fn send_all(url: &str, requests: Vec<Vec<u8>>, connections: usize) -> Duration {
+    let url = url.to_owned();
+    let send = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("create a runtime").block_on(send_concurrently(&url, requests, connections))
+    };
+    tokio::task::spawn_blocking(send).await.expect("the thread does not panic")
+}
+
+async fn send_concurrently(url: &str, requests: Vec<Vec<u8>>, connections: usize) -> Duration {
     let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let mut open = Vec::new();

@@ -1,9 +1,13 @@
 //! Benchmarks of the ledger, each compared with a baseline (the upper bound of its parts) in the same run.
 //!
-//! `ops/bench` runs this program. Compare the ratios: absolute figures depend on the machine.
+//! `ops/bench` runs this program. Compare the ratios and the CPU time of an event: other figures depend on the machine and
+//! on its other load.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod compare;
+mod conditions;
+mod cpu;
 mod growth;
 mod ingest;
 mod latency;
@@ -19,15 +23,18 @@ use std::process::ExitCode;
 
 use ledger_tests::Servers;
 
+use conditions::Program;
 use report::Report;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
 
 /// Sizes of the benchmarks.
 struct Scale {
-    /// Events of `ingest`, in batches.
-    batched: usize,
-    /// Events of `ingest`, one per request, of the peak in `latency` and `streams`, and of Kafka.
+    /// Name in reports.
+    name: &'static str,
+    /// Slices of `ingest`.
+    ingest: ingest::Size,
+    /// Events of the peak in `latency` and `streams`, one per request, and of Kafka.
     singles: usize,
     /// Entries of `projection`.
     projected: usize,
@@ -50,7 +57,8 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    batched: 200_000,
+    name: "full",
+    ingest: ingest::Size { rounds: 5, batched: 20_000, singles: 6_000 },
     singles: 30_000,
     projected: 1_000_000,
     ledgers: [10_000, 100_000, 1_000_000],
@@ -65,7 +73,8 @@ const FULL: Scale = Scale {
 
 /// Small sizes, to test the benchmark itself.
 const QUICK: Scale = Scale {
-    batched: 20_000,
+    name: "quick",
+    ingest: ingest::Size { rounds: 2, batched: 5_000, singles: 1_000 },
     singles: 3_000,
     projected: 50_000,
     ledgers: [1_000, 5_000, 20_000],
@@ -81,38 +90,63 @@ const QUICK: Scale = Scale {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let values =
+        |flag: &'static str| arguments.iter().filter_map(move |argument| argument.strip_prefix(flag));
+    let compared: Vec<&str> = values("--compare=").collect();
+    if !compared.is_empty() {
+        return show_compared(&compared);
+    }
     let scale = if arguments.iter().any(|argument| argument == "--quick") { &QUICK } else { &FULL };
+    let mut programs = vec![Program { label: "ours", path: PROGRAM }];
+    programs.extend(values("--against=").map(|path| Program { label: "against", path }));
     let named: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let mut report = Report::new(conditions::read(scale.name, &programs));
+    measure(scale, &programs, &named, &mut report).await;
+    report.show(values("--json=").next());
+    ExitCode::SUCCESS
+}
+
+/// Prints the reports of other runs beside each other.
+fn show_compared(files: &[&str]) -> ExitCode {
+    match compare::compare(files) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Measures the named parts; without names, all parts except `growth`.
+async fn measure(scale: &Scale, programs: &[Program<'_>], named: &[&String], report: &mut Report) {
     let is_named = |part: &str| named.iter().any(|name| *name == part);
     let is_selected = |part: &str| named.is_empty() || is_named(part);
-    let mut report = Report::default();
     if is_selected("ingest") {
-        let servers = Servers::start().await;
-        ingest::batched(&servers, scale.batched, &mut report).await;
-        ingest::singles(&servers, scale.singles, &mut report).await;
+        ingest::measure(&Servers::start().await, &scale.ingest, programs, report).await;
     }
     if is_selected("projection") {
-        projection::catch_up(&Servers::start().await, scale.projected, &mut report).await;
+        projection::catch_up(&Servers::start().await, scale.projected, report).await;
     }
     if is_selected("state") {
-        state::queries(&Servers::start().await, scale.ledgers, scale.queries, &mut report).await;
+        state::queries(&Servers::start().await, scale.ledgers, scale.queries, report).await;
     }
     if is_selected("plan") {
-        plan::many_lanes(&Servers::start().await, scale.lanes, scale.rounds, scale.plans, &mut report).await;
+        plan::many_lanes(&Servers::start().await, scale.lanes, scale.rounds, scale.plans, report).await;
     }
     if is_selected("latency") {
-        latency::until_visible(&Servers::start().await, scale.singles, scale.probes, &mut report).await;
+        latency::until_visible(&Servers::start().await, scale.singles, scale.probes, report).await;
     }
     if is_selected("streams") {
-        streams::in_and_out(scale.singles, scale.probes, &mut report).await;
+        streams::in_and_out(scale.singles, scale.probes, report).await;
     }
     if is_selected("readers") {
-        readers::during_rebuild(&Servers::start().await, scale.ledgers[1], scale.reads, &mut report).await;
+        readers::during_rebuild(&Servers::start().await, scale.ledgers[1], scale.reads, report).await;
     }
     // Runs only if named: it needs 20 minutes and 30 GB.
     if is_named("growth") {
-        growth::queries(&Servers::start().await, scale.grown, scale.queries, &mut report).await;
+        growth::queries(&Servers::start().await, scale.grown, scale.queries, report).await;
     }
-    report.show(arguments.iter().find_map(|argument| argument.strip_prefix("--json=")));
-    ExitCode::SUCCESS
 }

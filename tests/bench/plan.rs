@@ -11,6 +11,7 @@ use ledger_domain::{
 use ledger_tests::{Servers, Service};
 
 use crate::PROGRAM;
+use crate::ingest::{MEMORY_LIMIT, mebibytes};
 use crate::load::{Http, get, messages, post_json, publish_batches, raw_client};
 use crate::report::Report;
 use crate::state::{analyse, percentile};
@@ -79,6 +80,7 @@ pub(crate) async fn many_lanes(
         let name = format!("p{percent} of a plan, {lanes} lanes, {number} entries, against its two states");
         report.time(&name, baseline, percentile(&plan, percent), Some(3.0));
     }
+    report.size("peak memory, plans and gates", MEMORY_LIMIT, mebibytes(service.peak_memory()));
 }
 
 fn envelope(number: &mut u64, payload: Payload) -> Envelope {

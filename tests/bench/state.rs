@@ -6,6 +6,7 @@ use ledger_tests::{Servers, Service, projections_connection, statement};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::PROGRAM;
+use crate::ingest::{MEMORY_LIMIT, mebibytes};
 use crate::load::{Http, get};
 use crate::projection::fill;
 use crate::report::Report;
@@ -38,6 +39,7 @@ pub(crate) async fn queries(servers: &Servers, sizes: [usize; 3], count: usize, 
     }
     let name = format!("p99 of the state at {} entries, against {}", sizes[2], sizes[0]);
     report.time(&name, p99s[0], p99s[2], Some(1.5));
+    report.size("peak memory, queries of the state", MEMORY_LIMIT, mebibytes(service.peak_memory()));
 }
 
 /// Updates the planner's statistics of a tenant's projections.

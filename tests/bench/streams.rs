@@ -16,16 +16,19 @@ use ledger_tests::{Command, KafkaBroker, Servers, Service, deploy};
 use tokio::time::interval;
 
 use crate::PROGRAM;
+use crate::cpu::{Measured, Meter};
 use crate::ingest::mebibytes;
 use crate::latency::start_load;
 use crate::load::{Http, get, post, report_events, send_all};
-use crate::report::Report;
+use crate::report::{Cost, Report};
 use crate::state::percentile;
 use ways::{WayOut, wait_until_all_deliver};
 
 const CONNECTIONS: usize = 64;
 /// Events of a request that records several.
 const BATCH_EVENTS: usize = 500;
+/// Database of the projections.
+const DATABASE: &str = "ledger";
 /// Environment of the measured events: the subscription of the webhook takes only these, since a webhook is sent one
 /// entry at a time.
 const ENVIRONMENT: &str = "measured";
@@ -79,7 +82,7 @@ async fn ways_out(servers: &Servers, at_peak: usize, probes: usize, has_broker: 
         events.iter().map(|event| post("application/cloudevents+json", event.bytes())).collect();
     drop(events);
     let rest = Arc::new(requests.split_off(at_peak));
-    let peak = deliver_at_peak(&service, &ways, requests, report).await;
+    let peak = deliver_at_peak(servers, &service, &ways, requests, report).await;
 
     let load = start_load(&service, rest, Arc::new(AtomicUsize::new(0)), peak / 2.0);
     let measured = probe(&service, probes).await;
@@ -90,8 +93,7 @@ async fn ways_out(servers: &Servers, at_peak: usize, probes: usize, has_broker: 
         way.arrivals.wait_for(last).await;
         let time = |probe: &Probe| way.arrivals.time_of(probe.position).saturating_duration_since(probe.sent);
         let times: Vec<Duration> = measured.iter().map(time).collect();
-        let name =
-            |statistic: &str| format!("{statistic} from request to {}, at half of {peak:.0}/s", way.name);
+        let name = |statistic: &str| format!("{statistic} from request to {}, at half of the peak", way.name);
         report.time(&name("median"), percentile(&visible, 50), percentile(&times, 50), None);
         report.time(&name("p99"), percentile(&visible, 99), percentile(&times, 99), None);
     }
@@ -143,12 +145,16 @@ fn measured_event(group: &str, number: usize) -> serde_json::Value {
 /// Sends requests as fast as possible, and reports the rate at which each way out delivered them. Returns the rate at
 /// which they were recorded.
 async fn deliver_at_peak(
+    servers: &Servers,
     service: &Service,
     ways: &[WayOut],
     requests: Vec<Vec<u8>>,
     report: &mut Report,
 ) -> f64 {
-    let count = requests.len() as f64;
+    let (events, count) = (requests.len(), requests.len() as f64);
+    let mut meter = Meter::start(servers).await;
+    let measured = Measured::Service(service.pid());
+    let before = meter.sample(measured, DATABASE).await;
     let began = Instant::now();
     let peak = count / send_all(&service.url(), requests, CONNECTIONS).await.as_secs_f64();
     let (_, head) = service.client().positions().await;
@@ -158,6 +164,9 @@ async fn deliver_at_peak(
         let name = format!("entries/s to {}, while events are recorded at the peak rate", way.name);
         report.rate(&name, peak, count / time.as_secs_f64(), None);
     }
+    let cpu = before.until(&meter.sample(measured, DATABASE).await);
+    let (name, per_event) = ("singles, delivered to the ways out".to_owned(), cpu.per_event(events));
+    report.cost(Cost { name, program: "ours", per_event, goal: None });
     peak
 }
 

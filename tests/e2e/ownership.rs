@@ -138,7 +138,7 @@ async fn a_service_started_without_postgres_accepts_events_and_answers_queries_o
 /// Pauses the only projector while it has an open transaction.
 async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection) {
     let in_transaction = "SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'release-ledger' AND state = 'idle in transaction'
+        WHERE application_name = 'release-ledger projector' AND state = 'idle in transaction'
             AND backend_xid IS NOT NULL";
     let paused = async {
         loop {

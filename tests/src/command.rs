@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -9,6 +10,10 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::limits::WAIT_LIMIT;
+use crate::memory::peak_memory;
+
+/// Interval at which the memory of a command is read.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running command. It is killed on drop.
 pub struct Command(Child);
@@ -68,6 +73,22 @@ impl Command {
         let output = output.expect("its output can be read");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Waits until the command exits and returns its status and output, and its peak resident memory in bytes as last
+    /// read before the exit.
+    pub async fn outcome_and_peak_memory(self) -> (Outcome, u64) {
+        let pid = self.0.id().expect("the command runs");
+        let running = self.outcome();
+        tokio::pin!(running);
+        let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
+        let mut peak = 0;
+        loop {
+            tokio::select! {
+                outcome = &mut running => return (outcome, peak),
+                _ = ticks.tick() => peak = peak.max(peak_memory(pid).unwrap_or_default()),
+            }
+        }
     }
 
     /// Waits until the command exits, asserts success, and returns the JSON that it printed.

@@ -15,6 +15,7 @@ mod history;
 mod in_process;
 mod kafka;
 mod limits;
+mod memory;
 mod port;
 mod proxy;
 mod random;

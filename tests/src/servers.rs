@@ -79,6 +79,12 @@ impl Servers {
         self.nats.as_ref().expect("NATS runs").port()
     }
 
+    /// Returns the process id of nats-server.
+    #[must_use]
+    pub fn nats_pid(&self) -> u32 {
+        self.nats.as_ref().expect("NATS runs").pid()
+    }
+
     /// Returns the URL of Postgres, even while it is down.
     #[must_use]
     pub fn postgres_url(&self) -> String {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::connection::RawConnection;
 use crate::limits::WAIT_LIMIT;
+use crate::memory::peak_memory;
 use crate::{Client, Servers, free_port};
 
 /// `release-ledger serve`, connected to a test's servers. It is killed on drop.
@@ -124,10 +125,7 @@ impl Service {
     /// Returns the peak resident memory of the process, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-        kilobytes * 1024
+        peak_memory(self.pid()).expect("the service runs")
     }
 
     /// Returns the processor time that the process has used.

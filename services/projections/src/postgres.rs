@@ -33,6 +33,10 @@ const RECORDING_CONNECTIONS: u32 = 12;
 /// Maximum number of connections for [`Purpose::Operations`] per tenant.
 const OPERATIONS_CONNECTIONS: u32 = 2;
 
+/// `application_name` of sessions that read the registry, and of those that migrate, in `pg_stat_activity`. Other sessions
+/// append their purpose.
+const APPLICATION: &str = "release-ledger";
+
 /// Longest query; Postgres cancels it after that.
 const STATEMENT_TIMEOUT: &str = "30s";
 
@@ -149,7 +153,7 @@ impl Database {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(Error::Url)?;
         Ok(Self {
-            options: options.application_name("release-ledger"),
+            options: options.application_name(APPLICATION),
             connections: settings.connections,
             acquire_timeout: settings.acquire_timeout,
             schema_version: settings.schema_version,
@@ -192,8 +196,10 @@ impl Database {
     }
 
     /// Returns connection options for a generation. Its schema is the `search_path`, so SQL uses plain table names.
-    pub(crate) fn generation_options(&self, schema: &str) -> PgConnectOptions {
-        self.options.clone().options([
+    /// `purpose` is added to the `application_name`, so that operators see what a session does.
+    pub(crate) fn generation_options(&self, schema: &str, purpose: &str) -> PgConnectOptions {
+        let name = format!("{APPLICATION} {purpose}");
+        self.options.clone().application_name(&name).options([
             ("search_path", format!("\"{schema}\"").as_str()),
             // JIT compilation takes longer than any query. Postgres would compile because it overestimates the
             // rows of tables that were never analysed.
@@ -204,14 +210,15 @@ impl Database {
     /// Returns the pools of a generation.
     fn pools(&self, schema: &str) -> Pools {
         Pools {
-            queries: self.pool(schema, self.connections),
-            recording: self.pool(schema, RECORDING_CONNECTIONS),
-            operations: self.pool(schema, OPERATIONS_CONNECTIONS),
+            queries: self.pool(schema, "queries", self.connections),
+            recording: self.pool(schema, "recording", RECORDING_CONNECTIONS),
+            operations: self.pool(schema, "operations", OPERATIONS_CONNECTIONS),
         }
     }
 
-    fn pool(&self, schema: &str, connections: u32) -> PgPool {
-        let options = self.generation_options(schema).options([("statement_timeout", STATEMENT_TIMEOUT)]);
+    fn pool(&self, schema: &str, purpose: &str, connections: u32) -> PgPool {
+        let options = self.generation_options(schema, purpose);
+        let options = options.options([("statement_timeout", STATEMENT_TIMEOUT)]);
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(self.acquire_timeout)

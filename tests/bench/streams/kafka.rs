@@ -7,11 +7,13 @@ use ledger_tests::{KafkaBroker, Servers, Service};
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::DATABASE;
 use super::topics::{LIMIT, TopicRecord, consume, produce};
 use crate::PROGRAM;
+use crate::cpu::{Measured, Meter};
 use crate::ingest::mebibytes;
 use crate::load::report_events;
-use crate::report::Report;
+use crate::report::{Cost, Report};
 
 /// Measures `kafka.in` and then `kafka.out` with `count` events.
 pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) {
@@ -22,18 +24,29 @@ pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) 
     let (floor, _) = start_consumer(&broker, "releases", count).await.expect("the consumer ends");
     let inbound =
         "[kafka.in.releases]\ntopics = [\"releases\"]\ngroup = \"ledger\"\ndead_letter_topic = \"dead\"\n";
+    let mut meter = Meter::start(servers).await;
+    let before = meter.sample(Measured::Nothing, DATABASE).await;
     let service = start(servers, &broker, "in", inbound).await;
     let recorded = time_until_recorded(&service, count as u64).await;
     report.rate("events/s, kafka.in, against a consumer loop", rate(floor), rate(recorded), None);
     service.client().wait_for_projections(count as u64).await;
+    let after = meter.sample(Measured::Service(service.pid()), DATABASE).await;
+    let (name, per_event) =
+        ("kafka.in, without the broker".to_owned(), before.until(&after).per_event(count));
+    report.cost(Cost { name, program: "ours", per_event, goal: None });
     report.size("peak memory, kafka.in", 200.0, mebibytes(service.peak_memory()));
     drop(service);
 
     // The consumer waits for the first record: the time includes neither its start nor that of the service.
     let consumer = start_consumer(&broker, "entries", count);
+    let before = meter.sample(Measured::Nothing, DATABASE).await;
     let service = start(servers, &broker, "out", "[kafka.out.entries]\ntopic = \"entries\"\n").await;
     let (delivered, entries) = consumer.await.expect("the consumer ends");
     let memory = mebibytes(service.peak_memory());
+    let after = meter.sample(Measured::Service(service.pid()), DATABASE).await;
+    let (name, per_event) =
+        ("kafka.out, without the broker".to_owned(), before.until(&after).per_event(count));
+    report.cost(Cost { name, program: "ours", per_event, goal: None });
     drop(service);
     let records: Vec<_> = entries.iter().map(TopicRecord::of).collect();
     let floor = produce(broker.address(), "copies", &records).await;

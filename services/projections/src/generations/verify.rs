@@ -204,7 +204,7 @@ impl Projections {
         let Some(number) = self.active_number() else {
             return Err(Error::NotReady("no generation is live".into()).into());
         };
-        let options = self.database().generation_options(&self.schema(number));
+        let options = self.database().generation_options(&self.schema(number), "verify");
         let mut connection = PgConnection::connect_with(&options).await?;
         let mut snapshot = connection.begin_with(SNAPSHOT).await?;
         let checkpoint = checkpoint::read(&mut snapshot).await?;

@@ -96,7 +96,8 @@ pub(crate) struct GenerationHandle {
 
 impl GenerationHandle {
     pub(crate) fn new(projections: &Projections, number: i32) -> Self {
-        let options = projections.database().generation_options(&projections.schema(number)).options([
+        let schema = projections.schema(number);
+        let options = projections.database().generation_options(&schema, "projector").options([
             // A crash of Postgres loses rows and position together, and the journal still has the entries: commits
             // need not wait for the disk.
             ("synchronous_commit", "off"),
