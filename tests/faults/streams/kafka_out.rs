@@ -12,7 +12,7 @@ use super::topic::{PAGE, assert_complete};
 
 const PARTITIONS: i32 = 4;
 /// Events that are recorded at once.
-const BATCH: u64 = 8;
+const BATCH: u64 = 64;
 /// Part of the seed's random numbers that this story draws.
 const PART: u64 = 102;
 /// Of this many kills, one is followed by the real end of the lease, which takes 30 s.
@@ -32,7 +32,7 @@ pub(crate) async fn producer_is_killed(seed: u64, kills: u64) {
     let mut random = Random::of(seed, &[PART]);
     for kill in 1..=kills {
         wait_until_counted(&producer.client(), DELIVERED).await;
-        sleep(Duration::from_millis(random.below(400))).await;
+        sleep(Duration::from_millis(random.below(150))).await;
         producer.kill().await;
         if !kill.is_multiple_of(LEASE_END) {
             end_lease(&servers).await;
