@@ -28,7 +28,7 @@ pub(super) const DELIVERED: (&str, &[&str]) =
 
 /// Writes the settings of sections that use brokers at an address, and returns the flag that names their file.
 ///
-/// The session and its heartbeats are as short as the settings allow: the group notices early that a member is gone.
+/// The session is as short as the settings allow: the broker soon gives the partitions of a killed process to another.
 pub(super) fn config(folder: &Path, brokers: &str, sections: &str) -> String {
     let file = folder.join("ledger.toml");
     let text = format!(
