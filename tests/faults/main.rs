@@ -1,8 +1,8 @@
 //! Fault injection under load, driven by a seed. Checks that every acknowledged event is stored once and at its
 //! position, that the projections match the log, and that the Merkle tree covers exactly the log.
 //!
-//! This test runs one short round. `ops/faults` runs for a given time. The stories of streams have short versions here, and
-//! long ones in `ops/faults --streams`.
+//! This test runs one short round. `ops/faults` runs for a given time. The stories of streams have short versions here,
+//! and long ones in `ops/faults --streams`.
 
 #![expect(clippy::print_stdout, reason = "a run prints its progress")]
 

@@ -18,8 +18,8 @@ const PART: u64 = 102;
 /// Of this many kills, one is followed by the real end of the lease, which takes 30 s.
 const LEASE_END: u64 = 5;
 
-/// Kills the producer while events are recorded, each time shortly after it has begun to deliver what waits. The lease of
-/// a killed process ends after 30 s; except for each fifth kill, the story ends it at once.
+/// Kills the producer while events are recorded, each time shortly after it has begun to deliver what waits. The lease
+/// of a killed process ends after 30 s; except for each fifth kill, the story ends it at once.
 pub(crate) async fn producer_is_killed(seed: u64, kills: u64) {
     let began = Instant::now();
     let topics = [("entries", PARTITIONS)];
@@ -45,8 +45,8 @@ pub(crate) async fn producer_is_killed(seed: u64, kills: u64) {
     let repeats = assert_complete(broker.address(), PARTITIONS, &recorder.client()).await;
     assert!(repeats <= kills * PAGE, "{repeats} repeats after {kills} kills");
     println!(
-        "kafka.out: {kills} kills of the producer, {events} entries, each key complete and in order; {repeats} repeats, \
-         at most {PAGE} possible after each kill; {:.0} s",
+        "kafka.out: {kills} kills of the producer, {events} entries, each key complete and in order; {repeats} \
+         repeats, at most {PAGE} possible after each kill; {:.0} s",
         began.elapsed().as_secs_f64()
     );
 }

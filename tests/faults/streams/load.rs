@@ -1,4 +1,4 @@
-//! Events that a story records: as messages of a topic, or by HTTP. Each has a number, and its lane depends on the number.
+//! Events that a story records: as messages of a topic, or by HTTP. Each has a number, on which its lane depends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Produces messages to the topic `releases`: message n goes to partition n modulo `partitions`, and is about the lane
-    /// of that partition.
+    /// Produces messages to the topic `releases`: message n goes to partition n modulo `partitions`, and is about the
+    /// lane of that partition.
     pub(super) fn to_topic(brokers: &str, partitions: u64) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(produce(brokers.to_owned(), partitions, stop.clone()));
@@ -99,8 +99,8 @@ fn event(id: &str, service: &str) -> String {
     deploy(id, "2026-08-01T10:00:00Z", "production", service, &format!("v-{id}")).to_string()
 }
 
-/// Waits until the history has all messages, and asserts that each has one effect, in the order of its partition. Returns
-/// the number of entries that repeat one.
+/// Waits until the history has all messages, and asserts that each has one effect, in the order of its partition.
+/// Returns the number of entries that repeat one.
 pub(super) async fn assert_one_effect_each(client: &Client, messages: u64, partitions: u64) -> u64 {
     let all_recorded = async {
         loop {
