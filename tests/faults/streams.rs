@@ -1,5 +1,5 @@
-//! Stories of streams: the consumer and the producer of Kafka are killed, a group rebalances, brokers are down, and many
-//! clients follow the ledger live.
+//! Stories of streams: the consumer and the producer of Kafka are killed, a group rebalances, brokers are down, and
+//! many clients follow the ledger live.
 //!
 //! Each story panics at the first violation, and prints its figures at its end. The short versions are tests;
 //! `ops/faults --streams` runs the long ones.
