@@ -20,6 +20,7 @@ mod run;
 mod service;
 mod shared;
 mod stack;
+mod streams;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,6 +33,14 @@ use report::Report;
 /// Number of stints that `--plan-only` prints.
 const PRINTED_STINTS: u64 = 6;
 
+/// Kills of a process, and departures from a consumer group, in the long stories of streams.
+const STREAM_KILLS: u64 = 20;
+/// Duration of the long outage of Kafka's brokers.
+const BROKER_OUTAGE: Duration = Duration::from_secs(30);
+
+/// Usage, in errors.
+const USAGE: &str = "[--minutes N] [--seed S] [--stint N] [--plan-only] | --streams [--seed S]";
+
 /// Command-line options.
 struct Options {
     seed: u64,
@@ -40,6 +49,8 @@ struct Options {
     /// The only stint to run.
     stint: Option<u64>,
     plan_only: bool,
+    /// Run the stories of streams instead of stints.
+    streams: bool,
 }
 
 impl Options {
@@ -47,7 +58,8 @@ impl Options {
         let nanoseconds =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
         let seed = ledger_tests::Random::seeded(nanoseconds.unwrap_or_default() as u64).below(1_000_000);
-        let mut options = Self { seed, time: Duration::from_secs(60), stint: None, plan_only: false };
+        let time = Duration::from_secs(60);
+        let mut options = Self { seed, time, stint: None, plan_only: false, streams: false };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             let (name, value) = match argument.split_once('=') {
@@ -63,13 +75,10 @@ impl Options {
                 "--minutes" => options.time = Duration::from_secs(60 * number()?),
                 "--stint" => options.stint = Some(number()?),
                 "--plan-only" => options.plan_only = true,
+                "--streams" => options.streams = true,
                 // cargo passes this to every bench.
                 "--bench" => {}
-                _ => {
-                    return Err(format!(
-                        "unknown option {name}; usage: [--minutes N] [--seed S] [--stint N] [--plan-only]"
-                    ));
-                }
+                _ => return Err(format!("unknown option {name}; usage: {USAGE}")),
             }
         }
         Ok(options)
@@ -91,6 +100,16 @@ async fn main() -> ExitCode {
         // The reader, such as `head`, may have closed the pipe.
         let _ = std::io::stdout().write_all(plan(&options).as_bytes());
         return ExitCode::SUCCESS;
+    }
+    if options.streams {
+        return tokio::select! {
+            () = run_stories(seed) => ExitCode::SUCCESS,
+            // Dropping the story stops everything that it started.
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("error: interrupted");
+                ExitCode::FAILURE
+            }
+        };
     }
     let (report, began) = (Arc::new(Report::new()), SystemTime::now());
     let mut number = options.stint.unwrap_or(1);
@@ -118,6 +137,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the stories of streams. Panics at the first violation.
+async fn run_stories(seed: u64) {
+    streams::consumer_is_killed(seed, STREAM_KILLS).await;
+    streams::producer_is_killed(seed, STREAM_KILLS).await;
+    streams::group_rebalances(seed, STREAM_KILLS).await;
+    streams::broker_is_down(BROKER_OUTAGE).await;
+    streams::clients_follow().await;
+    println!("seed {seed}: all stories of streams passed");
 }
 
 /// Returns the plan as text.

