@@ -15,3 +15,4 @@ mod questions;
 mod requests;
 mod rollback;
 mod subscriptions;
+mod tenants;

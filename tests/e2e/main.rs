@@ -40,6 +40,7 @@ mod rollback_commands;
 mod settings;
 mod spool;
 mod subscriptions;
+mod tenants;
 mod tls;
 mod up;
 mod varied;

@@ -11,7 +11,7 @@ use ledger_domain::TenantName;
 use ledger_journal::{MemoryJournal, Quarantine, SharedJournal};
 use ledger_projections::{Projections, SchemaVersion, Settings};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use release_ledger::app::App;
+use release_ledger::app::{App, JournalOpener};
 use release_ledger::clock;
 use release_ledger::config::{Config, Flags};
 use secrecy::ExposeSecret as _;
@@ -46,12 +46,13 @@ impl InProcess {
         copy_cluster(&directory, &options).await;
         let postgres = Postgres::start(&directory, &options).await.expect("Postgres starts");
         let config = config(&postgres, flags);
-        let journals = config.ledgers().into_iter().map(|tenant| {
-            let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant.clone(), clock::now));
-            (tenant, journal, Arc::new(Quarantine::in_memory(clock::now)))
+        let open_journal: JournalOpener = Arc::new(|tenant| {
+            let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant, clock::now));
+            let quarantine = Arc::new(Quarantine::in_memory(clock::now));
+            Box::pin(std::future::ready(Ok((journal, quarantine))))
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let app = App::with_journals(&config, metrics, journals.collect()).await.expect("the service starts");
+        let app = App::with_journals(&config, metrics, open_journal).await.expect("the service starts");
         let (url, receiver) = (format!("http://{}", app.address()), app.receiver());
         let shutdown = CancellationToken::new();
         tokio::spawn(app.serve(shutdown.clone()));

@@ -1,11 +1,11 @@
-//! State of tokens and grants: a fold of the events of the tenant `_admin`, and of the settings.
+//! State of tokens, grants and tenants: a fold of the events of the tenant `_admin`, and of the settings.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::access::{Grant, GrantId, Grantee, Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
-use ledger_domain::{Principal, PrincipalKind, ShortText};
+use ledger_domain::{Principal, PrincipalKind, ShortText, TenantName};
 
 use crate::token::ApiToken;
 
@@ -59,15 +59,35 @@ impl TokenState {
     }
 }
 
-/// Tokens and grants.
+/// State of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantState {
+    /// It is one of the settings, which no event changes.
+    OfSettings,
+    /// It was created by an event.
+    Created,
+    /// It was created by an event, and retired by another.
+    Retired,
+}
+
+impl TenantState {
+    /// Returns true unless it was retired.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        !matches!(self, Self::Retired)
+    }
+}
+
+/// Tokens, grants and tenants.
 ///
 /// The result depends on the order of the events: the first creation of a token counts, and a revocation or a removal is
-/// final, so that an id never changes its owner.
+/// final, so that an id never changes its owner. A retired tenant is not created again, because grants may still name it.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     tokens: HashMap<TokenId, TokenState>,
     /// `None`: it was removed.
     grants: BTreeMap<GrantId, Option<Grant>>,
+    tenants: BTreeMap<TenantName, TenantState>,
 }
 
 impl Directory {
@@ -107,6 +127,11 @@ impl Directory {
         self.grants.insert(id.clone(), Some(Grant { id, ..grant }));
     }
 
+    /// Adds a tenant of the settings.
+    pub fn add_tenant(&mut self, tenant: TenantName) {
+        self.tenants.insert(tenant, TenantState::OfSettings);
+    }
+
     /// Applies an event of the tenant `_admin`. Returns the reason if it has no effect.
     ///
     /// # Errors
@@ -137,6 +162,8 @@ impl Directory {
                 Some(_) => Err(format!("grant {id} is in the settings; remove it there")),
                 None => Err(format!("no grant {id} exists")),
             },
+            Payload::TenantCreated(tenant) => self.create_tenant(tenant),
+            Payload::TenantRetired(tenant) => self.retire_tenant(tenant),
             other => Err(format!("{} is not about access", other.kind())),
         }
     }
@@ -171,6 +198,36 @@ impl Directory {
         state.previous = Some((state.hash, *previous_until));
         state.hash = *hash;
         Ok(())
+    }
+
+    fn create_tenant(&mut self, tenant: &TenantName) -> Result<(), String> {
+        if tenant.as_str().len() > MAX_TENANT_NAME_BYTES {
+            return Err(format!("the name of a tenant has at most {MAX_TENANT_NAME_BYTES} characters"));
+        }
+        match self.tenants.get(tenant) {
+            None => {
+                self.tenants.insert(tenant.clone(), TenantState::Created);
+                Ok(())
+            }
+            Some(TenantState::OfSettings | TenantState::Created) => Err(format!("a tenant {tenant} exists")),
+            Some(TenantState::Retired) => Err(format!(
+                "a tenant {tenant} existed; add it to the setting tenants to open its ledger again"
+            )),
+        }
+    }
+
+    fn retire_tenant(&mut self, tenant: &TenantName) -> Result<(), String> {
+        match self.tenants.get_mut(tenant) {
+            Some(state @ TenantState::Created) => {
+                *state = TenantState::Retired;
+                Ok(())
+            }
+            Some(TenantState::OfSettings) => {
+                Err(format!("tenant {tenant} is in the settings; remove it there"))
+            }
+            Some(TenantState::Retired) => Err(format!("tenant {tenant} was retired")),
+            None => Err(format!("no tenant {tenant} exists")),
+        }
     }
 
     fn changeable(&mut self, token: &TokenId) -> Result<&mut TokenState, String> {
@@ -215,11 +272,19 @@ impl Directory {
         self.tokens.iter()
     }
 
+    /// Returns the tenants by name, those that were retired included.
+    pub fn tenants(&self) -> impl Iterator<Item = (&TenantName, TenantState)> {
+        self.tenants.iter().map(|(name, state)| (name, *state))
+    }
+
     /// Returns the grants that hold.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.grants.values().flatten()
     }
 }
+
+/// Maximum length of the name of a tenant in bytes: it is a part of the names of its tables' schema.
+const MAX_TENANT_NAME_BYTES: usize = 40;
 
 /// Start of the ids of grants in the settings.
 const SETTINGS: &str = "settings:";
@@ -336,5 +401,36 @@ mod tests {
         assert!(directory.apply(&rotated(&generate(), now())).is_err());
         assert!(directory.authenticate(&token, now()).is_ok(), "no event locks an administrator out");
         assert_eq!(directory.grants().count(), 1);
+    }
+
+    fn tenant(name: &str) -> TenantName {
+        TenantName::parse(name).expect("a name")
+    }
+
+    #[test]
+    fn a_tenant_is_created_once_and_a_retirement_is_final() {
+        let (created, retired) =
+            (Payload::TenantCreated(tenant("maps")), Payload::TenantRetired(tenant("maps")));
+        let mut directory = directory(std::slice::from_ref(&created));
+        assert_eq!(directory.apply(&created), Err("a tenant maps exists".to_owned()));
+        assert!(directory.tenants().all(|(_, state)| state.is_open()));
+
+        directory.apply(&retired).expect("retired");
+
+        assert_eq!(directory.apply(&retired), Err("tenant maps was retired".to_owned()));
+        assert!(directory.apply(&created).expect_err("used").starts_with("a tenant maps existed"));
+        assert_eq!(directory.tenants().collect::<Vec<_>>(), [(&tenant("maps"), TenantState::Retired)]);
+    }
+
+    #[test]
+    fn a_tenant_of_the_settings_is_changed_there_only() {
+        let mut directory = Directory::default();
+        directory.add_tenant(tenant("default"));
+
+        assert!(directory.apply(&Payload::TenantCreated(tenant("default"))).is_err());
+        assert!(directory.apply(&Payload::TenantRetired(tenant("default"))).is_err());
+        assert!(directory.apply(&Payload::TenantRetired(tenant("unknown"))).is_err());
+
+        assert_eq!(directory.tenants().collect::<Vec<_>>(), [(&tenant("default"), TenantState::OfSettings)]);
     }
 }

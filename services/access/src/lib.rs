@@ -2,7 +2,7 @@
 //!
 //! [`decide`] is the one decision: a pure function of a principal, the grants and a [`Question`]. Nothing is allowed
 //! without a grant. [`ApiToken`] is the form of the ledger's own tokens, of which only hashes are stored.
-//! [`Directory`] is the state of tokens and grants, folded from the events of the tenant `_admin`. [`oidc`] verifies the
+//! [`Directory`] is the state of tokens, grants and tenants, folded from the events of the tenant `_admin`. [`oidc`] verifies the
 //! tokens of OpenID Connect issuers.
 
 mod decision;
@@ -11,5 +11,5 @@ pub mod oidc;
 mod token;
 
 pub use decision::{Denial, Mismatch, Question, Scope, decide, explain};
-pub use directory::{Directory, TokenError, TokenState};
+pub use directory::{Directory, TenantState, TokenError, TokenState};
 pub use token::{ApiToken, InvalidToken};

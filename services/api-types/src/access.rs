@@ -105,6 +105,26 @@ pub struct GrantsBody {
     pub grants: Vec<GrantBody>,
 }
 
+/// A tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TenantBody {
+    /// Name.
+    pub tenant: String,
+    /// `settings`: it is one of the settings; `created`; `retired`: its ledger is closed for good.
+    pub status: String,
+    /// True if the process that answers serves it now. It opens a new tenant within a moment.
+    pub is_open: bool,
+}
+
+/// Tenants.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TenantsBody {
+    /// Position of the tenant `_admin` that the answer reflects.
+    pub position: u64,
+    /// Tenants by name, those that were retired included.
+    pub tenants: Vec<TenantBody>,
+}
+
 /// Question whether a principal may do something.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -41,7 +41,7 @@ mod target;
 
 pub use access::{
     ExplainRequest, ExplanationBody, GrantBody, GrantFindingBody, GranteeBody, GrantsBody, PrincipalBody,
-    TokenBody, TokensBody, WhoAmIBody,
+    TenantBody, TenantsBody, TokenBody, TokensBody, WhoAmIBody,
 };
 pub use actor::{ActorBody, ActorRequest};
 pub use backtest::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FailureEvidenceBody};

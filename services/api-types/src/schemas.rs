@@ -45,6 +45,8 @@ pub const EVENT_SCHEMAS: &[(&str, &str)] = published![
     "subscription.created",
     "subscription.disabled",
     "subscription.removed",
+    "tenant.created",
+    "tenant.retired",
     "token.created",
     "token.revoked",
     "token.rotated",

@@ -25,8 +25,10 @@ pub(crate) use authorized::{
     SendEvents, StartRollback, Tenancy, check_reads_everything,
 };
 pub use follower::AccessFollower;
-pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};
-pub(crate) use handlers::{explain_access, list_grants, list_tokens, principal_body, who_am_i};
+pub(crate) use handlers::{
+    __path_explain_access, __path_list_grants, __path_list_tenants, __path_list_tokens, __path_who_am_i,
+};
+pub(crate) use handlers::{explain_access, list_grants, list_tenants, list_tokens, principal_body, who_am_i};
 
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};

@@ -54,10 +54,10 @@ impl BrokerReceiver {
             let detail = "the tenant of tokens and grants takes no messages of brokers";
             return Err(rejected(Problem::new(Kind::OtherTenant, detail)));
         }
-        if !self.app.ledgers.contains_key(tenant) {
+        let Some(ledger) = self.app.ledgers.get(tenant) else {
             let detail = format!("the service has no tenant {tenant}");
             return Err(rejected(Problem::new(Kind::UnknownTenant, detail)));
-        }
+        };
         if let Format::Hook(name) = &route.format
             && self.app.hooks.get(name).is_none_or(|hook| hook.tenant != *tenant)
         {
@@ -68,7 +68,7 @@ impl BrokerReceiver {
         let meter = self.app.rates.meter_of_reporter(tenant, &principal);
         let in_progress = self.admit(route, &meter).await?;
         let tenancy = Tenancy::of_reporter(&self.app, tenant, principal, meter, Arc::default());
-        Ok((TenantLedger::new(Arc::clone(&self.app), tenancy), in_progress))
+        Ok((TenantLedger::new(Arc::clone(&self.app), ledger, tenancy), in_progress))
     }
 
     /// Admits a call within the limits of its publisher. A call from Kafka is no request, but as many messages as were

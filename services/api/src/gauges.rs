@@ -27,38 +27,35 @@ const DRIFT_INTERVAL: Duration = Duration::from_secs(5);
 /// Number of environments that are examined in one snapshot.
 const ENVIRONMENTS_PER_SNAPSHOT: usize = 100;
 
-/// Refreshes the gauges of some tenants' projections until the token is cancelled. At most `environments` environments
-/// of a tenant have gauges of their own.
+/// Refreshes the gauges of a tenant's projections until the token is cancelled. At most `environments` environments have
+/// gauges of their own.
 pub async fn refresh_gauges(
-    projections: Vec<Projections>,
+    projections: Projections,
     environments: usize,
     clock: fn() -> DateTime<Utc>,
     cancelled: CancellationToken,
 ) {
-    let projections: Vec<Projections> =
-        projections.iter().map(|projections| projections.for_purpose(Purpose::Operations)).collect();
-    let tasks =
-        projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, environments, clock)));
+    let projections = projections.for_purpose(Purpose::Operations);
     tokio::select! {
         () = cancelled.cancelled() => {}
-        _ = futures::future::join_all(tasks) => {}
+        () = probe(&projections) => {}
+        () = refresh_drift(&projections, environments, clock) => {}
     }
 }
 
-/// Refreshes the gauges of quarantines until the token is cancelled.
+/// Refreshes the gauges of a tenant's quarantine until the token is cancelled.
 pub async fn refresh_quarantine_gauges(
-    quarantines: Vec<(TenantName, Arc<Quarantine>)>,
+    tenant: TenantName,
+    quarantine: Arc<Quarantine>,
     cancelled: CancellationToken,
 ) {
     let refresh = async {
         loop {
-            for (tenant, quarantine) in &quarantines {
-                // After a failure, the gauges keep their values: that the journal is down has a metric of its own.
-                if let Ok(usage) = quarantine.usage().await {
-                    let tenant = || tenant.to_string();
-                    gauge!("ledger_quarantine_messages", "tenant" => tenant()).set(usage.messages as f64);
-                    gauge!("ledger_quarantine_bytes", "tenant" => tenant()).set(usage.bytes as f64);
-                }
+            // After a failure, the gauges keep their values: that the journal is down has a metric of its own.
+            if let Ok(usage) = quarantine.usage().await {
+                let tenant = || tenant.to_string();
+                gauge!("ledger_quarantine_messages", "tenant" => tenant()).set(usage.messages as f64);
+                gauge!("ledger_quarantine_bytes", "tenant" => tenant()).set(usage.bytes as f64);
             }
             sleep(QUARANTINE_INTERVAL).await;
         }

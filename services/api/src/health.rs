@@ -93,7 +93,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
         let fails = |part| faults.iter().any(|fault| fault.tenant == *tenant && fault.part == part);
         fails(Part::Journal) && fails(Part::Projections)
     };
-    if faults.iter().any(|fault| fault.since_start) || app.ledgers.keys().any(is_unusable) {
+    if faults.iter().any(|fault| fault.since_start) || app.ledgers.all().keys().any(is_unusable) {
         return not_ready(&app, &faults);
     }
     let checked = app.checks.iter().filter_map(|check| Some((check.name(), check.fault()?)));
@@ -131,7 +131,8 @@ fn not_ready(app: &App, faults: &[Fault]) -> Response {
 }
 
 async fn faults(app: &App) -> Vec<Fault> {
-    let probes = app.ledgers.iter().map(|(tenant, ledger)| faults_of(tenant, ledger));
+    let ledgers = app.ledgers.all();
+    let probes = ledgers.iter().map(|(tenant, ledger)| faults_of(tenant, ledger));
     futures::future::join_all(probes).await.into_iter().flatten().collect()
 }
 
@@ -178,7 +179,8 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
 /// Renders all metrics in the Prometheus text format, for clients that may read everything of every tenant.
 async fn metrics(State(app): State<Arc<App>>, Extension(sent): Extension<Sent>) -> Result<Response, Problem> {
     access::check_reads_everything(&app, &sent)?;
-    let updates = app.ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
+    let ledgers = app.ledgers.all();
+    let updates = ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
     futures::future::join_all(updates).await;
     process::set_gauges();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())

@@ -112,7 +112,10 @@ pub(crate) async fn deliver_webhook(
     reject_secrets(&message.body)?;
     let message = Message { headers: translated_headers(&message.headers), ..message };
     let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
-    let ledger = TenantLedger::new(Arc::clone(&app), tenancy);
+    let Some(of_tenant) = app.ledgers.get(&hook.tenant) else {
+        return refused(&app, address, &name, "the webhook has no ledger");
+    };
+    let ledger = TenantLedger::new(Arc::clone(&app), of_tenant, tenancy);
     let (status, delivery) = match record_message(&ledger, &message).await {
         Ok(MessageOutcome::Events(events, faulty)) => {
             let refused = events.iter().find(|event| !event.status.is_recorded()).map(refusal);

@@ -36,6 +36,7 @@ mod hooks;
 mod horizon;
 mod host;
 mod ingest;
+mod ledgers;
 mod limits;
 mod openapi;
 mod overview;
@@ -71,15 +72,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use chrono::{DateTime, Utc};
 use ledger_adapters::cdevents;
-use ledger_domain::TenantName;
-use ledger_ingest::Ingest;
-use ledger_journal::{Quarantine, SharedJournal};
-use ledger_projections::Projections;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
@@ -93,26 +88,13 @@ pub use gauges::{refresh_gauges, refresh_quarantine_gauges};
 pub use health::HealthCheck;
 pub use hooks::TenantWebhook;
 pub use host::{AllowedHosts, InvalidHost};
+pub use ledgers::{Ledger, LedgerMap, Ledgers};
 pub use limits::{Bounds, Limits};
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
 pub use rates::{RateLimits, Rates};
 pub use server::{open_connections, serve};
 pub use tls::{Tls, TlsError, TlsFiles};
-
-/// Handles of one tenant's ledger.
-pub struct Ledger {
-    /// Write path: records events and rollback requests.
-    pub ingest: Ingest,
-    /// Read models that answer queries.
-    pub projections: Projections,
-    /// Stream of entries.
-    pub journal: SharedJournal,
-    /// Messages that could not be understood.
-    pub quarantine: Arc<Quarantine>,
-    /// Returns the current time.
-    pub clock: fn() -> DateTime<Utc>,
-}
 
 /// Number of whole-history queries that run at once. Each holds a database connection while it runs, and ingest needs
 /// connections too.
@@ -121,7 +103,7 @@ pub const MAX_HISTORY_SCANS: usize = 2;
 /// State that all handlers share.
 pub struct App {
     /// Ledgers by tenant.
-    pub ledgers: BTreeMap<TenantName, Ledger>,
+    pub ledgers: Ledgers,
     /// Renders the response of `/metrics`.
     pub metrics: PrometheusHandle,
     /// Limits of requests, answers and connections.
@@ -144,8 +126,6 @@ pub struct App {
     pub checks: Vec<Arc<dyn HealthCheck>>,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
     pub history_scans: Semaphore,
-    /// Cancelled at shutdown: ends responses that have no end of their own.
-    pub shutdown: CancellationToken,
 }
 
 type Shared = Arc<App>;
@@ -191,6 +171,7 @@ fn service_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(access::who_am_i))
         .routes(routes!(access::list_tokens))
         .routes(routes!(access::list_grants))
+        .routes(routes!(access::list_tenants))
         .routes(routes!(access::explain_access))
         .routes(routes!(hooks::deliver_webhook))
 }

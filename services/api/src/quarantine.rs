@@ -353,7 +353,7 @@ pub(crate) async fn retry_quarantined(
     let is_reporter = matches!(message.source, MessageSource::Hook(_))
         || sender.as_ref().is_some_and(Principal::is_reporter);
     let tenancy = ledger.tenancy().on_behalf_of(sender.map(Arc::new), is_reporter);
-    let sender_ledger = TenantLedger::new(Arc::clone(ledger.app()), tenancy);
+    let sender_ledger = ledger.with_tenancy(tenancy);
     let (mut delivery, faulty) = match record_message(&sender_ledger, &message).await {
         Ok(MessageOutcome::Events(events, faulty)) => {
             (DeliveryBody { events, ..delivery("recorded") }, faulty)

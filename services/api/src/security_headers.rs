@@ -82,10 +82,11 @@ mod tests {
     use hyper_util::service::TowerToHyperService;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use tokio::sync::Semaphore;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{AllowedHosts, Authentication, Bounds, Limits, MAX_HISTORY_SCANS, RateLimits, Rates};
+    use crate::{
+        AllowedHosts, Authentication, Bounds, Ledgers, Limits, MAX_HISTORY_SCANS, RateLimits, Rates,
+    };
 
     fn app(is_encrypted: bool) -> Arc<App> {
         let limits = Limits {
@@ -104,7 +105,7 @@ mod tests {
         Arc::new(App {
             hooks: BTreeMap::new(),
             cdevents: ledger_adapters::cdevents::Settings::default(),
-            ledgers: BTreeMap::new(),
+            ledgers: Ledgers::default(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             limits,
             bounds: Bounds::new(&limits),
@@ -114,7 +115,6 @@ mod tests {
             is_encrypted,
             checks: Vec::new(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
-            shutdown: CancellationToken::new(),
         })
     }
 

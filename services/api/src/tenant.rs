@@ -14,9 +14,10 @@ use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger};
 
-/// The ledger of a request's tenant. Invariant: `app.ledgers` contains the tenant.
+/// The ledger of a request's tenant.
 pub(crate) struct TenantLedger {
     app: Arc<App>,
+    ledger: Arc<Ledger>,
     tenancy: Tenancy,
 }
 
@@ -24,13 +25,18 @@ impl Deref for TenantLedger {
     type Target = Ledger;
 
     fn deref(&self) -> &Ledger {
-        &self.app.ledgers[&self.tenancy.tenant]
+        &self.ledger
     }
 }
 
 impl TenantLedger {
-    pub(crate) const fn new(app: Arc<App>, tenancy: Tenancy) -> Self {
-        Self { app, tenancy }
+    pub(crate) const fn new(app: Arc<App>, ledger: Arc<Ledger>, tenancy: Tenancy) -> Self {
+        Self { app, ledger, tenancy }
+    }
+
+    /// Returns the same ledger for another sender in the tenant.
+    pub(crate) fn with_tenancy(&self, tenancy: Tenancy) -> Self {
+        Self::new(Arc::clone(&self.app), Arc::clone(&self.ledger), tenancy)
     }
 
     pub(crate) const fn app(&self) -> &Arc<App> {
@@ -70,8 +76,8 @@ impl TenantLedger {
         self.app.bounds.answers.share()
     }
 
-    /// Returns the token that is cancelled at shutdown.
-    pub(crate) fn shutdown(&self) -> CancellationToken {
-        self.app.shutdown.clone()
+    /// Returns the token that is cancelled at shutdown, and when the tenant is retired.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 }

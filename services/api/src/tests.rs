@@ -16,10 +16,13 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use ledger_access::{ApiToken, Directory};
 use ledger_codec::secrets::examples;
-use ledger_journal::MemoryJournal;
-use ledger_projections::SchemaVersion;
+use ledger_domain::TenantName;
+use ledger_ingest::Ingest;
+use ledger_journal::{MemoryJournal, Quarantine, SharedJournal};
+use ledger_projections::{Projections, SchemaVersion};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::peer::Peer;
@@ -86,11 +89,14 @@ impl Service {
             journal,
             quarantine: Arc::new(Quarantine::in_memory(|| DateTime::UNIX_EPOCH)),
             clock: || DateTime::UNIX_EPOCH,
+            closing: CancellationToken::new(),
         };
+        let ledgers = Ledgers::default();
+        ledgers.insert(tenant, ledger);
         let app = App {
             hooks: BTreeMap::new(),
             cdevents: cdevents::Settings::default(),
-            ledgers: BTreeMap::from([(tenant, ledger)]),
+            ledgers,
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             limits: LIMITS,
             bounds: Bounds::new(&LIMITS),
@@ -100,7 +106,6 @@ impl Service {
             is_encrypted: false,
             checks: Vec::new(),
             history_scans: Semaphore::new(1),
-            shutdown: CancellationToken::new(),
         };
         Self(TowerToHyperService::new(router(Arc::new(app))))
     }

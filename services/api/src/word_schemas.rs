@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 /// Words of a member: the component, the member, and the words that this version states.
-const WORDS: [(&str, &str, &[&str]); 9] = [
+const WORDS: [(&str, &str, &[&str]); 10] = [
     ("DeliveryBody", "status", &["recorded", "ignored", "quarantined"]),
     ("FindingBody", "rule", &["retired", "freeze", "rollback", "revoked", "held", "promotion", "approvals"]),
     ("PlanIssueBody", "severity", &["warning", "overridable", "fatal"]),
@@ -13,6 +13,7 @@ const WORDS: [(&str, &str, &[&str]); 9] = [
     ("QuarantinedBody", "state", &["waiting", "retried", "discarded"]),
     ("RequestedRollbackBody", "status", &["recorded", "duplicate"]),
     ("StepBody", "action", &["redeploy", "add", "remove", "switch"]),
+    ("TenantBody", "status", &["settings", "created", "retired"]),
     ("TokenBody", "kind", &["person", "workload", "local"]),
 ];
 

@@ -37,7 +37,7 @@ use chrono::TimeDelta;
 use crate::access::{Grant, GrantId, TokenId};
 use crate::{
     Artifact, Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, Release,
-    ServiceName, ShortText, SubscriptionName, TargetName, Track,
+    ServiceName, ShortText, SubscriptionName, TargetName, TenantName, Track,
 };
 
 /// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
@@ -173,6 +173,10 @@ pub enum Payload {
     GrantAdded(Box<Grant>),
     /// A grant was removed.
     GrantRemoved(GrantId),
+    /// A tenant was created.
+    TenantCreated(TenantName),
+    /// A tenant was retired.
+    TenantRetired(TenantName),
 }
 
 impl Payload {
@@ -197,7 +201,7 @@ impl Payload {
     /// Returns true for an event about access, which only the tenant `_admin` records.
     #[must_use]
     pub const fn is_about_access(&self) -> bool {
-        matches!(self.kind().family(), Family::Token | Family::Grant)
+        matches!(self.kind().family(), Family::Token | Family::Grant | Family::Tenant)
     }
 
     /// Returns the kind of the event.
@@ -241,6 +245,8 @@ impl Payload {
             Self::TokenRevoked(_) => Kind::TokenRevoked,
             Self::GrantAdded(_) => Kind::GrantAdded,
             Self::GrantRemoved(_) => Kind::GrantRemoved,
+            Self::TenantCreated(_) => Kind::TenantCreated,
+            Self::TenantRetired(_) => Kind::TenantRetired,
         }
     }
 

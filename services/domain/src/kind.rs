@@ -35,6 +35,8 @@ pub enum Family {
     Token,
     /// Grants: who may do what.
     Grant,
+    /// Tenants, which are created and retired while the service runs.
+    Tenant,
 }
 
 /// The error for a text that is not an event type of version 1.
@@ -148,6 +150,8 @@ kinds! {
     TokenRevoked = Token "token" "revoked", "An API token was revoked.";
     GrantAdded = Grant "grant" "added", "A grant was added.";
     GrantRemoved = Grant "grant" "removed", "A grant was removed.";
+    TenantCreated = Tenant "tenant" "created", "A tenant was created.";
+    TenantRetired = Tenant "tenant" "retired", "A tenant was retired.";
 }
 
 impl Kind {

@@ -124,7 +124,7 @@ pub enum Rejection {
 
 /// Describes the tenants that record events of a kind.
 fn tenants_of(kind: Kind) -> String {
-    let is_about_access = matches!(kind.family(), Family::Token | Family::Grant);
+    let is_about_access = matches!(kind.family(), Family::Token | Family::Grant | Family::Tenant);
     if is_about_access { format!("the tenant {}", TenantName::admin()) } else { "other tenants".into() }
 }
 

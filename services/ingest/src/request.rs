@@ -255,7 +255,9 @@ async fn decide_event(
         | Payload::TokenRotated(_)
         | Payload::TokenRevoked(_)
         | Payload::GrantAdded(_)
-        | Payload::GrantRemoved(_) => Ok(()),
+        | Payload::GrantRemoved(_)
+        | Payload::TenantCreated(_)
+        | Payload::TenantRetired(_) => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod continuity;
 pub(crate) mod copy;
 pub(crate) mod digest;
+pub(crate) mod eligibility;
 pub(crate) mod history;
 pub(crate) mod indexes;
 pub(crate) mod lease;
@@ -12,6 +13,7 @@ pub(crate) mod rebuilder;
 pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod supervisor;
+pub(crate) mod tenants;
 pub(crate) mod verify;
 pub(crate) mod watcher;
 pub(crate) mod webhooks;

@@ -93,6 +93,8 @@ enum Command {
     #[command(subcommand)]
     Grant(client::Grant),
     #[command(subcommand)]
+    Tenant(client::Tenant),
+    #[command(subcommand)]
     Access(client::Access),
     #[command(subcommand)]
     Quarantine(client::Quarantine),
@@ -189,6 +191,7 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::WhoAmI(whoami) => whoami.run().await,
         Command::Token(token) => token.run().await,
         Command::Grant(grant) => grant.run().await,
+        Command::Tenant(tenant) => tenant.run().await,
         Command::Access(access) => access.run().await,
         Command::Quarantine(quarantine) => quarantine.run().await,
         Command::Subscription(subscription) => subscription.run().await,

@@ -495,6 +495,14 @@ impl Config {
         self.tenants.iter().cloned().chain(admin).collect()
     }
 
+    /// Returns the largest number of ledgers that the service opens: tenants are created while it runs.
+    pub(crate) fn max_ledgers(&self) -> usize {
+        match self.access.authentication {
+            AuthenticationMode::Required => self.access.max_tenants.get().max(self.tenants.len()) + 1,
+            AuthenticationMode::Off => self.tenants.len(),
+        }
+    }
+
     /// Checks that the service does not start open to everyone, or closed to everyone.
     fn check_access(&self) -> Result<(), Error> {
         match self.access.authentication {

@@ -27,6 +27,7 @@ pub mod restore;
 pub mod serve;
 #[cfg(feature = "server")]
 mod stream_settings;
+mod tenants;
 #[cfg(feature = "server")]
 pub mod up;
 

@@ -254,13 +254,16 @@ pub(crate) fn register(tenants: &[TenantName]) {
             counter!(name, label => *value).increment(0);
         }
     }
-    for tenant in tenants {
-        for name in TENANT_COUNTERS {
-            counter!(name, "tenant" => tenant.to_string()).increment(0);
-        }
-        for status in EVENT_STATUSES {
-            counter!("ledger_events_total", "tenant" => tenant.to_string(), "status" => status).increment(0);
-        }
+    tenants.iter().for_each(register_tenant);
+}
+
+/// Starts the counters of a tenant at zero.
+pub(crate) fn register_tenant(tenant: &TenantName) {
+    for name in TENANT_COUNTERS {
+        counter!(name, "tenant" => tenant.to_string()).increment(0);
+    }
+    for status in EVENT_STATUSES {
+        counter!("ledger_events_total", "tenant" => tenant.to_string(), "status" => status).increment(0);
     }
 }
 

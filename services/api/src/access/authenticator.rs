@@ -1,17 +1,18 @@
 //! Finds out who sends a request: the owner of an API token, the subject of an OpenID Connect token, or the user that a
 //! proxy names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::http::{HeaderMap, HeaderName, header};
 use chrono::{DateTime, Utc};
 use ledger_access::oidc::{OidcError, Verifier};
-use ledger_access::{ApiToken, Denial, Directory, Question, decide};
+use ledger_access::{ApiToken, Denial, Directory, Question, TenantState, decide};
 use ledger_domain::access::{SecretHash, TokenId};
-use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
+use ledger_domain::{Position, Principal, PrincipalKind, ShortText, TenantName};
 use ledger_journal::{Head, ReadError};
 use metrics::counter;
+use tokio::sync::watch;
 
 use super::credentials::{token, unauthorized};
 use crate::problem::{Kind, Problem};
@@ -48,6 +49,9 @@ pub struct Authenticator {
     proxy: Option<ProxySettings>,
     clock: fn() -> DateTime<Utc>,
     last_uses: Mutex<HashMap<TokenId, DateTime<Utc>>>,
+    /// Number of times that the directory was replaced.
+    changes: watch::Sender<u64>,
+    max_tenants: usize,
 }
 
 impl Authenticator {
@@ -61,7 +65,40 @@ impl Authenticator {
     ) -> Self {
         let known = Known { directory: Arc::new(settings.clone()), ..Known::default() };
         let (known, last_uses) = (RwLock::new(known), Mutex::default());
-        Self { known, settings, verifier, proxy, clock, last_uses }
+        let (changes, max_tenants) = (watch::Sender::new(0), usize::MAX);
+        Self { known, settings, verifier, proxy, clock, last_uses, changes, max_tenants }
+    }
+
+    /// Limits the number of tenants, those of the settings included.
+    #[must_use]
+    pub fn with_max_tenants(self, max_tenants: usize) -> Self {
+        Self { max_tenants, ..self }
+    }
+
+    /// Returns the number of tenants that the settings allow.
+    pub(super) const fn max_tenants(&self) -> usize {
+        self.max_tenants
+    }
+
+    /// Returns a receiver that is notified when tokens, grants and tenants have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Returns the tenants that were created by events and not retired; `None` until they have been read.
+    #[must_use]
+    pub fn created_tenants(&self) -> Option<BTreeSet<TenantName>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let created =
+            |(name, state): (&TenantName, TenantState)| (state == TenantState::Created).then(|| name.clone());
+        known.is_complete.then(|| known.directory.tenants().filter_map(created).collect())
+    }
+
+    /// Returns true if a tenant exists.
+    pub(super) fn has_tenant(&self, tenant: &TenantName) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.directory.tenants().any(|(name, state)| name == tenant && state.is_open())
     }
 
     /// Returns the state before the first event.
@@ -84,6 +121,7 @@ impl Authenticator {
     /// Replaces the directory.
     pub(super) fn set(&self, known: Known) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Returns the directory and its position.

@@ -111,10 +111,8 @@ impl<R: Requirement> FromRequestParts<Arc<App>> for Authorized<R> {
                 service: service.map_or(Scope::All, Scope::Named),
             })?,
         }
-        if !app.ledgers.contains_key(&tenancy.tenant) {
-            return Err(unknown_tenant(&tenancy.tenant));
-        }
-        Ok(Self(TenantLedger::new(Arc::clone(app), tenancy), PhantomData))
+        let ledger = app.ledgers.get(&tenancy.tenant).ok_or_else(|| not_open(app, &tenancy.tenant))?;
+        Ok(Self(TenantLedger::new(Arc::clone(app), ledger, tenancy), PhantomData))
     }
 }
 
@@ -130,7 +128,7 @@ pub(super) fn require_admin(authenticator: &Authenticator, Sent(sender): &Sent) 
 pub(crate) fn check_reads_everything(app: &App, Sent(sender): &Sent) -> Result<(), Problem> {
     let Authentication::Required(authenticator) = &app.authentication else { return Ok(()) };
     let sender = sender.as_deref().ok_or_else(unauthenticated)?;
-    app.ledgers.keys().try_for_each(|tenant| {
+    app.ledgers.all().keys().try_for_each(|tenant| {
         let question = Question::everything(Verb::Read, tenant);
         authenticator.decide(sender, &question)?.map_err(|_| {
             let detail = "metrics name every tenant: they need a grant of read for tenant *, environment * and \
@@ -147,6 +145,17 @@ fn unauthenticated() -> Problem {
 async fn path_params(parts: &mut Parts, app: &Arc<App>) -> Result<RawPathParams, Problem> {
     let path = RawPathParams::from_request_parts(parts, app).await;
     path.map_err(|error| Problem::new(Kind::PathNotFound, error))
+}
+
+/// Returns the problem of a tenant without a ledger in this process: it may be about to open one.
+fn not_open(app: &App, tenant: &TenantName) -> Problem {
+    match &app.authentication {
+        Authentication::Required(authenticator) if authenticator.has_tenant(tenant) => {
+            let detail = format!("the service is opening the ledger of tenant {tenant}; retry soon");
+            Problem::new(Kind::AccessUnavailable, detail)
+        }
+        _ => unknown_tenant(tenant),
+    }
 }
 
 fn unknown_tenant(tenant: &TenantName) -> Problem {

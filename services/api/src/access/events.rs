@@ -77,6 +77,11 @@ impl Tenancy {
     fn check_effect(&self, payload: &Payload) -> Result<(), Problem> {
         let Authentication::Required(authenticator) = self.authentication() else { return Ok(()) };
         let mut directory = Directory::clone(&authenticator.directory().0);
+        let open = directory.tenants().filter(|(_, state)| state.is_open()).count();
+        if matches!(payload, Payload::TenantCreated(_)) && open >= authenticator.max_tenants() {
+            let detail = format!("the service has {open} tenants, the most that access.max_tenants allows");
+            return Err(Problem::new(Kind::ChangeWithoutEffect, detail));
+        }
         directory.apply(payload).map_err(|reason| Problem::new(Kind::ChangeWithoutEffect, reason))
     }
 

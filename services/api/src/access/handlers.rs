@@ -8,10 +8,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
-use ledger_access::{Directory, Question, Scope, explain};
+use ledger_access::{Directory, Question, Scope, TenantState, explain};
 use ledger_api_types::{
     ExplainRequest, ExplanationBody, GrantBody, GrantFindingBody, GranteeBody, GrantsBody, PrincipalBody,
-    TokenBody, TokensBody, WhoAmIBody,
+    TenantBody, TenantsBody, TokenBody, TokensBody, WhoAmIBody,
 };
 use ledger_domain::access::{Grant, Grantee, VerbSet};
 use ledger_domain::{
@@ -171,6 +171,43 @@ pub(crate) async fn list_grants(
 ) -> Result<Response, Problem> {
     let (_, directory, position) = administered(&app, &sent)?;
     let body = GrantsBody { position: position.get(), grants: directory.grants().map(grant_body).collect() };
+    Ok(with_position(position, Json(body)))
+}
+
+/// List tenants
+///
+/// Lists the tenants, by name. Needs `admin` for the tenant `_admin`.
+#[utoipa::path(
+    get,
+    path = "/access/tenants",
+    operation_id = "listTenants",
+    tag = "access",
+    responses(
+        (status = 200, description = "Tenants", body = TenantsBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn list_tenants(
+    State(app): State<Arc<App>>,
+    Extension(sent): Extension<Sent>,
+    StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
+) -> Result<Response, Problem> {
+    let (_, directory, position) = administered(&app, &sent)?;
+    let ledgers = app.ledgers.all();
+    let tenants = directory.tenants().map(|(name, state)| TenantBody {
+        tenant: name.to_string(),
+        status: match state {
+            TenantState::OfSettings => "settings",
+            TenantState::Created => "created",
+            TenantState::Retired => "retired",
+        }
+        .to_owned(),
+        is_open: ledgers.contains_key(name),
+    });
+    let body = TenantsBody { position: position.get(), tenants: tenants.collect() };
     Ok(with_position(position, Json(body)))
 }
 

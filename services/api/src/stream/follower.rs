@@ -103,14 +103,14 @@ impl Follower {
 
     /// Returns the body of the response: events and comments, until the stream or the service ends.
     pub(super) fn into_body(self) -> Body {
-        let shutdown = self.ledger.shutdown();
-        let stopped = shutdown.clone();
+        let closing = self.ledger.closing();
+        let stopped = closing.clone();
         let events = self.events().map(Some).chain(stream::once(ready(None)));
         let events = stream::select(events, keep_alive().map(Some));
         let events = events.take_while(|event| ready(event.is_some())).filter_map(ready);
         let last = async move { stopped.is_cancelled().then(|| end("the service stops")) };
         let last = stream::once(last).filter_map(ready);
-        let events = events.take_until(shutdown.cancelled_owned()).chain(last);
+        let events = events.take_until(closing.cancelled_owned()).chain(last);
         Body::from_stream(events.map(Ok::<_, Infallible>))
     }
 

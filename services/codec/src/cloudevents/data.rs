@@ -128,6 +128,8 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::TokenRevoked => Payload::TokenRevoked(access::token(fields)?),
         Kind::GrantAdded => Payload::GrantAdded(Box::new(access::grant(fields)?)),
         Kind::GrantRemoved => Payload::GrantRemoved(access::grant_id(fields)?),
+        Kind::TenantCreated => Payload::TenantCreated(access::tenant(fields)?),
+        Kind::TenantRetired => Payload::TenantRetired(access::tenant(fields)?),
     })
 }
 

@@ -188,6 +188,9 @@ fn data(payload: &Payload) -> Members<'_> {
         Payload::TokenRevoked(token) => Members::default().text("token", token.as_str()),
         Payload::GrantAdded(it) => grant(it),
         Payload::GrantRemoved(id) => Members::default().text("grant", id.as_str()),
+        Payload::TenantCreated(tenant) | Payload::TenantRetired(tenant) => {
+            Members::default().text("tenant", tenant.as_str())
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Verb {
                 Family::Incident => Self::EmitIncident,
                 Family::Activity => Self::EmitActivity,
                 Family::Subscription => Self::Subscribe,
-                Family::Token | Family::Grant => Self::Admin,
+                Family::Token | Family::Grant | Family::Tenant => Self::Admin,
             },
         }
     }

@@ -12,10 +12,11 @@ use chrono::{DateTime, Utc};
 use ledger_domain::Position;
 use ledger_journal::{Continuity, Divergence, KnownHistory, ReadError, SharedJournal, UnconfirmedTimer};
 use ledger_tlog::Hash;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::generations::tenants::TenantChange;
 use crate::postgres::{Error, Projections};
 use crate::projector::checkpoint::Checkpoint;
 
@@ -29,6 +30,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Checks the journals of some tenants periodically.
 pub(crate) struct ContinuityMonitor {
     tenants: Vec<MonitoredTenant>,
+    changes: mpsc::UnboundedReceiver<TenantChange>,
     /// Notified when another generation becomes active.
     generation_changed: Arc<Notify>,
 }
@@ -64,16 +66,27 @@ enum CheckError {
 }
 
 impl ContinuityMonitor {
-    pub(crate) fn new(ledgers: Vec<(Projections, SharedJournal)>, generation_changed: Arc<Notify>) -> Self {
-        let monitored = |(projections, journal)| MonitoredTenant {
-            projections,
-            journal,
-            number: None,
-            last_check: None,
-            last_leaf: None,
-            unconfirmed: UnconfirmedTimer::default(),
-        };
-        Self { tenants: ledgers.into_iter().map(monitored).collect(), generation_changed }
+    pub(crate) fn new(
+        ledgers: Vec<(Projections, SharedJournal)>,
+        changes: mpsc::UnboundedReceiver<TenantChange>,
+        generation_changed: Arc<Notify>,
+    ) -> Self {
+        let monitored = |(projections, journal)| MonitoredTenant::new(projections, journal);
+        Self { tenants: ledgers.into_iter().map(monitored).collect(), changes, generation_changed }
+    }
+
+    /// Adds and removes tenants, as requested.
+    fn apply_changes(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                TenantChange::Added(projections, journal) => {
+                    self.tenants.push(MonitoredTenant::new(projections, journal));
+                }
+                TenantChange::Removed(tenant) => {
+                    self.tenants.retain(|monitored| monitored.projections.tenant != tenant);
+                }
+            }
+        }
     }
 
     /// Checks all tenants once.
@@ -95,6 +108,7 @@ impl ContinuityMonitor {
 
     pub(crate) async fn run(mut self) {
         loop {
+            self.apply_changes();
             self.check().await;
             tokio::select! {
                 () = self.generation_changed.notified() => {}
@@ -105,6 +119,17 @@ impl ContinuityMonitor {
 }
 
 impl MonitoredTenant {
+    fn new(projections: Projections, journal: SharedJournal) -> Self {
+        Self {
+            projections,
+            journal,
+            number: None,
+            last_check: None,
+            last_leaf: None,
+            unconfirmed: UnconfirmedTimer::default(),
+        }
+    }
+
     async fn check(&mut self) -> Result<(), CheckError> {
         let active = self.projections.active_number();
         if self.number != active {

@@ -9,7 +9,7 @@ use ledger_domain::Position;
 use ledger_journal::SharedJournal;
 use metrics::gauge;
 use sqlx::PgConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,11 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::generations::continuity::ContinuityMonitor;
+use crate::generations::eligibility::{Eligibility, INELIGIBLE_BACKOFF};
 use crate::generations::preferences::Preferences;
 use crate::generations::rebuilder::{Origin, RebuildFailure, RebuildMode, Rebuilder};
 use crate::generations::registry::{Generation, GenerationState, Worker, next_number};
+use crate::generations::tenants::{SupervisedTenants, TenantChange};
 use crate::generations::watcher::{POLL_INTERVAL, REGISTRY_TIMEOUT};
 use crate::postgres::{Database, Error, Projections};
 use crate::projector::Projector;
@@ -39,10 +41,6 @@ const DROP_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const TAKEOVER_DELAY: Duration = Duration::from_secs(2);
 /// Timeout for reading the head of a journal.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Delay before this process retries a tenant after a failure.
-const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Initial and maximum time of ineligibility for a tenant after a failure.
-const INELIGIBLE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 /// Time without handovers to a worker that did not acquire its tenant.
 const HANDOVER_COOLDOWN: Duration = Duration::from_secs(10);
 /// Running time of a healthy task after which the ineligibility back-off is reset.
@@ -75,6 +73,10 @@ pub struct ProjectionSupervisor {
     config: SupervisorConfig,
     worker: Worker,
     tenants: BTreeMap<String, TenantProjection>,
+    /// Removed tenants whose tasks have not ended yet.
+    removed: Vec<(String, TenantProjection)>,
+    changes: mpsc::UnboundedReceiver<TenantChange>,
+    handle: SupervisedTenants,
     /// Taken by [`Self::run`], which runs it as a task.
     monitor: Option<ContinuityMonitor>,
     connection: Option<PgConnection>,
@@ -109,15 +111,6 @@ struct TenantProjection {
     eligibility: Eligibility,
 }
 
-/// Eligibility of this process to project for a tenant, based on its own failures.
-struct Eligibility {
-    /// Earliest time of the next attempt.
-    retry_at: Instant,
-    /// Earliest end of ineligibility. While ineligible, the process is no handover target, which would only fail again.
-    ineligible_until: Option<Instant>,
-    backoff: Duration,
-}
-
 /// A projector or a rebuild of a generation that this process owns.
 struct Task {
     handle: JoinHandle<TaskOutcome>,
@@ -142,39 +135,79 @@ impl ProjectionSupervisor {
         let version =
             ledgers.first().map_or(0, |(projections, _)| projections.database().schema_version.version);
         let generation_changed = Arc::new(Notify::new());
-        let monitor = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&generation_changed));
-        let now = Instant::now();
+        let (supervisor, changes) = mpsc::unbounded_channel();
+        let (to_monitor, of_monitor) = mpsc::unbounded_channel();
+        let monitor = ContinuityMonitor::new(ledgers.clone(), of_monitor, Arc::clone(&generation_changed));
         let supervised = |(projections, journal): (Projections, SharedJournal)| {
-            if config.runs_projectors {
-                projections.status.send_replace(Some(ProjectorStatus::Starting));
-            }
-            let tenant = projections.tenant.to_string();
-            let supervised = TenantProjection {
-                projections,
-                journal,
-                tasks: HashMap::new(),
-                stopped: HashMap::new(),
-                has_fatal_error: false,
-                unresponsive: None,
-                free_since: HashMap::new(),
-                rebuild_at: now,
-                eligibility: Eligibility::new(now),
-            };
-            (tenant, supervised)
+            (
+                projections.tenant.to_string(),
+                TenantProjection::new(projections, journal, config.runs_projectors),
+            )
         };
         Self {
             config,
             worker: Worker { id: config.worker_id, version },
             tenants: ledgers.into_iter().map(supervised).collect(),
+            removed: Vec::new(),
+            changes,
+            handle: SupervisedTenants::new(supervisor, to_monitor),
             monitor: Some(monitor),
             connection: None,
             migrated: false,
             logged_failure: None,
             last_heartbeat: None,
-            last_cleanup: now,
+            last_cleanup: Instant::now(),
             cleanup: None,
             task_ended: Arc::new(Notify::new()),
             generation_changed,
+        }
+    }
+
+    /// Returns a handle that adds and removes tenants.
+    #[must_use]
+    pub fn tenants(&self) -> SupervisedTenants {
+        self.handle.clone()
+    }
+
+    /// Adds and removes tenants, as the handles requested.
+    fn apply(&mut self, change: TenantChange) {
+        match change {
+            TenantChange::Added(projections, journal) => {
+                let name = projections.tenant.to_string();
+                let added = TenantProjection::new(projections, journal, self.config.runs_projectors);
+                self.tenants.entry(name).or_insert(added);
+            }
+            TenantChange::Removed(tenant) => {
+                if let Some((name, removed)) = self.tenants.remove_entry(tenant.as_str()) {
+                    removed.tasks.values().for_each(|task| task.cancel.cancel());
+                    removed.projections.deactivate("the tenant was retired");
+                    self.removed.push((name, removed));
+                }
+            }
+        }
+    }
+
+    /// Releases the generations of removed tenants whose tasks have ended.
+    async fn release_removed(&mut self) {
+        let is_ended = |(_, tenant): &mut (String, TenantProjection)| {
+            tenant.tasks.values().all(|task| task.handle.is_finished())
+        };
+        let ended: Vec<_> = self.removed.extract_if(.., is_ended).collect();
+        for (name, tenant) in ended {
+            self.release_ended(&name, tenant.tasks).await;
+        }
+    }
+
+    /// Waits for tasks, and releases their generations.
+    async fn release_ended(&mut self, tenant: &str, tasks: HashMap<i32, Task>) {
+        for (number, task) in tasks {
+            if let Err(error) = task.handle.await {
+                warn!(tenant, %error, "projector task failed");
+            }
+            if let Some(connection) = &mut self.connection {
+                // If the release fails, the lease ends with the connection.
+                let _ = self.worker.release(connection, tenant, number).await;
+            }
         }
     }
 
@@ -225,27 +258,24 @@ impl ProjectionSupervisor {
         let _monitoring = monitor.map(|running| AbortOnDropHandle::new(tokio::spawn(running)));
         loop {
             self.reconcile().await;
+            self.release_removed().await;
             tokio::select! {
                 () = cancelled.cancelled() => break,
                 () = self.task_ended.notified() => {}
+                // The handle of this supervisor keeps the channel open.
+                Some(change) = self.changes.recv() => self.apply(change),
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
-        }
-        for tenant in self.tenants.values_mut() {
-            for task in tenant.tasks.values() {
-                task.cancel.cancel();
+            while let Ok(change) = self.changes.try_recv() {
+                self.apply(change);
             }
         }
-        for (name, tenant) in &mut self.tenants {
-            for (number, task) in std::mem::take(&mut tenant.tasks) {
-                if let Err(error) = task.handle.await {
-                    warn!(tenant = name, %error, "projector task failed");
-                }
-                if let Some(connection) = &mut self.connection {
-                    // If the release fails, the lease ends with the connection.
-                    let _ = self.worker.release(connection, name, number).await;
-                }
-            }
+        for tenant in self.tenants.values() {
+            tenant.tasks.values().for_each(|task| task.cancel.cancel());
+        }
+        let ending = std::mem::take(&mut self.tenants).into_iter().chain(std::mem::take(&mut self.removed));
+        for (name, tenant) in ending.collect::<Vec<_>>() {
+            self.release_ended(&name, tenant.tasks).await;
         }
     }
 
@@ -456,26 +486,25 @@ struct Claim {
     instead_of: Option<Uuid>,
 }
 
-impl Eligibility {
-    const fn new(now: Instant) -> Self {
-        Self { retry_at: now, ineligible_until: None, backoff: INELIGIBLE_BACKOFF.0 }
-    }
-
-    /// Records a failure that only another attempt can show to be over.
-    fn record_failure(&mut self, at: Instant) {
-        self.record_unreadable_journal(at);
-        self.ineligible_until = Some(at + self.backoff);
-        self.backoff = (self.backoff * 2).min(INELIGIBLE_BACKOFF.1);
-    }
-
-    /// Records that the journal could not be read. Reading its head shows when that is over.
-    fn record_unreadable_journal(&mut self, at: Instant) {
-        self.retry_at = at + RETRY_DELAY;
-        self.ineligible_until = self.ineligible_until.max(Some(at + INELIGIBLE_BACKOFF.0));
-    }
-}
-
 impl TenantProjection {
+    fn new(projections: Projections, journal: SharedJournal, runs_projectors: bool) -> Self {
+        if runs_projectors {
+            projections.status.send_replace(Some(ProjectorStatus::Starting));
+        }
+        let now = Instant::now();
+        Self {
+            projections,
+            journal,
+            tasks: HashMap::new(),
+            stopped: HashMap::new(),
+            has_fatal_error: false,
+            unresponsive: None,
+            free_since: HashMap::new(),
+            rebuild_at: now,
+            eligibility: Eligibility::new(now),
+        }
+    }
+
     /// Returns true if other owners may hand the tenant over to this process. Resets the back-off after a healthy run.
     fn is_eligible(&mut self) -> bool {
         let is_healthy = |task: &Task| {

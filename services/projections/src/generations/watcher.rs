@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use ledger_domain::TenantName;
 use sqlx::PgConnection;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,19 +20,56 @@ pub(crate) const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keeps the live generation active for handles without a projector, such as those of a streaming replica.
 pub struct GenerationWatcher {
     projections: Vec<Projections>,
+    changes: mpsc::UnboundedReceiver<WatchChange>,
+}
+
+enum WatchChange {
+    Added(Projections),
+    Removed(TenantName),
+}
+
+/// Adds and removes tenants while a [`GenerationWatcher`] runs.
+#[derive(Clone)]
+pub struct WatchedTenants(mpsc::UnboundedSender<WatchChange>);
+
+impl WatchedTenants {
+    /// Adds a tenant's projections, which are in the database of the others.
+    pub fn add(&self, projections: Projections) {
+        // A watcher that has stopped needs no changes.
+        let _ = self.0.send(WatchChange::Added(projections));
+    }
+
+    /// Removes a tenant.
+    pub fn remove(&self, tenant: &TenantName) {
+        let _ = self.0.send(WatchChange::Removed(tenant.clone()));
+    }
 }
 
 impl GenerationWatcher {
-    /// Creates a watcher of some tenants' projections, all in one database.
+    /// Creates a watcher of some tenants' projections, all in one database, and the handle that adds and removes tenants.
     #[must_use]
-    pub const fn new(projections: Vec<Projections>) -> Self {
-        Self { projections }
+    pub fn new(projections: Vec<Projections>) -> (Self, WatchedTenants) {
+        let (sender, changes) = mpsc::unbounded_channel();
+        (Self { projections, changes }, WatchedTenants(sender))
+    }
+
+    fn apply_changes(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                WatchChange::Added(projections) => self.projections.push(projections),
+                WatchChange::Removed(tenant) => {
+                    let removed = self.projections.extract_if(.., |projections| projections.tenant == tenant);
+                    removed.for_each(|projections| projections.deactivate("the tenant was retired"));
+                }
+            }
+        }
     }
 
     /// Activates the live generations, and follows switches, until the token is cancelled.
-    pub async fn run(self, cancelled: CancellationToken) {
+    pub async fn run(mut self, cancelled: CancellationToken) {
         let mut connection = None;
         loop {
+            self.apply_changes();
             let ticked = tokio::time::timeout(REGISTRY_TIMEOUT, self.tick(&mut connection)).await;
             let reason = match ticked {
                 Ok(Ok(())) => None,

@@ -49,6 +49,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "whoami",
             "token",
             "grant",
+            "tenant",
             "access",
         ],
     ),
@@ -129,6 +130,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("token list", "release-ledger token list"),
     ("grant remove", "release-ledger grant remove search-ci"),
     ("grant list", "release-ledger grant list"),
+    ("tenant create", "release-ledger tenant create maps"),
+    ("tenant retire", "release-ledger tenant retire maps --reason 'The team has left.'"),
+    ("tenant list", "release-ledger tenant list"),
     (
         "access explain",
         "release-ledger access explain emit --token 8c1f2e3d4a5b6978 --environment production",

@@ -1,6 +1,7 @@
 //! Settings of access: who may use the service.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use ledger_access::Directory;
 use ledger_access::oidc::{IssuerSettings, KeySource, SettingsError, Verifier};
 use ledger_api::{Authentication, Authenticator, ProxySettings};
 use ledger_domain::access::{Grant, Grantee, Pattern, SecretHash, TokenId, VerbSet};
-use ledger_domain::{PrincipalKind, ShortText};
+use ledger_domain::{PrincipalKind, ShortText, TenantName};
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -20,6 +21,8 @@ use serde::de::Error as _;
 pub struct Access {
     /// Whether clients need credentials.
     pub authentication: AuthenticationMode,
+    /// Maximum number of tenants, those of the settings included.
+    pub max_tenants: NonZeroUsize,
     #[serde(default)]
     administrators: Vec<Administrator>,
     #[serde(default)]
@@ -164,11 +167,15 @@ impl Access {
         self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
     }
 
-    /// Returns how the service authenticates its clients.
+    /// Returns how the service authenticates its clients. `tenants` are those of the settings.
     ///
     /// # Errors
     /// The settings of an issuer cannot be used.
-    pub fn authentication(&self, clock: fn() -> DateTime<Utc>) -> Result<Authentication, SettingsError> {
+    pub fn authentication(
+        &self,
+        tenants: &[TenantName],
+        clock: fn() -> DateTime<Utc>,
+    ) -> Result<Authentication, SettingsError> {
         if self.authentication == AuthenticationMode::Off {
             return Ok(Authentication::Off);
         }
@@ -179,6 +186,7 @@ impl Access {
         for grant in &self.grants {
             directory.add_grant(grant.grant());
         }
+        tenants.iter().for_each(|tenant| directory.add_tenant(tenant.clone()));
         let proxy = self.proxy.as_ref().map(|proxy| ProxySettings {
             secret_header: proxy.secret_header.0.clone(),
             secret_hash: proxy.secret_hash.0,
@@ -188,7 +196,8 @@ impl Access {
             [] => None,
             issuers => Some(Verifier::new(issuers.iter().map(Issuer::settings).collect(), clock)?),
         };
-        Ok(Authentication::Required(Arc::new(Authenticator::new(directory, verifier, proxy, clock))))
+        let authenticator = Authenticator::new(directory, verifier, proxy, clock);
+        Ok(Authentication::Required(Arc::new(authenticator.with_max_tenants(self.max_tenants.get()))))
     }
 }
 

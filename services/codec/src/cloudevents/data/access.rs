@@ -1,10 +1,10 @@
-//! Data of the events about tokens and grants.
+//! Data of the events about tokens, grants and tenants.
 
 use std::collections::BTreeMap;
 
 use ledger_domain::access::{Grant, GrantId, Grantee, Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::event::{TokenCreation, TokenRotation};
-use ledger_domain::{PrincipalKind, ShortText};
+use ledger_domain::{PrincipalKind, ShortText, TenantName};
 
 use super::Decoded;
 use crate::cloudevents::error::Reason;
@@ -16,6 +16,10 @@ const LIST_LIMIT: usize = 100;
 
 pub(super) fn token(fields: &Fields<'_, '_>) -> Decoded<TokenId> {
     fields.text("token", TokenId::parse)
+}
+
+pub(super) fn tenant(fields: &Fields<'_, '_>) -> Decoded<TenantName> {
+    fields.text("tenant", TenantName::parse)
 }
 
 pub(super) fn token_creation(fields: &Fields<'_, '_>) -> Decoded<TokenCreation> {

@@ -1,0 +1,85 @@
+//! A tenant that is created while services run: every process serves it, it survives a kill, and its retirement ends it.
+
+use std::time::Duration;
+
+use ledger_tests::{Client, Servers, Service, administrator, deploy, new_token};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+use crate::PROGRAM;
+
+/// Maximum time until every process serves a new tenant, or does not serve a retired one any more.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Runs `release-ledger tenant …` with the token of the administrator.
+async fn tenant(arguments: &[&str], client: &Client, token: &str) -> ledger_tests::Outcome {
+    let home = TempDir::new().expect("a folder");
+    let home = home.path().to_str().expect("UTF-8");
+    let arguments = [&["tenant"], arguments, &["--url", client.url()]].concat();
+    let variables = [("HOME", home), ("XDG_STATE_HOME", home), ("RELEASE_LEDGER_TOKEN", token)];
+    ledger_tests::Command::start_with(PROGRAM, &arguments, &variables).outcome().await
+}
+
+/// Waits until a process answers a question about a tenant with a status.
+async fn wait_for_status(client: &Client, status: u16) {
+    let answered = async {
+        while client.get("/v1/tenants/maps/environments").await.status != status {
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(CHANGE_LIMIT, answered).await.expect("the process notices the change");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_created_and_retired_while_services_run() {
+    let servers = Servers::start().await;
+    let root = new_token();
+    let settings = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
+    let config = format!("--config={}", settings.path().display());
+    let flags = ["--access-authentication=required", &*config];
+    let mut one = Service::start(PROGRAM, &servers, &flags).await;
+    let other = Service::start(PROGRAM, &servers, &flags).await;
+    let admin = |service: &Service| service.client().with_token(root.expose());
+    let event = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
+    let path = "/v1/tenants/maps/events";
+
+    let created = tenant(&["create", "maps"], &one.client(), root.expose()).await;
+    assert_eq!(created.code, Some(0), "{created:?}");
+    assert!(created.stdout.starts_with("created tenant maps (position "), "{created:?}");
+    wait_for_status(&admin(&other), 200).await;
+    let recorded = admin(&other).post(path, "application/cloudevents+json", event.clone()).await;
+    assert_eq!(recorded.status, 201, "{}", recorded.text);
+    let again = tenant(&["create", "maps"], &one.client(), root.expose()).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("a tenant maps exists"), "{again:?}");
+
+    one.kill().await;
+    one.restart().await;
+    wait_for_status(&admin(&one), 200).await;
+    let state = admin(&one).get("/v1/tenants/maps/environments/production/state?wait_for=1").await.ok();
+    assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
+
+    let retired = tenant(&["retire", "maps", "--reason", "No."], &one.client(), root.expose()).await;
+    assert_eq!(retired.code, Some(0), "{retired:?}");
+    wait_for_status(&admin(&one), 404).await;
+    wait_for_status(&admin(&other), 404).await;
+    assert_eq!(admin(&other).post(path, "application/cloudevents+json", event).await.status, 404);
+    let listed = tenant(&["list", "--json"], &other.client(), root.expose()).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(
+        listed["tenants"],
+        json!([
+            {"tenant": "default", "status": "settings", "is_open": true},
+            {"tenant": "maps", "status": "retired", "is_open": false},
+        ])
+    );
+
+    // The setting opens its ledger again.
+    let flags = [&flags[..], &["--tenants=default,maps"]].concat();
+    let third = Service::start(PROGRAM, &servers, &flags).await;
+    let state = admin(&third).get("/v1/tenants/maps/environments/production/state?wait_for=1").await.ok();
+    assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
+}
