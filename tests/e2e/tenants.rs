@@ -14,10 +14,10 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs `release-ledger tenant …` with the token of the administrator.
-async fn tenant(arguments: &[&str], client: &Client, token: &str) -> ledger_tests::Outcome {
+async fn tenant(arguments: &[&str], service: &Service, token: &str) -> ledger_tests::Outcome {
     let home = TempDir::new().expect("a folder");
     let home = home.path().to_str().expect("UTF-8");
-    let arguments = [&["tenant"], arguments, &["--url", client.url()]].concat();
+    let arguments = [&["tenant"], arguments, &["--url", &service.url()]].concat();
     let variables = [("HOME", home), ("XDG_STATE_HOME", home), ("RELEASE_LEDGER_TOKEN", token)];
     ledger_tests::Command::start_with(PROGRAM, &arguments, &variables).outcome().await
 }
@@ -46,13 +46,13 @@ async fn a_tenant_is_created_and_retired_while_services_run() {
     let event = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
     let path = "/v1/tenants/maps/events";
 
-    let created = tenant(&["create", "maps"], &one.client(), root.expose()).await;
+    let created = tenant(&["create", "maps"], &one, root.expose()).await;
     assert_eq!(created.code, Some(0), "{created:?}");
     assert!(created.stdout.starts_with("created tenant maps (position "), "{created:?}");
     wait_for_status(&admin(&other), 200).await;
     let recorded = admin(&other).post(path, "application/cloudevents+json", event.clone()).await;
     assert_eq!(recorded.status, 201, "{}", recorded.text);
-    let again = tenant(&["create", "maps"], &one.client(), root.expose()).await;
+    let again = tenant(&["create", "maps"], &one, root.expose()).await;
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.stderr.contains("a tenant maps exists"), "{again:?}");
 
@@ -62,12 +62,12 @@ async fn a_tenant_is_created_and_retired_while_services_run() {
     let state = admin(&one).get("/v1/tenants/maps/environments/production/state?wait_for=1").await.ok();
     assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
 
-    let retired = tenant(&["retire", "maps", "--reason", "No."], &one.client(), root.expose()).await;
+    let retired = tenant(&["retire", "maps", "--reason", "No."], &one, root.expose()).await;
     assert_eq!(retired.code, Some(0), "{retired:?}");
     wait_for_status(&admin(&one), 404).await;
     wait_for_status(&admin(&other), 404).await;
     assert_eq!(admin(&other).post(path, "application/cloudevents+json", event).await.status, 404);
-    let listed = tenant(&["list", "--json"], &other.client(), root.expose()).await;
+    let listed = tenant(&["list", "--json"], &other, root.expose()).await;
     let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
     assert_eq!(
         listed["tenants"],
