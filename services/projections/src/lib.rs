@@ -13,6 +13,7 @@ mod long_computation;
 mod postgres;
 mod projector;
 mod queries;
+mod recorded;
 mod sql;
 mod statements;
 mod tables;

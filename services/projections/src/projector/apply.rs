@@ -62,12 +62,14 @@ impl Decoded {
     }
 }
 
-/// Counts of the irregular records in a batch.
+/// Counts of the records in a batch that others than the tables need to know.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BatchStats {
     pub(crate) gaps: u64,
     pub(crate) foreign: u64,
     pub(crate) repeats: u64,
+    /// Failed checks, which the rollback controller responds to.
+    pub(crate) failed_checks: u64,
 }
 
 /// A record that does not directly follow the last applied position.
@@ -200,6 +202,7 @@ impl ProjectionState {
     ) -> (EventAnnotations, Option<i32>) {
         let event = envelope.event();
         let payload = &event.payload;
+        batch.stats.failed_checks += u64::from(matches!(payload, Payload::ValidationFailed(_)));
         let mut outcome = EventAnnotations::default();
         let since = EventRef {
             occurred_at: envelope.occurred_at(),
