@@ -156,7 +156,6 @@ fn every_example_survives_encode_and_decode() {
     }
 }
 
-/// The mutations below change only members that occur in an example; each member must occur in one.
 /// A projector takes the envelope of an event that its process recorded, instead of parsing the entry.
 #[test]
 fn the_envelope_of_a_recorded_event_is_the_one_that_its_entry_has() {
@@ -185,6 +184,7 @@ fn the_envelope_of_a_recorded_event_is_the_one_that_its_entry_has() {
     }
 }
 
+/// The mutations below change only members that occur in an example; each member must occur in one.
 #[test]
 fn every_member_in_a_schema_occurs_in_an_example() {
     let common = documents().remove("common").expect("common.json");

@@ -2,14 +2,43 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{DecidedRequest, PendingBatch, Submission};
+use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
 
-/// Submissions that wait to be appended, each with the number of its arrival.
+/// Submissions that wait to be appended.
 #[derive(Default)]
 pub(super) struct WaitingSubmissions {
+    /// Number of submissions so far.
     arrived: u64,
-    batches: VecDeque<(u64, PendingBatch)>,
+    batches: VecDeque<WaitingBatch>,
+    /// Each with the number of its arrival.
     requests: VecDeque<(u64, Box<DecidedRequest>)>,
+    /// Number of events in the batches.
+    events: usize,
+    /// Number of these events that are looked up.
+    looked_up: usize,
+}
+
+/// A batch that waits, with the number of its arrival.
+pub(super) struct WaitingBatch {
+    arrived: u64,
+    pub(super) batch: PendingBatch,
+    /// `None` until its events are looked up.
+    pub(super) lookup: Option<Lookup>,
+}
+
+/// What a look-up in the history found for the events of a batch.
+pub(super) struct Lookup {
+    /// Number of histories that the projections had had before it. It holds for the last of them.
+    pub(super) histories: u64,
+    /// One for each event.
+    pub(super) entries: Vec<PendingEntry>,
+}
+
+impl WaitingBatch {
+    /// Returns true if the events were looked up in the current history.
+    pub(super) fn is_looked_up(&self, histories: u64) -> bool {
+        self.lookup.as_ref().is_some_and(|lookup| lookup.histories == histories)
+    }
 }
 
 impl WaitingSubmissions {
@@ -17,29 +46,74 @@ impl WaitingSubmissions {
         self.batches.is_empty() && self.requests.is_empty()
     }
 
+    pub(super) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Returns the number of events in the batches that wait.
+    pub(super) const fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Returns the number of events that are not looked up.
+    pub(super) const fn not_looked_up(&self) -> usize {
+        self.events - self.looked_up
+    }
+
+    /// Returns the number of events that are looked up.
+    pub(super) const fn looked_up(&self) -> usize {
+        self.looked_up
+    }
+
+    pub(super) fn batches(&self) -> impl ExactSizeIterator<Item = &PendingBatch> {
+        self.batches.iter().map(|waiting| &waiting.batch)
+    }
+
     pub(super) fn push(&mut self, submission: Submission) {
         self.arrived += 1;
         match submission {
-            Submission::Reports(batch) => self.batches.push_back((self.arrived, batch)),
+            Submission::Reports(batch) => {
+                self.events += batch.reports.len();
+                self.batches.push_back(WaitingBatch { arrived: self.arrived, batch, lookup: None });
+            }
             Submission::Request(request) => self.requests.push_back((self.arrived, request)),
         }
     }
 
+    /// Returns the oldest batches that are not looked up, until `size` events of those that wait are. The caller looks
+    /// them up.
+    pub(super) fn next_to_look_up(&mut self, size: usize) -> Vec<&mut WaitingBatch> {
+        let mut next = Vec::new();
+        for waiting in self.batches.iter_mut().filter(|waiting| waiting.lookup.is_none()) {
+            if self.looked_up >= size {
+                break;
+            }
+            self.looked_up += waiting.batch.reports.len();
+            next.push(waiting);
+        }
+        next
+    }
+
     /// Takes batches until they hold `size` events or none is left: first the oldest batch of each ordered submission,
     /// so that a large one does not delay the others, then further batches by age.
-    pub(super) fn take_group(&mut self, size: usize) -> Vec<PendingBatch> {
+    pub(super) fn take_group(&mut self, size: usize) -> Vec<WaitingBatch> {
         let mut group = Vec::new();
         let mut events = 0;
         let mut orders = HashSet::new();
         for takes_further_batches in [false, true] {
             let mut left = VecDeque::new();
-            for (arrived, batch) in self.batches.drain(..) {
+            for waiting in self.batches.drain(..) {
                 // All batches of an order after one that is left are left too: they have the same order.
-                if events < size && (orders.insert(batch.order.id()) || takes_further_batches) {
-                    events += batch.reports.len();
-                    group.push(batch);
+                if events < size && (orders.insert(waiting.batch.order.id()) || takes_further_batches) {
+                    let taken = waiting.batch.reports.len();
+                    events += taken;
+                    self.events -= taken;
+                    if waiting.lookup.is_some() {
+                        self.looked_up -= taken;
+                    }
+                    group.push(waiting);
                 } else {
-                    left.push_back((arrived, batch));
+                    left.push_back(waiting);
                 }
             }
             self.batches = left;
@@ -50,7 +124,7 @@ impl WaitingSubmissions {
     /// Takes the oldest request, unless reports that arrived before it still wait.
     pub(super) fn take_request(&mut self) -> Option<Box<DecidedRequest>> {
         let (arrived, _) = self.requests.front()?;
-        if self.batches.front().is_some_and(|(batch, _)| batch < arrived) {
+        if self.batches.front().is_some_and(|waiting| waiting.arrived < *arrived) {
             return None;
         }
         Some(self.requests.pop_front()?.1)
@@ -98,7 +172,7 @@ mod tests {
 
     fn group(waiting: &mut WaitingSubmissions, size: usize) -> Vec<String> {
         let batches = waiting.take_group(size);
-        let events = batches.iter().flat_map(|batch| &batch.reports);
+        let events = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         events.map(|event| event.identity().id.as_str().to_owned()).collect()
     }
 
@@ -150,5 +224,28 @@ mod tests {
 
         assert_eq!(taken.request.identity().id.as_str().to_owned(), "r1");
         assert_eq!(group(&mut waiting, 1), ["a3"]);
+    }
+
+    #[test]
+    fn the_oldest_batches_are_looked_up_first_and_only_once() {
+        let orders: Vec<OrderedSubmission> = (0..3).map(|_| OrderedSubmission::default()).collect();
+        let mut waiting = waiting([
+            reports(&orders[0], &["a1", "a2"]),
+            reports(&orders[1], &["b1", "b2"]),
+            reports(&orders[2], &["c1"]),
+        ]);
+        let lookup = || Some(Lookup { histories: 1, entries: Vec::new() });
+
+        let first = waiting.next_to_look_up(3);
+        assert_eq!(first.len(), 2);
+        first.into_iter().for_each(|batch| batch.lookup = lookup());
+        assert_eq!((waiting.looked_up(), waiting.not_looked_up()), (4, 1));
+        assert!(waiting.next_to_look_up(3).is_empty());
+        let taken = waiting.take_group(3);
+
+        assert_eq!(taken.len(), 2);
+        assert!(taken.iter().all(|batch| batch.is_looked_up(1) && !batch.is_looked_up(2)));
+        assert_eq!((waiting.events(), waiting.looked_up()), (1, 0));
+        assert_eq!(waiting.next_to_look_up(3).len(), 1);
     }
 }
