@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use ledger_journal::{
-    Entry, Head, Journal, KnownHistory, MemoryJournal, ReadError, Record, SubjectFilter, Until,
-};
+use ledger_journal::{Entry, Head, KnownHistory, ReadError, Record, SubjectFilter, Until};
 use tokio::sync::{Semaphore, watch};
 
 use super::super::gathering::{GATHERED_EVENTS, GATHERING_WINDOW};
@@ -96,10 +94,10 @@ impl Running {
             fails: AtomicBool::new(false),
             groups: watch::Sender::new(Vec::new()),
         });
-        let (projections, shared): (_, SharedJournal) = (no_projections(), journal.clone());
+        let shared: SharedJournal = journal.clone();
+        let projections = no_projections();
         let decider = Decider::new(tenant.clone(), Arc::clone(&shared), projections.clone(), clock);
-        let appender =
-            Appender::new(tenant, shared, projections, decider, RecentAppendFailure::default());
+        let appender = Appender::new(tenant, shared, projections, decider, RecentAppendFailure::default());
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = AbortOnDropHandle::new(tokio::spawn(appender.run(submissions)));
         Self { journal, queue, _task: task }
