@@ -8,6 +8,7 @@
 
 mod bulk_insert;
 mod generations;
+mod identities;
 mod key;
 mod long_computation;
 mod postgres;

@@ -39,10 +39,18 @@ pub(crate) enum Decoded {
 }
 
 impl Decoded {
-    const fn position(&self) -> Position {
+    pub(crate) const fn position(&self) -> Position {
         match self {
             Self::Entry { entry, .. } | Self::Foreign { entry, .. } => entry.position,
             Self::Gap(position) => *position,
+        }
+    }
+
+    /// Returns the identity of the event, if the record is one.
+    pub(crate) const fn key(&self) -> Option<IdentityKey> {
+        match self {
+            Self::Entry { key, .. } => Some(*key),
+            Self::Foreign { .. } | Self::Gap(_) => None,
         }
     }
 
@@ -362,13 +370,7 @@ pub(crate) async fn known_identities(
     connection: &mut PgConnection,
     batch: &[Decoded],
 ) -> Result<HashMap<IdentityKey, Position>, Error> {
-    let keys: Vec<_> = batch
-        .iter()
-        .filter_map(|record| match record {
-            Decoded::Entry { key, .. } => Some(*key),
-            Decoded::Foreign { .. } | Decoded::Gap(_) => None,
-        })
-        .collect();
+    let keys: Vec<_> = batch.iter().filter_map(Decoded::key).collect();
     let known = look_up(connection, &keys).await?;
     Ok(known.into_iter().map(|(key, known)| (key, known.position)).collect())
 }

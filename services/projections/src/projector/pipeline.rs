@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use crate::identities::IdentityFeed;
 use crate::postgres::{Error, Projections};
 use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
 use crate::projector::checkpoint::{self, Checkpoint};
@@ -169,6 +170,14 @@ pub(crate) struct Source {
     pub(crate) records: BoxStream<'static, Result<Record, ReadError>>,
     /// Creation time of the stream that the records belong to.
     pub(crate) stream_created: DateTime<Utc>,
+    /// Receives the identities of the records; `None` if they are not those of the history that answers.
+    pub(crate) identities: Option<IdentityFeed>,
+}
+
+/// What readers of the journal share with the write path of the process.
+struct Shared {
+    recorded: RecordedEnvelopes,
+    identities: Option<IdentityFeed>,
 }
 
 /// Applies a source to a generation until the source ends and all batches are written. Returns the state at the last
@@ -182,8 +191,8 @@ pub(crate) async fn run(
     cancelled: &CancellationToken,
 ) -> Result<(ProjectionState, PgConnection), ProjectionError> {
     let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
-    let recorded = generation.projections.recorded.clone();
-    let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, recorded, sender)));
+    let shared = Shared { recorded: generation.projections.recorded.clone(), identities: source.identities };
+    let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, shared, sender)));
     let mut pipeline =
         Pipeline::start(generation, connection, state, source.stream_created, check_duplicates);
     let end = loop {
@@ -370,7 +379,7 @@ fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Deco
 /// Reads and decodes records ahead of the state, limited by the channel's slots.
 async fn decode(
     records: BoxStream<'static, Result<Record, ReadError>>,
-    recorded: RecordedEnvelopes,
+    shared: Shared,
     sender: mpsc::Sender<Group>,
 ) {
     let mut groups = records.ready_chunks(GROUP_RECORDS);
@@ -379,8 +388,13 @@ async fn decode(
         let mut failed = None;
         for record in group {
             let record = record.map_err(ProjectionError::from);
-            match record.and_then(|record| decode_one(record, &recorded)) {
-                Ok(record) => decoded.push(record),
+            match record.and_then(|record| decode_one(record, &shared.recorded)) {
+                Ok(record) => {
+                    if let Some(identities) = &shared.identities {
+                        identities.add(record.position(), record.key());
+                    }
+                    decoded.push(record);
+                }
                 Err(error) => {
                     failed = Some(error);
                     break;
