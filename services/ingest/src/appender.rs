@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
+use self::heads::{JournalMark, RecentHeads};
 use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
@@ -36,6 +37,7 @@ use crate::{
 };
 
 mod gathering;
+mod heads;
 mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
@@ -169,8 +171,15 @@ impl Appender {
         append_failure: RecentAppendFailure,
     ) -> Self {
         let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
-        let writer =
-            GroupWriter { tenant, journal, projections: projections.clone(), recent, append_failure };
+        let (projections_of_writer, heads) = (projections.clone(), RecentHeads::default());
+        let writer = GroupWriter {
+            tenant,
+            journal,
+            projections: projections_of_writer,
+            recent,
+            heads,
+            append_failure,
+        };
         Self { projections, decider, writer, history_probe: None, confirmations_paused_until: Instant::now() }
     }
 
@@ -193,8 +202,8 @@ impl Appender {
             gather(&mut queue, &mut waiting, expected).await;
             let mut batches = waiting.take_group(GROUP_SIZE);
             if !batches.is_empty() {
-                let histories = self.projections.histories();
-                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories));
+                let (histories, now) = (self.projections.histories(), Instant::now());
+                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories, now));
                 self.look_up(rest.collect()).await;
                 in_flight = Some(self.start(batches));
             }
@@ -383,7 +392,7 @@ impl Appender {
         if batches.is_empty() {
             return;
         }
-        let histories = self.projections.histories();
+        let (histories, at) = (self.projections.histories(), Instant::now());
         let reports = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         let keys: Vec<IdentityKey> = reports.map(|envelope| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
@@ -393,8 +402,15 @@ impl Appender {
             let entries = reports.iter().zip(keys.by_ref()).map(|(envelope, key)| {
                 self.writer.pending_entry(envelope, key, known.get(&key), order.clone())
             });
-            waiting.lookup = Some(Lookup { histories, entries: entries.collect() });
+            waiting.lookup = Some(Lookup { histories, at, entries: entries.collect() });
         }
+    }
+
+    /// Returns those keys that the history may have, if the process knows all identities up to a recent head of the
+    /// journal. Entries after that head are within the journal's duplicate window.
+    fn possibly_known(&self, keys: &[IdentityKey]) -> Option<Vec<IdentityKey>> {
+        let head = self.writer.heads.oldest(self.writer.journal_mark(), Instant::now())?;
+        self.projections.possibly_known(keys, head)
     }
 
     fn is_history_unavailable(&self) -> bool {
@@ -410,6 +426,11 @@ impl Appender {
     /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
     /// journal's duplicate window and the projector ensure that an identity has one effect.
     async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, KnownEntry> {
+        let possible = self.possibly_known(keys);
+        let keys = possible.as_deref().unwrap_or(keys);
+        if keys.is_empty() {
+            return HashMap::new();
+        }
         if !self.is_history_unavailable() {
             match timeout(LOOKUP_TIMEOUT, self.projections.find_entries(keys)).await {
                 Ok(Ok(known)) => return known,
@@ -450,6 +471,7 @@ struct GroupWriter {
     journal: SharedJournal,
     projections: Projections,
     recent: Arc<Mutex<RecentAppends>>,
+    heads: RecentHeads,
     append_failure: RecentAppendFailure,
 }
 
@@ -473,8 +495,8 @@ impl GroupWriter {
     /// Appends the events of a group that are not known yet and whose order is not aborted. Returns an outcome for
     /// each event, and aborts the orders of those that will be sent again.
     async fn append(&self, group: Group) -> Vec<RecordOutcome> {
-        let started = Instant::now();
         let mut recent = self.recent.lock().await;
+        let (started, mark) = (Instant::now(), self.journal_mark());
         recent.set_stream(self.projections.stream(), self.projections.histories());
         if let Err(reason) = self.confirm_stream(&mut recent).await {
             return self.refuse(&group, AppendError::Unavailable(reason));
@@ -513,6 +535,10 @@ impl GroupWriter {
                 entry.order.abort();
             }
         }
+        let last = outcomes.iter().filter_map(RecordOutcome::recorded).max();
+        if let Some(last) = last {
+            self.heads.note(mark, started, last);
+        }
         // A decided event also fails while another process appends, which says nothing about the journal.
         if let Group::Reports(_) = group {
             self.append_failure.update(&outcomes);
@@ -520,6 +546,10 @@ impl GroupWriter {
             histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         }
         outcomes
+    }
+
+    fn journal_mark(&self) -> JournalMark {
+        JournalMark { histories: self.projections.histories(), connections: self.journal.connections() }
     }
 
     /// Returns true if the entry at a position has this content. The journal compares whole entries, which differ if

@@ -38,6 +38,7 @@ fn writer() -> (GroupWriter, MemoryJournal) {
         journal: Arc::new(journal.clone()),
         projections: no_projections(),
         recent: Arc::new(Mutex::new(RecentAppends::new(10))),
+        heads: RecentHeads::default(),
         append_failure: RecentAppendFailure::default(),
     };
     (writer, journal)

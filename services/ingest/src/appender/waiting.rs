@@ -1,8 +1,14 @@
 //! What waits for the appender, and the order in which it is taken.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
+
+/// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
+const MAX_LOOKUP_AGE: Duration = Duration::from_secs(10);
 
 /// Submissions that wait to be appended.
 #[derive(Default)]
@@ -30,14 +36,17 @@ pub(super) struct WaitingBatch {
 pub(super) struct Lookup {
     /// Number of histories that the projections had had before it. It holds for the last of them.
     pub(super) histories: u64,
+    /// Time at which it began.
+    pub(super) at: Instant,
     /// One for each event.
     pub(super) entries: Vec<PendingEntry>,
 }
 
 impl WaitingBatch {
-    /// Returns true if the events were looked up in the current history.
-    pub(super) fn is_looked_up(&self, histories: u64) -> bool {
-        self.lookup.as_ref().is_some_and(|lookup| lookup.histories == histories)
+    /// Returns true if the events were looked up in the current history, and not long ago.
+    pub(super) fn is_looked_up(&self, histories: u64, now: Instant) -> bool {
+        let lookup = self.lookup.as_ref().filter(|lookup| lookup.histories == histories);
+        lookup.is_some_and(|lookup| now.duration_since(lookup.at) <= MAX_LOOKUP_AGE)
     }
 }
 
@@ -135,7 +144,6 @@ impl WaitingSubmissions {
 mod tests {
     use ledger_codec::cloudevents::Envelope;
     use tokio::sync::oneshot;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::OrderedSubmission;
@@ -234,7 +242,8 @@ mod tests {
             reports(&orders[1], &["b1", "b2"]),
             reports(&orders[2], &["c1"]),
         ]);
-        let lookup = || Some(Lookup { histories: 1, entries: Vec::new() });
+        let now = Instant::now();
+        let lookup = || Some(Lookup { histories: 1, at: now, entries: Vec::new() });
 
         let first = waiting.next_to_look_up(3);
         assert_eq!(first.len(), 2);
@@ -244,7 +253,11 @@ mod tests {
         let taken = waiting.take_group(3);
 
         assert_eq!(taken.len(), 2);
-        assert!(taken.iter().all(|batch| batch.is_looked_up(1) && !batch.is_looked_up(2)));
+        let late = now + MAX_LOOKUP_AGE + Duration::from_millis(1);
+        for batch in &taken {
+            assert!(batch.is_looked_up(1, now));
+            assert!(!batch.is_looked_up(2, now) && !batch.is_looked_up(1, late));
+        }
         assert_eq!((waiting.events(), waiting.looked_up()), (1, 0));
         assert_eq!(waiting.next_to_look_up(3).len(), 1);
     }
