@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
-use self::heads::{JournalMark, RecentHeads};
+use self::heads::{JournalMark, MIN_DUPLICATE_WINDOW, RecentHeads};
 use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
@@ -409,6 +409,9 @@ impl Appender {
     /// Returns those keys that the history may have, if the process knows all identities up to a recent head of the
     /// journal. Entries after that head are within the journal's duplicate window.
     fn possibly_known(&self, keys: &[IdentityKey]) -> Option<Vec<IdentityKey>> {
+        if self.writer.journal.duplicate_window() < MIN_DUPLICATE_WINDOW {
+            return None;
+        }
         let head = self.writer.heads.oldest(self.writer.journal_mark(), Instant::now())?;
         self.projections.possibly_known(keys, head)
     }

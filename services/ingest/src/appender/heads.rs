@@ -7,12 +7,14 @@ use std::time::Duration;
 use ledger_domain::Position;
 use tokio::time::Instant;
 
-/// Age at which a head is no longer used. An event that is sent a minute later is still within the duplicate window of
-/// the first entry after the head, of two minutes at least.
-const MAX_AGE: Duration = Duration::from_secs(60);
+/// Shortest duplicate window of a journal whose heads are used.
+pub(super) const MIN_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Age at which a head is no longer used. An event that reaches the journal up to 80 seconds later, after its look-up
+/// and with all attempts to append it, is within [`MIN_DUPLICATE_WINDOW`] of every entry after the head.
+const MAX_AGE: Duration = Duration::from_secs(40);
 /// Age at which a newer head is noted beside the one in use. Until then the older one is better: the projector has
 /// passed it.
-const RENEWAL_AGE: Duration = Duration::from_secs(20);
+const RENEWAL_AGE: Duration = Duration::from_secs(15);
 
 /// Heads of the journal, noted when this process appended. Clones share them.
 #[derive(Clone, Default)]
@@ -79,17 +81,17 @@ mod tests {
     const JOURNAL: JournalMark = JournalMark { histories: 1, connections: 1 };
 
     #[test]
-    fn the_oldest_head_of_the_last_minute_is_used() {
+    fn the_oldest_head_that_is_young_enough_is_used() {
         let (heads, start) = (RecentHeads::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(heads.oldest(JOURNAL, start), None);
 
-        for (seconds, position) in [(0, 10), (1, 11), (30, 20), (45, 30)] {
+        for (seconds, position) in [(0, 10), (1, 11), (20, 20), (30, 30)] {
             heads.note(JOURNAL, after(seconds), Position::new(position));
         }
 
         let oldest = |seconds| heads.oldest(JOURNAL, after(seconds)).map(Position::get);
-        assert_eq!([46, 60, 61, 90, 91].map(oldest), [Some(10), Some(10), Some(20), Some(20), None]);
+        assert_eq!([31, 40, 41, 60, 61].map(oldest), [Some(10), Some(10), Some(20), Some(20), None]);
     }
 
     #[test]

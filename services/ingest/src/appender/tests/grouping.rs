@@ -76,6 +76,10 @@ impl Journal for HeldJournal {
     fn connections(&self) -> u64 {
         self.journal.connections()
     }
+
+    fn duplicate_window(&self) -> Duration {
+        self.journal.duplicate_window()
+    }
 }
 
 /// An appender that runs over a journal that releases this many groups at once.
