@@ -171,13 +171,12 @@ impl Appender {
         append_failure: RecentAppendFailure,
     ) -> Self {
         let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
-        let (projections_of_writer, heads) = (projections.clone(), RecentHeads::default());
         let writer = GroupWriter {
             tenant,
             journal,
-            projections: projections_of_writer,
+            projections: projections.clone(),
             recent,
-            heads,
+            heads: RecentHeads::default(),
             append_failure,
         };
         Self { projections, decider, writer, history_probe: None, confirmations_paused_until: Instant::now() }
