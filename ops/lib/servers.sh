@@ -64,8 +64,8 @@ need_rust() {
     command -v cargo >/dev/null || fail "cargo was not found; install Rust, for example with rustup, then run this again"
 }
 
-# Rust links with cc, and the TLS library is written in C. The client of Kafka is built by make, with a C++ compiler and
-# the headers of OpenSSL.
+# Rust links with cc, and the TLS library is written in C. The allocator is built by make, and so is the client of Kafka,
+# with a C++ compiler and the headers of OpenSSL.
 need_compiler() {
     local missing=()
     command -v cc >/dev/null || missing+=(gcc libc6-dev)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jsonschema::{Registry, Validator};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::Kind;
+use ledger_domain::{Kind, Principal, PrincipalKind, ShortText};
 use serde_json::{Value, json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
@@ -152,6 +152,34 @@ fn every_example_survives_encode_and_decode() {
             assert_eq!(again.event(), read.event());
             let json = serde_json::from_slice(written.bytes()).expect("canonical JSON");
             assert_eq!(validate(&schema, &json), Ok(()), "{} {}", schema.kind, example["id"]);
+        }
+    }
+}
+
+/// A projector takes the envelope of an event that its process recorded, instead of parsing the entry.
+#[test]
+fn the_envelope_of_a_recorded_event_is_the_one_that_its_entry_has() {
+    let text = |text| ShortText::parse(text).expect("a text");
+    let sender = Principal {
+        kind: PrincipalKind::Workload,
+        issuer: text("https://ci.example"),
+        subject: text("repo:org/app"),
+        name: text("org/app"),
+        claims: BTreeMap::from([("ref".into(), text("refs/heads/main"))]),
+    };
+    for schema in schemas() {
+        for example in schema.examples() {
+            let received = parse(example).expect("an example is valid");
+            let sent = received.clone().sent_by(&sender).expect("an example is small");
+            let composed = Envelope::compose(
+                received.identity().clone(),
+                received.occurred_at(),
+                received.event().clone(),
+            );
+            for envelope in [received, sent, composed.expect("an example is small")] {
+                let stored = Envelope::stored(envelope.bytes().clone()).expect("a stored event");
+                assert_eq!(stored, envelope, "{} {}", schema.kind, example["id"]);
+            }
         }
     }
 }

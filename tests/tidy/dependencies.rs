@@ -20,6 +20,7 @@ const OWNERS: &[Owner] = &[
     },
     Owner { packages: &["axum", "axum-extra", "utoipa-axum", "hyper", "tower-http"], owner: "api" },
     Owner { packages: &["rdkafka", "rdkafka-sys"], owner: "kafka" },
+    Owner { packages: &["tikv-jemallocator", "mimalloc"], owner: "server" },
 ];
 
 /// Exceptions: crate, package and reason.

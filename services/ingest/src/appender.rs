@@ -1,8 +1,9 @@
-//! Group commit: while one group is being appended, the next one is collected and looked up. Requests are confirmed and
-//! appended one by one between the groups.
+//! Group commit: while one group is being appended, submissions wait; all of them are the next group. Requests are
+//! confirmed and appended one by one between the groups.
 //!
 //! Only one group is in flight at a time, so that entries keep the order of submission, also when an append
-//! fails partway.
+//! fails partway. The costs of a group beyond its events are high, so few large groups are better than many small ones:
+//! see `gathering`.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -22,7 +23,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use self::waiting::WaitingSubmissions;
+use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
+use self::heads::{JournalMark, MIN_DUPLICATE_WINDOW, RecentHeads};
+use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
 use crate::rejection::DecisionError;
@@ -33,10 +36,15 @@ use crate::{
     PROJECTION_WAIT, RecordError, RecordOutcome, Undecided,
 };
 
+mod gathering;
+mod heads;
 mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
 const GROUP_SIZE: usize = 1_000;
+/// Number of waiting events that are looked up together while a group is in flight. Fewer wait for the end of the group:
+/// the history answers one question for all in less time than two.
+const LOOKUP_AHEAD: usize = 128;
 /// Maximum age of a failed append that is still reported.
 const APPEND_FAILURE_MAX_AGE: Duration = Duration::from_secs(10);
 /// Longest wait for a journal that lacks the last entry of this process: another server of it may only lag behind.
@@ -163,43 +171,98 @@ impl Appender {
         append_failure: RecentAppendFailure,
     ) -> Self {
         let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
-        let writer =
-            GroupWriter { tenant, journal, projections: projections.clone(), recent, append_failure };
+        let writer = GroupWriter {
+            tenant,
+            journal,
+            projections: projections.clone(),
+            recent,
+            heads: RecentHeads::default(),
+            append_failure,
+        };
         Self { projections, decider, writer, history_probe: None, confirmations_paused_until: Instant::now() }
     }
 
     /// Appends what the queue delivers. Groups of reports and single requests take turns, so that neither waits for
     /// more than one of the other.
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Submission>) {
-        let mut in_flight: Option<JoinHandle<()>> = None;
+        let mut in_flight: Option<GroupInFlight> = None;
         let mut waiting = WaitingSubmissions::default();
         loop {
+            let mut expected = None;
+            if let Some(group) = in_flight.take() {
+                expected = Some(self.finish(group, &mut queue, &mut waiting).await);
+            }
             if waiting.is_empty() {
                 match queue.recv().await {
                     Some(submission) => waiting.push(submission),
-                    None => break,
+                    None => return,
                 }
             }
-            while let Ok(submission) = queue.try_recv() {
-                waiting.push(submission);
-            }
-            let batches = waiting.take_group(GROUP_SIZE);
+            gather(&mut queue, &mut waiting, expected).await;
+            let mut batches = waiting.take_group(GROUP_SIZE);
             if !batches.is_empty() {
-                let group = self.look_up(&batches).await;
-                // The previous group has its outcomes afterwards, so the orders that it aborted are known.
-                wait_for_group(in_flight.take()).await;
-                let writer = self.writer.clone();
-                in_flight = Some(tokio::spawn(async move {
-                    let outcomes = writer.append(group).await;
-                    writer.reply(batches, outcomes);
-                }));
+                let (histories, now) = (self.projections.histories(), Instant::now());
+                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories, now));
+                self.look_up(rest.collect()).await;
+                in_flight = Some(self.start(batches));
             }
             if let Some(request) = waiting.take_request() {
-                wait_for_group(in_flight.take()).await;
+                if let Some(group) = in_flight.take() {
+                    self.finish(group, &mut queue, &mut waiting).await;
+                }
                 self.record_request(*request).await;
             }
         }
-        wait_for_group(in_flight).await;
+    }
+
+    /// Starts to append a group. The one before has its outcomes, so the orders that it aborted are known.
+    fn start(&self, group: Vec<WaitingBatch>) -> GroupInFlight {
+        let mut batches = Vec::with_capacity(group.len());
+        let mut entries = Vec::new();
+        for WaitingBatch { batch, lookup, .. } in group {
+            entries.extend(lookup.into_iter().flat_map(|lookup| lookup.entries));
+            batches.push(batch);
+        }
+        let orders = Orders::of(batches.iter());
+        let writer = self.writer.clone();
+        let task = tokio::spawn(async move {
+            let outcomes = writer.append(Group::Reports(entries)).await;
+            writer.reply(batches, outcomes);
+        });
+        GroupInFlight { task, orders }
+    }
+
+    /// Waits until a group has its outcomes. Receives submissions meanwhile, and looks them up if many wait. Returns the
+    /// submitters that are expected next.
+    async fn finish(
+        &mut self,
+        group: GroupInFlight,
+        queue: &mut mpsc::UnboundedReceiver<Submission>,
+        waiting: &mut WaitingSubmissions,
+    ) -> ExpectedSubmitters {
+        let GroupInFlight { mut task, orders } = group;
+        let mut is_queue_open = true;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut task => {
+                    if let Err(error) = ended {
+                        // Its batches are dropped without a reply; their submitters see `Closing`.
+                        warn!(%error, "the append task of a group failed; its events have no outcome");
+                    }
+                    break;
+                }
+                submission = queue.recv(), if is_queue_open => match submission {
+                    Some(submission) => waiting.push(submission),
+                    None => is_queue_open = false,
+                },
+            }
+            if waiting.not_looked_up() >= LOOKUP_AHEAD && waiting.looked_up() < GROUP_SIZE {
+                self.look_up(waiting.next_to_look_up(GROUP_SIZE)).await;
+            }
+        }
+        receive_queued(queue, waiting);
+        orders.expected_again(waiting)
     }
 
     async fn record_request(&mut self, decided: DecidedRequest) {
@@ -318,20 +381,38 @@ impl Appender {
     }
 
     fn holds(&self, decision: &Decision, head: Position) -> Confirmation {
-        let entry = self.writer.pending_entry(&decision.envelope, None, OrderedSubmission::default());
+        let (envelope, order) = (&decision.envelope, OrderedSubmission::default());
+        let entry = self.writer.pending_entry(envelope, envelope.identity().key(), None, order);
         Confirmation::Holds(Box::new(entry), head)
     }
 
     /// Looks the identities of reports up in the history.
-    async fn look_up(&mut self, batches: &[PendingBatch]) -> Group {
-        let reports =
-            || batches.iter().flat_map(|batch| batch.reports.iter().map(|envelope| (&batch.order, envelope)));
-        let keys: Vec<IdentityKey> = reports().map(|(_, envelope)| envelope.identity().key()).collect();
+    async fn look_up(&mut self, batches: Vec<&mut WaitingBatch>) {
+        if batches.is_empty() {
+            return;
+        }
+        let (histories, at) = (self.projections.histories(), Instant::now());
+        let reports = batches.iter().flat_map(|waiting| &waiting.batch.reports);
+        let keys: Vec<IdentityKey> = reports.map(|envelope| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
-        let entries = reports().zip(keys).map(|((order, envelope), key)| {
-            self.writer.pending_entry(envelope, known.get(&key), order.clone())
-        });
-        Group::Reports(entries.collect())
+        let mut keys = keys.into_iter();
+        for waiting in batches {
+            let PendingBatch { reports, order, .. } = &waiting.batch;
+            let entries = reports.iter().zip(keys.by_ref()).map(|(envelope, key)| {
+                self.writer.pending_entry(envelope, key, known.get(&key), order.clone())
+            });
+            waiting.lookup = Some(Lookup { histories, at, entries: entries.collect() });
+        }
+    }
+
+    /// Returns those keys that the history may have, if the process knows all identities up to a recent head of the
+    /// journal. Entries after that head are within the journal's duplicate window.
+    fn possibly_known(&self, keys: &[IdentityKey]) -> Option<Vec<IdentityKey>> {
+        if self.writer.journal.duplicate_window() < MIN_DUPLICATE_WINDOW {
+            return None;
+        }
+        let head = self.writer.heads.oldest(self.writer.journal_mark(), Instant::now())?;
+        self.projections.possibly_known(keys, head)
     }
 
     fn is_history_unavailable(&self) -> bool {
@@ -347,6 +428,11 @@ impl Appender {
     /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
     /// journal's duplicate window and the projector ensure that an identity has one effect.
     async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, KnownEntry> {
+        let possible = self.possibly_known(keys);
+        let keys = possible.as_deref().unwrap_or(keys);
+        if keys.is_empty() {
+            return HashMap::new();
+        }
         if !self.is_history_unavailable() {
             match timeout(LOOKUP_TIMEOUT, self.projections.find_entries(keys)).await {
                 Ok(Ok(known)) => return known,
@@ -373,13 +459,11 @@ async fn probe_history(projections: Projections, tenant: TenantName) {
     info!(%tenant, "the history answers again; identity lookups resume");
 }
 
-async fn wait_for_group(group: Option<JoinHandle<()>>) {
-    if let Some(group) = group
-        && let Err(error) = group.await
-    {
-        // Its batches are dropped without a reply; their submitters see `Closing`.
-        warn!(%error, "the append task of a group failed; its events have no outcome");
-    }
+/// A group that is being appended.
+struct GroupInFlight {
+    /// Ends when the submitters have the outcomes.
+    task: JoinHandle<()>,
+    orders: Orders,
 }
 
 /// Appends groups to the journal, and reports their outcomes. Callers append one group at a time.
@@ -389,6 +473,7 @@ struct GroupWriter {
     journal: SharedJournal,
     projections: Projections,
     recent: Arc<Mutex<RecentAppends>>,
+    heads: RecentHeads,
     append_failure: RecentAppendFailure,
 }
 
@@ -396,12 +481,13 @@ impl GroupWriter {
     fn pending_entry(
         &self,
         envelope: &Envelope,
+        key: IdentityKey,
         known: Option<&KnownEntry>,
         order: OrderedSubmission,
     ) -> PendingEntry {
         let new_entry = NewEntry {
             subject: Subject::of(&self.tenant, &envelope.event().payload),
-            key: envelope.identity().key(),
+            key,
             bytes: envelope.bytes().clone(),
         };
         let content = content_hash(envelope.content());
@@ -411,8 +497,8 @@ impl GroupWriter {
     /// Appends the events of a group that are not known yet and whose order is not aborted. Returns an outcome for
     /// each event, and aborts the orders of those that will be sent again.
     async fn append(&self, group: Group) -> Vec<RecordOutcome> {
-        let started = Instant::now();
         let mut recent = self.recent.lock().await;
+        let (started, mark) = (Instant::now(), self.journal_mark());
         recent.set_stream(self.projections.stream(), self.projections.histories());
         if let Err(reason) = self.confirm_stream(&mut recent).await {
             return self.refuse(&group, AppendError::Unavailable(reason));
@@ -451,6 +537,10 @@ impl GroupWriter {
                 entry.order.abort();
             }
         }
+        let last = outcomes.iter().filter_map(RecordOutcome::recorded).max();
+        if let Some(last) = last {
+            self.heads.note(mark, started, last);
+        }
         // A decided event also fails while another process appends, which says nothing about the journal.
         if let Group::Reports(_) = group {
             self.append_failure.update(&outcomes);
@@ -458,6 +548,10 @@ impl GroupWriter {
             histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         }
         outcomes
+    }
+
+    fn journal_mark(&self) -> JournalMark {
+        JournalMark { histories: self.projections.histories(), connections: self.journal.connections() }
     }
 
     /// Returns true if the entry at a position has this content. The journal compares whole entries, which differ if
@@ -498,14 +592,26 @@ impl GroupWriter {
         outcomes
     }
 
-    /// Sends the outcomes to the submitters of the batches.
+    /// Sends the outcomes to the submitters of the batches. Hands the recorded envelopes over to the projector first: it
+    /// may have received their entries already.
     fn reply(&self, batches: Vec<PendingBatch>, outcomes: Vec<RecordOutcome>) {
         count_outcomes(&self.tenant.to_string(), &outcomes);
         let mut outcomes = outcomes.into_iter();
-        for batch in batches {
-            let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.reports.len()).collect();
+        let (mut recorded, mut replies) = (Vec::new(), Vec::with_capacity(batches.len()));
+        for PendingBatch { reports, reply, _permit: permit, .. } in batches {
+            let own: Vec<RecordOutcome> = outcomes.by_ref().take(reports.len()).collect();
+            let positions = own.iter().map(|outcome| match outcome {
+                RecordOutcome::Recorded(position) => Some(*position),
+                _ => None,
+            });
+            recorded
+                .extend(positions.zip(reports).filter_map(|(position, report)| Some((position?, report))));
+            replies.push((reply, own, permit));
+        }
+        self.projections.keep_recorded(recorded);
+        for (reply, own, _permit) in replies {
             // The submitter may have stopped waiting; the events are recorded all the same.
-            let _ = batch.reply.send(own);
+            let _ = reply.send(own);
         }
     }
 }

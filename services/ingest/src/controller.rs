@@ -27,8 +27,10 @@ const ENVIRONMENTS_AT_ONCE: usize = 8;
 const MAX_ATTEMPTS: u32 = 3;
 /// Delay before a retry after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Interval at which an idle controller polls for failed checks when no local projector notifies it.
+/// Interval at which a controller polls for failed checks when no projector of its process notifies it.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval at which it polls when one does: another process may have projected since this one last looked.
+const NOTIFIED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rollback controller of one tenant: follows the failed checks in the projections and responds to each.
 pub struct Controller {
@@ -58,20 +60,25 @@ impl Controller {
 
     async fn follow(&self) -> std::convert::Infallible {
         loop {
-            let from = self.projections.local_position();
+            let applied = self.projections.failed_checks_applied();
             let delay = match self.process_page().await {
                 Ok(true) => continue,
                 // Another component reports projections that are being rebuilt.
                 Ok(false) | Err(ControllerError::Projections(ledger_projections::Error::NotReady(_))) => {
-                    POLL_INTERVAL
+                    self.poll_interval()
                 }
                 Err(error) => {
                     warn!(tenant = %self.tenant, error = %error, "rollback controller failed; retrying");
                     RETRY_DELAY
                 }
             };
-            self.projections.wait_for_local_change(from, delay).await;
+            // Only failed checks need a response, and few entries are one.
+            self.projections.wait_for_failed_check(applied, delay).await;
         }
+    }
+
+    fn poll_interval(&self) -> Duration {
+        if self.projections.is_following() { NOTIFIED_POLL_INTERVAL } else { POLL_INTERVAL }
     }
 
     /// Responds to the next page of failed checks. Returns true if there may be more. Environments are independent: one

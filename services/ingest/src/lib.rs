@@ -97,6 +97,14 @@ pub enum RecordOutcome {
 }
 
 impl RecordOutcome {
+    /// Returns the position at which the event was recorded now.
+    const fn recorded(&self) -> Option<Position> {
+        match self {
+            Self::Recorded(position) => Some(*position),
+            _ => None,
+        }
+    }
+
     /// Returns true if the client will send the event again, so that no later event of its order may be recorded
     /// before it.
     const fn is_temporary(&self) -> bool {

@@ -507,6 +507,10 @@ impl Journal for JetStreamJournal {
         // The client counts a connection before it reads the first message of it.
         self.client.statistics().connects.load(Ordering::Relaxed)
     }
+
+    fn duplicate_window(&self) -> Duration {
+        self.settings.duplicate_window
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod quarantine;
 mod subject;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -239,6 +240,10 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns the number of connections to the server of the journal so far. What is known of the journal was
     /// confirmed over one of them, and has to be confirmed again over the next.
     fn connections(&self) -> u64;
+
+    /// Returns the duplicate window of [`Journal::append`]: the time after an entry within which the journal finds its
+    /// identity.
+    fn duplicate_window(&self) -> Duration;
 }
 
 /// Truncates a time to whole microseconds, the precision of Postgres.

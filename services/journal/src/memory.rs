@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -218,6 +219,10 @@ impl Journal for MemoryJournal {
 
     fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    fn duplicate_window(&self) -> Duration {
+        Duration::MAX
     }
 }
 

@@ -8,11 +8,13 @@
 
 mod bulk_insert;
 mod generations;
+mod identities;
 mod key;
 mod long_computation;
 mod postgres;
 mod projector;
 mod queries;
+mod recorded;
 mod sql;
 mod statements;
 mod tables;

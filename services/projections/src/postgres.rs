@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Position, TenantName};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::{IdentityKey, Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -14,7 +15,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::identities::HistoryIdentities;
 use crate::projector::status::ProjectorStatus;
+use crate::recorded::RecordedEnvelopes;
 
 /// Begins a read-only transaction; all of its statements see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -292,6 +295,12 @@ pub struct Projections {
     pub(crate) last_seen: watch::Sender<Option<Position>>,
     /// Position of this process's projector; the start if there is none.
     pub(crate) local_position: watch::Sender<Position>,
+    /// Number of failed checks that this process's projectors have applied to the active generation.
+    pub(crate) failed_checks: watch::Sender<u64>,
+    /// Identities that the history has, while this process's projector follows the stream.
+    pub(crate) identities: HistoryIdentities,
+    /// Envelopes for this process's projector.
+    pub(crate) recorded: RecordedEnvelopes,
     /// Position and time of the last wait that was given up.
     pub(crate) missed_wait: watch::Sender<Option<(Position, Instant)>>,
     /// Reason why the journal is not the one that these projections were built from, once detected.
@@ -320,6 +329,9 @@ impl Projections {
             active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
             last_seen: watch::Sender::new(None),
             local_position: watch::Sender::new(Position::START),
+            failed_checks: watch::Sender::new(0),
+            identities: HistoryIdentities::default(),
+            recorded: RecordedEnvelopes::default(),
             missed_wait: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
             histories: watch::Sender::new(0),
@@ -364,6 +376,23 @@ impl Projections {
     #[must_use]
     pub fn is_following(&self) -> bool {
         matches!(*self.status.borrow(), Some(ProjectorStatus::Following))
+    }
+
+    /// Returns those of some identities that the history up to a position may have; it has none of the others. `None` if
+    /// this process does not know all identities up to there: ask the tables then.
+    #[must_use]
+    pub fn possibly_known(&self, keys: &[IdentityKey], up_to: Position) -> Option<Vec<IdentityKey>> {
+        self.identities.possibly_known(keys, self.histories(), up_to)
+    }
+
+    /// Keeps the envelopes of events that this process recorded, by ascending position, so that its projector need not
+    /// parse their entries. Keeps none while this process does not project.
+    pub fn keep_recorded(&self, recorded: impl IntoIterator<Item = (Position, Envelope)>) {
+        if self.is_following() {
+            self.recorded.extend(recorded);
+        } else {
+            self.recorded.clear();
+        }
     }
 
     /// Returns the reason why the journal is not the one that these projections were built from, once detected.

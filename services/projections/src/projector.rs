@@ -9,21 +9,28 @@ pub(crate) mod tree;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use ledger_domain::Position;
 use ledger_journal::{Continuity, KnownHistory, SharedJournal, UnconfirmedTimer, Until};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, info, warn};
 
-use self::pipeline::{GenerationHandle, ProjectionError, Source, with_step_timeout};
+use self::pipeline::{GenerationHandle, ProjectionError, Source, close, with_step_timeout};
 use self::status::{ProjectorStatus, StopReason};
+use crate::identities::IdentityFeed;
 use crate::projector::apply::ProjectionState;
 use crate::projector::checkpoint::{check_continuity, stream_created_at};
+use crate::tables::events::identity_page;
 
 /// Time without progress after which a projector leaves the generation to another process.
 const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Initial and maximum delay between attempts.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Number of identities that are loaded at a time.
+const IDENTITY_PAGE: u32 = 10_000;
 
 /// The projector of one generation of a tenant's projections.
 pub(crate) struct Projector {
@@ -121,8 +128,62 @@ impl Projector {
         self.generation.set_status(ProjectorStatus::Following);
         let stream_created = stream_created_at(self.journal.as_ref(), &state.checkpoint).await?;
         let history = state.checkpoint.history().unwrap_or_else(|| KnownHistory::new(stream_created));
-        let source = Source { stream_created, records: self.journal.read_after(history, Until::Forever) };
+        let records = self.journal.read_after(history, Until::Forever);
+        let (identities, _load) = self.feed_identities(state.checkpoint.position);
+        let source = Source { stream_created, records, identities };
         pipeline::run(&self.generation, connection, state, source, check_duplicates, cancelled).await?;
         Err(ProjectionError::Failed("the journal reader ended unexpectedly".into()))
     }
+
+    /// Starts to feed the identities of the history with the records after a position, and with those that the tables
+    /// have. Only the history that answers queries has its identities in memory.
+    fn feed_identities(&self, after: Position) -> (Option<IdentityFeed>, Option<AbortOnDropHandle<()>>) {
+        let projections = &self.generation.projections;
+        // Read the number first: if another generation becomes active after that, the identities are not used.
+        let histories = projections.histories();
+        if projections.active_number() != Some(self.generation.number) {
+            return (None, None);
+        }
+        let (feed, has_to_load) = projections.identities.start(histories, after);
+        let load = has_to_load.then(|| {
+            AbortOnDropHandle::new(tokio::spawn(load_identities(self.generation.clone(), feed.clone())))
+        });
+        (Some(feed), load)
+    }
+}
+
+/// Loads the identities that the tables of a generation have. After a failure, the write path asks the tables instead.
+async fn load_identities(generation: GenerationHandle, feed: IdentityFeed) {
+    let tenant = generation.projections.tenant.to_string();
+    match try_load_identities(&generation, &feed).await {
+        Ok(count) => debug!(tenant, count, "the identities of the history are in memory"),
+        Err(error) => {
+            warn!(
+                tenant,
+                ?error,
+                "cannot load the identities of the history; they are looked up one group at a time"
+            );
+        }
+    }
+}
+
+async fn try_load_identities(
+    generation: &GenerationHandle,
+    feed: &IdentityFeed,
+) -> Result<usize, ProjectionError> {
+    let mut connection = generation.connect().await?;
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let read = async { Ok(identity_page(&mut connection, after, IDENTITY_PAGE).await?) };
+        let keys = with_step_timeout(read).await?;
+        let Some(last) = keys.last().copied() else { break };
+        count += keys.len();
+        if !feed.load(&keys) {
+            break;
+        }
+        after = Some(last);
+    }
+    feed.complete_load();
+    close(connection).await;
+    Ok(count)
 }

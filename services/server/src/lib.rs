@@ -1,5 +1,7 @@
 //! The program `release-ledger`: configuration, wiring, roles, shutdown and command line.
 
+#[cfg(all(feature = "server", target_os = "linux", target_env = "gnu"))]
+mod allocator;
 #[cfg(feature = "server")]
 pub mod app;
 #[cfg(feature = "server")]

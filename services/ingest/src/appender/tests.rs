@@ -1,4 +1,5 @@
-//! Groups on the memory journal. The history is never read: its results are part of a group.
+//! Groups on the memory journal. The history is never read: its results are part of a group. What a group holds is in
+//! `grouping`.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -6,6 +7,8 @@ use ledger_journal::{Journal, MemoryJournal};
 use ledger_projections::{SchemaVersion, Settings};
 
 use super::*;
+
+mod grouping;
 
 fn event(id: u32, version: &str) -> Envelope {
     let json = format!(
@@ -16,34 +19,44 @@ fn event(id: u32, version: &str) -> Envelope {
     Envelope::parse(json.as_bytes()).expect("an event")
 }
 
-fn writer() -> (GroupWriter, MemoryJournal) {
+/// Returns projections that never answer.
+fn no_projections() -> Projections {
     let settings = Settings {
         url: "postgres://user@127.0.0.1:1/none".into(),
         connections: 1,
         acquire_timeout: Duration::ZERO,
         schema_version: SchemaVersion::CURRENT,
     };
+    Projections::new(&settings, TenantName::default()).expect("never connected")
+}
+
+fn writer() -> (GroupWriter, MemoryJournal) {
     let tenant = TenantName::default();
     let journal = MemoryJournal::new(tenant.clone(), || DateTime::UNIX_EPOCH);
     let writer = GroupWriter {
-        tenant: tenant.clone(),
+        tenant,
         journal: Arc::new(journal.clone()),
-        projections: Projections::new(&settings, tenant).expect("never connected"),
+        projections: no_projections(),
         recent: Arc::new(Mutex::new(RecentAppends::new(10))),
+        heads: RecentHeads::default(),
         append_failure: RecentAppendFailure::default(),
     };
     (writer, journal)
 }
 
 impl GroupWriter {
+    fn entry(&self, event: &Envelope, known: Option<&KnownEntry>, order: &OrderedSubmission) -> PendingEntry {
+        self.pending_entry(event, event.identity().key(), known, order.clone())
+    }
+
     /// Appends reports, none of which the history has.
     async fn append_reports(&self, events: &[Envelope], order: &OrderedSubmission) -> Vec<RecordOutcome> {
-        let entries = events.iter().map(|event| self.pending_entry(event, None, order.clone()));
+        let entries = events.iter().map(|event| self.entry(event, None, order));
         self.append(Group::Reports(entries.collect())).await
     }
 
     async fn append_decided(&self, event: &Envelope, head: u64) -> Vec<RecordOutcome> {
-        let entry = self.pending_entry(event, None, OrderedSubmission::default());
+        let entry = self.entry(event, None, &OrderedSubmission::default());
         self.append(Group::Decided { entry, head: Position::new(head) }).await
     }
 }
@@ -80,8 +93,8 @@ async fn an_event_that_the_history_has_is_not_appended() {
         |number, bytes: &Bytes| KnownEntry { position: Position::new(number), content: bytes.clone() };
     let (equal, different) = (known(7, same.bytes()), known(8, same.bytes()));
     let entries = vec![
-        writer.pending_entry(&same, Some(&equal), OrderedSubmission::default()),
-        writer.pending_entry(&other, Some(&different), OrderedSubmission::default()),
+        writer.entry(&same, Some(&equal), &OrderedSubmission::default()),
+        writer.entry(&other, Some(&different), &OrderedSubmission::default()),
     ];
 
     let outcomes = writer.append(Group::Reports(entries)).await;
@@ -125,8 +138,8 @@ async fn nothing_is_appended_to_an_older_copy_of_the_journal_after_a_reconnect()
     writer.recent.lock().await.set_stream(Some(DateTime::UNIX_EPOCH), 0);
     writer.append_reports(&[event(1, "v1"), event(2, "v1")], &OrderedSubmission::default()).await;
     journal.restore_copy(Position::new(1));
-    let other =
-        [7, 8].map(|id| writer.pending_entry(&event(id, "v1"), None, OrderedSubmission::default()).new_entry);
+    let order = OrderedSubmission::default();
+    let other = [7, 8].map(|id| writer.entry(&event(id, "v1"), None, &order).new_entry);
     // Grows past the last entry of this process.
     journal.append(&other).await;
 

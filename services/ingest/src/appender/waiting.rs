@@ -1,15 +1,53 @@
 //! What waits for the appender, and the order in which it is taken.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
-use super::{DecidedRequest, PendingBatch, Submission};
+use tokio::time::Instant;
 
-/// Submissions that wait to be appended, each with the number of its arrival.
+use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
+
+/// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
+const MAX_LOOKUP_AGE: Duration = Duration::from_secs(10);
+
+/// Submissions that wait to be appended.
 #[derive(Default)]
 pub(super) struct WaitingSubmissions {
+    /// Number of submissions so far.
     arrived: u64,
-    batches: VecDeque<(u64, PendingBatch)>,
+    batches: VecDeque<WaitingBatch>,
+    /// Each with the number of its arrival.
     requests: VecDeque<(u64, Box<DecidedRequest>)>,
+    /// Number of events in the batches.
+    events: usize,
+    /// Number of these events that are looked up.
+    looked_up: usize,
+}
+
+/// A batch that waits, with the number of its arrival.
+pub(super) struct WaitingBatch {
+    arrived: u64,
+    pub(super) batch: PendingBatch,
+    /// `None` until its events are looked up.
+    pub(super) lookup: Option<Lookup>,
+}
+
+/// What a look-up in the history found for the events of a batch.
+pub(super) struct Lookup {
+    /// Number of histories that the projections had had before it. It holds for the last of them.
+    pub(super) histories: u64,
+    /// Time at which it began.
+    pub(super) at: Instant,
+    /// One for each event.
+    pub(super) entries: Vec<PendingEntry>,
+}
+
+impl WaitingBatch {
+    /// Returns true if the events were looked up in the current history, and not long ago.
+    pub(super) fn is_looked_up(&self, histories: u64, now: Instant) -> bool {
+        let lookup = self.lookup.as_ref().filter(|lookup| lookup.histories == histories);
+        lookup.is_some_and(|lookup| now.duration_since(lookup.at) <= MAX_LOOKUP_AGE)
+    }
 }
 
 impl WaitingSubmissions {
@@ -17,29 +55,74 @@ impl WaitingSubmissions {
         self.batches.is_empty() && self.requests.is_empty()
     }
 
+    pub(super) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Returns the number of events in the batches that wait.
+    pub(super) const fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Returns the number of events that are not looked up.
+    pub(super) const fn not_looked_up(&self) -> usize {
+        self.events - self.looked_up
+    }
+
+    /// Returns the number of events that are looked up.
+    pub(super) const fn looked_up(&self) -> usize {
+        self.looked_up
+    }
+
+    pub(super) fn batches(&self) -> impl ExactSizeIterator<Item = &PendingBatch> {
+        self.batches.iter().map(|waiting| &waiting.batch)
+    }
+
     pub(super) fn push(&mut self, submission: Submission) {
         self.arrived += 1;
         match submission {
-            Submission::Reports(batch) => self.batches.push_back((self.arrived, batch)),
+            Submission::Reports(batch) => {
+                self.events += batch.reports.len();
+                self.batches.push_back(WaitingBatch { arrived: self.arrived, batch, lookup: None });
+            }
             Submission::Request(request) => self.requests.push_back((self.arrived, request)),
         }
     }
 
+    /// Returns the oldest batches that are not looked up, until `size` events of those that wait are. The caller looks
+    /// them up.
+    pub(super) fn next_to_look_up(&mut self, size: usize) -> Vec<&mut WaitingBatch> {
+        let mut next = Vec::new();
+        for waiting in self.batches.iter_mut().filter(|waiting| waiting.lookup.is_none()) {
+            if self.looked_up >= size {
+                break;
+            }
+            self.looked_up += waiting.batch.reports.len();
+            next.push(waiting);
+        }
+        next
+    }
+
     /// Takes batches until they hold `size` events or none is left: first the oldest batch of each ordered submission,
     /// so that a large one does not delay the others, then further batches by age.
-    pub(super) fn take_group(&mut self, size: usize) -> Vec<PendingBatch> {
+    pub(super) fn take_group(&mut self, size: usize) -> Vec<WaitingBatch> {
         let mut group = Vec::new();
         let mut events = 0;
         let mut orders = HashSet::new();
         for takes_further_batches in [false, true] {
             let mut left = VecDeque::new();
-            for (arrived, batch) in self.batches.drain(..) {
+            for waiting in self.batches.drain(..) {
                 // All batches of an order after one that is left are left too: they have the same order.
-                if events < size && (orders.insert(batch.order.id()) || takes_further_batches) {
-                    events += batch.reports.len();
-                    group.push(batch);
+                if events < size && (orders.insert(waiting.batch.order.id()) || takes_further_batches) {
+                    let taken = waiting.batch.reports.len();
+                    events += taken;
+                    self.events -= taken;
+                    if waiting.lookup.is_some() {
+                        self.looked_up -= taken;
+                    }
+                    group.push(waiting);
                 } else {
-                    left.push_back((arrived, batch));
+                    left.push_back(waiting);
                 }
             }
             self.batches = left;
@@ -50,7 +133,7 @@ impl WaitingSubmissions {
     /// Takes the oldest request, unless reports that arrived before it still wait.
     pub(super) fn take_request(&mut self) -> Option<Box<DecidedRequest>> {
         let (arrived, _) = self.requests.front()?;
-        if self.batches.front().is_some_and(|(batch, _)| batch < arrived) {
+        if self.batches.front().is_some_and(|waiting| waiting.arrived < *arrived) {
             return None;
         }
         Some(self.requests.pop_front()?.1)
@@ -61,7 +144,6 @@ impl WaitingSubmissions {
 mod tests {
     use ledger_codec::cloudevents::Envelope;
     use tokio::sync::oneshot;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::OrderedSubmission;
@@ -98,7 +180,7 @@ mod tests {
 
     fn group(waiting: &mut WaitingSubmissions, size: usize) -> Vec<String> {
         let batches = waiting.take_group(size);
-        let events = batches.iter().flat_map(|batch| &batch.reports);
+        let events = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         events.map(|event| event.identity().id.as_str().to_owned()).collect()
     }
 
@@ -150,5 +232,33 @@ mod tests {
 
         assert_eq!(taken.request.identity().id.as_str().to_owned(), "r1");
         assert_eq!(group(&mut waiting, 1), ["a3"]);
+    }
+
+    #[test]
+    fn the_oldest_batches_are_looked_up_first_and_only_once() {
+        let orders: Vec<OrderedSubmission> = (0..3).map(|_| OrderedSubmission::default()).collect();
+        let mut waiting = waiting([
+            reports(&orders[0], &["a1", "a2"]),
+            reports(&orders[1], &["b1", "b2"]),
+            reports(&orders[2], &["c1"]),
+        ]);
+        let now = Instant::now();
+        let lookup = || Some(Lookup { histories: 1, at: now, entries: Vec::new() });
+
+        let first = waiting.next_to_look_up(3);
+        assert_eq!(first.len(), 2);
+        first.into_iter().for_each(|batch| batch.lookup = lookup());
+        assert_eq!((waiting.looked_up(), waiting.not_looked_up()), (4, 1));
+        assert!(waiting.next_to_look_up(3).is_empty());
+        let taken = waiting.take_group(3);
+
+        assert_eq!(taken.len(), 2);
+        let late = now + MAX_LOOKUP_AGE + Duration::from_millis(1);
+        for batch in &taken {
+            assert!(batch.is_looked_up(1, now));
+            assert!(!batch.is_looked_up(2, now) && !batch.is_looked_up(1, late));
+        }
+        assert_eq!((waiting.events(), waiting.looked_up()), (1, 0));
+        assert_eq!(waiting.next_to_look_up(3).len(), 1);
     }
 }

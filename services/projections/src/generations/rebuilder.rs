@@ -396,7 +396,7 @@ impl Rebuilder {
                     self.journal.read_after(history, Until::Position(to))
                 }
             };
-            let source = Source { records, stream_created };
+            let source = Source { records, stream_created, identities: None };
             let RebuildSession { state, connection } = session;
             let projecting =
                 pipeline::run(&self.generation, connection, state, source, check_duplicates, &self.cancelled);

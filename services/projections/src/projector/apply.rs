@@ -39,10 +39,18 @@ pub(crate) enum Decoded {
 }
 
 impl Decoded {
-    const fn position(&self) -> Position {
+    pub(crate) const fn position(&self) -> Position {
         match self {
             Self::Entry { entry, .. } | Self::Foreign { entry, .. } => entry.position,
             Self::Gap(position) => *position,
+        }
+    }
+
+    /// Returns the identity of the event, if the record is one.
+    pub(crate) const fn key(&self) -> Option<IdentityKey> {
+        match self {
+            Self::Entry { key, .. } => Some(*key),
+            Self::Foreign { .. } | Self::Gap(_) => None,
         }
     }
 
@@ -62,12 +70,14 @@ impl Decoded {
     }
 }
 
-/// Counts of the irregular records in a batch.
+/// Counts of the records in a batch that others than the tables need to know.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BatchStats {
     pub(crate) gaps: u64,
     pub(crate) foreign: u64,
     pub(crate) repeats: u64,
+    /// Failed checks, which the rollback controller responds to.
+    pub(crate) failed_checks: u64,
 }
 
 /// A record that does not directly follow the last applied position.
@@ -200,6 +210,7 @@ impl ProjectionState {
     ) -> (EventAnnotations, Option<i32>) {
         let event = envelope.event();
         let payload = &event.payload;
+        batch.stats.failed_checks += u64::from(matches!(payload, Payload::ValidationFailed(_)));
         let mut outcome = EventAnnotations::default();
         let since = EventRef {
             occurred_at: envelope.occurred_at(),
@@ -359,13 +370,7 @@ pub(crate) async fn known_identities(
     connection: &mut PgConnection,
     batch: &[Decoded],
 ) -> Result<HashMap<IdentityKey, Position>, Error> {
-    let keys: Vec<_> = batch
-        .iter()
-        .filter_map(|record| match record {
-            Decoded::Entry { key, .. } => Some(*key),
-            Decoded::Foreign { .. } | Decoded::Gap(_) => None,
-        })
-        .collect();
+    let keys: Vec<_> = batch.iter().filter_map(Decoded::key).collect();
     let known = look_up(connection, &keys).await?;
     Ok(known.into_iter().map(|(key, known)| (key, known.position)).collect())
 }

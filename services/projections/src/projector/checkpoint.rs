@@ -106,6 +106,20 @@ impl Projections {
         let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
     }
 
+    /// Returns the number of failed checks that this process's projectors have applied so far. Their rows are visible.
+    #[must_use]
+    pub fn failed_checks_applied(&self) -> u64 {
+        *self.failed_checks.borrow()
+    }
+
+    /// Waits until [`Self::failed_checks_applied`] differs from `from`, at most for a time. A caller that reads the
+    /// number before it queries, and passes that here, misses no failed check that this process applies.
+    pub async fn wait_for_failed_check(&self, from: u64, at_most: Duration) {
+        let mut applied = self.failed_checks.subscribe();
+        // A timeout is no error: the caller queries again in both cases.
+        let _ = tokio::time::timeout(at_most, applied.wait_for(|applied| *applied != from)).await;
+    }
+
     /// Returns true if a short wait for the newest position is worthwhile. It is not within five seconds after a wait
     /// was given up, unless the projections have reached that position since.
     #[must_use]

@@ -23,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use crate::identities::IdentityFeed;
 use crate::postgres::{Error, Projections};
 use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
 use crate::projector::checkpoint::{self, Checkpoint};
 use crate::projector::status::{ProjectorStatus, StopReason};
+use crate::recorded::RecordedEnvelopes;
 use crate::tables::corrections::{self, Corrected};
 use crate::tables::events::IDENTITY_INDEX;
 
@@ -138,6 +140,13 @@ impl GenerationHandle {
             self.projections.last_seen.send_replace(Some(to));
         }
     }
+
+    /// Publishes that failed checks were applied, unless another generation is active.
+    fn count_failed_checks(&self, applied: u64) {
+        if applied > 0 && self.is_active() {
+            self.projections.failed_checks.send_modify(|failed_checks| *failed_checks += applied);
+        }
+    }
 }
 
 /// Runs a database step with [`STEP_TIMEOUT`].
@@ -162,6 +171,14 @@ pub(crate) struct Source {
     pub(crate) records: BoxStream<'static, Result<Record, ReadError>>,
     /// Creation time of the stream that the records belong to.
     pub(crate) stream_created: DateTime<Utc>,
+    /// Receives the identities of the records; `None` if they are not those of the history that answers.
+    pub(crate) identities: Option<IdentityFeed>,
+}
+
+/// What readers of the journal share with the write path of the process.
+struct Shared {
+    recorded: RecordedEnvelopes,
+    identities: Option<IdentityFeed>,
 }
 
 /// Applies a source to a generation until the source ends and all batches are written. Returns the state at the last
@@ -175,7 +192,8 @@ pub(crate) async fn run(
     cancelled: &CancellationToken,
 ) -> Result<(ProjectionState, PgConnection), ProjectionError> {
     let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
-    let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, sender)));
+    let shared = Shared { recorded: generation.projections.recorded.clone(), identities: source.identities };
+    let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, shared, sender)));
     let mut pipeline =
         Pipeline::start(generation, connection, state, source.stream_created, check_duplicates);
     let end = loop {
@@ -360,14 +378,24 @@ fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Deco
 }
 
 /// Reads and decodes records ahead of the state, limited by the channel's slots.
-async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: mpsc::Sender<Group>) {
+async fn decode(
+    records: BoxStream<'static, Result<Record, ReadError>>,
+    shared: Shared,
+    sender: mpsc::Sender<Group>,
+) {
     let mut groups = records.ready_chunks(GROUP_RECORDS);
     while let Some(group) = groups.next().await {
         let mut decoded = Vec::with_capacity(group.len());
         let mut failed = None;
         for record in group {
-            match record.map_err(ProjectionError::from).and_then(decode_one) {
-                Ok(record) => decoded.push(record),
+            let record = record.map_err(ProjectionError::from);
+            match record.and_then(|record| decode_one(record, &shared.recorded)) {
+                Ok(record) => {
+                    if let Some(identities) = &shared.identities {
+                        identities.add(record.position(), record.key());
+                    }
+                    decoded.push(record);
+                }
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -386,24 +414,30 @@ async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: 
     }
 }
 
-fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
-    match record {
-        Record::Gap(position) => Ok(Decoded::Gap(position)),
-        Record::Entry(entry) => match StoredEntry::parse(entry.bytes.clone()) {
-            StoredEntry::Event(envelope) => {
-                let (key, leaf) = (envelope.identity().key(), entry.leaf_hash());
-                Ok(Decoded::Entry { entry, key, envelope, leaf })
-            }
-            StoredEntry::Foreign { lacks, reason } => {
-                debug!(position = %entry.position, %lacks, %reason, "foreign entry");
-                let leaf = entry.leaf_hash();
-                Ok(Decoded::Foreign { entry, lacks, leaf })
-            }
-            StoredEntry::Newer(reason) => {
-                let (position, reason) = (entry.position, reason.to_string());
-                Err(ProjectionError::Stopped(StopReason::NewerEntry { position, reason }))
-            }
-        },
+/// Decodes a record. An entry that this process recorded was parsed when it arrived.
+fn decode_one(record: Record, recorded: &RecordedEnvelopes) -> Result<Decoded, ProjectionError> {
+    let entry = match record {
+        Record::Gap(position) => return Ok(Decoded::Gap(position)),
+        Record::Entry(entry) => entry,
+    };
+    let stored = match recorded.take(entry.position, &entry.bytes) {
+        Some(envelope) => StoredEntry::Event(envelope),
+        None => StoredEntry::parse(entry.bytes.clone()),
+    };
+    match stored {
+        StoredEntry::Event(envelope) => {
+            let (key, leaf) = (envelope.identity().key(), entry.leaf_hash());
+            Ok(Decoded::Entry { entry, key, envelope, leaf })
+        }
+        StoredEntry::Foreign { lacks, reason } => {
+            debug!(position = %entry.position, %lacks, %reason, "foreign entry");
+            let leaf = entry.leaf_hash();
+            Ok(Decoded::Foreign { entry, lacks, leaf })
+        }
+        StoredEntry::Newer(reason) => {
+            let (position, reason) = (entry.position, reason.to_string());
+            Err(ProjectionError::Stopped(StopReason::NewerEntry { position, reason }))
+        }
     }
 }
 
@@ -447,6 +481,7 @@ impl Writer {
         self.generation.written.send_replace(checkpoint.position);
         self.generation.healthy_at.send_replace(Instant::now());
         self.generation.set_position(checkpoint.position);
+        self.generation.count_failed_checks(stats.failed_checks);
         Ok(checkpoint)
     }
 }
@@ -473,10 +508,12 @@ pub(crate) async fn close(connection: PgConnection) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use ledger_codec::cloudevents::ForeignReason;
+    use ledger_codec::cloudevents::{Envelope, ForeignReason};
+    use ledger_domain::TenantName;
     use ledger_journal::Entry;
 
     use super::*;
+    use crate::postgres::{SchemaVersion, Settings};
 
     fn entry(bytes: &str) -> Record {
         let bytes = Bytes::from(bytes.to_owned());
@@ -488,7 +525,7 @@ mod tests {
         let record = entry("garbage");
         let expected = record.leaf_hash();
 
-        let decoded = decode_one(record);
+        let decoded = decode_one(record, &RecordedEnvelopes::default());
 
         let Ok(Decoded::Foreign { entry, lacks, leaf }) = decoded else { panic!("no foreign entry") };
         assert_eq!((entry.position, lacks, leaf), (Position::new(2), ForeignReason::NotAnObject, expected));
@@ -499,11 +536,60 @@ mod tests {
         let newer =
             r#"{"specversion":"1.0","id":"1","source":"urn:test","type":"io.releaseledger.ring.widened.v1"}"#;
 
-        let decoded = decode_one(entry(newer));
+        let decoded = decode_one(entry(newer), &RecordedEnvelopes::default());
 
         let Err(ProjectionError::Stopped(StopReason::NewerEntry { position, .. })) = decoded else {
             panic!("not stopped")
         };
         assert_eq!(position, Position::new(2));
+    }
+
+    #[tokio::test]
+    async fn failed_checks_of_the_active_generation_end_a_wait_for_one() {
+        let settings = Settings {
+            url: "postgres://user@127.0.0.1:1/none".into(),
+            connections: 1,
+            acquire_timeout: Duration::ZERO,
+            schema_version: SchemaVersion::CURRENT,
+        };
+        let projections = Projections::new(&settings, TenantName::default()).expect("never connected");
+        let (generation, other) =
+            (GenerationHandle::new(&projections, 1), GenerationHandle::new(&projections, 2));
+        projections.activate(1);
+        let from = projections.failed_checks_applied();
+        let mut waiting = Box::pin(projections.wait_for_failed_check(from, Duration::from_secs(3_600)));
+
+        generation.count_failed_checks(0);
+        other.count_failed_checks(3);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        generation.count_failed_checks(2);
+        waiting.await;
+
+        assert_eq!(projections.failed_checks_applied(), from + 2);
+    }
+
+    #[test]
+    fn an_entry_that_this_process_recorded_is_not_parsed_again() {
+        let json = r#"{"specversion": "1.0", "id": "1", "source": "urn:test",
+            "type": "io.releaseledger.deploy.succeeded.v1", "time": "2026-08-01T10:00:00Z",
+            "data": {"environment": "production", "service": "web", "release": {"version": "v1"}}}"#;
+        let event = Envelope::parse(json.as_bytes()).expect("an event");
+        let record = || {
+            let entry = Entry {
+                position: Position::new(2),
+                recorded_at: DateTime::UNIX_EPOCH,
+                bytes: event.bytes().clone(),
+            };
+            Record::Entry(entry)
+        };
+        let recorded = RecordedEnvelopes::default();
+        recorded.extend([(Position::new(2), event.clone())]);
+
+        let (taken, parsed) = (decode_one(record(), &recorded), decode_one(record(), &recorded));
+
+        for decoded in [taken, parsed] {
+            let Ok(Decoded::Entry { envelope, key, .. }) = decoded else { panic!("no entry") };
+            assert_eq!((&*envelope, key), (&event, event.identity().key()));
+        }
     }
 }

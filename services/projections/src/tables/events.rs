@@ -529,6 +529,19 @@ pub(crate) async fn look_up(
         .collect())
 }
 
+/// Returns up to `limit` identities of effective entries after one, in their order; `None`: the first ones.
+pub(crate) async fn identity_page(
+    connection: &mut PgConnection,
+    after: Option<IdentityKey>,
+    limit: u32,
+) -> Result<Vec<IdentityKey>, Error> {
+    // No digest is nil.
+    let after = after.map_or_else(Uuid::nil, |key| key.0);
+    let query = sqlx::query_scalar(sql!("events/identity_page")).bind(after).bind(i64::from(limit));
+    let keys: Vec<Uuid> = query.fetch_all(connection).await?;
+    Ok(keys.into_iter().map(IdentityKey).collect())
+}
+
 /// Column value that holds the bytes of an entry without copying them before they are encoded.
 pub(crate) struct EntryBytes(pub(crate) Bytes);
 
