@@ -54,6 +54,7 @@ mod manifest;
 mod mark;
 mod output;
 mod overview;
+mod pager;
 mod plan;
 mod point_arg;
 mod points;
@@ -84,6 +85,7 @@ mod token;
 mod when;
 mod whoami;
 mod why;
+mod yaml;
 
 pub use absent::{AbsentArgs, AbsentCommand};
 pub use access::Access;
