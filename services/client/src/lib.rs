@@ -40,6 +40,7 @@ mod fetch_rollback;
 mod find;
 mod found;
 mod freeze;
+mod freeze_list;
 mod gate;
 mod grant;
 mod history;

@@ -84,6 +84,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("events types", "release-ledger events types"),
     ("explain", "release-ledger explain deploy.succeeded"),
     ("env list", "release-ledger env list"),
+    ("freeze list", "release-ledger freeze list --active"),
     ("subscription list", "release-ledger subscription list"),
     ("subscription show", "release-ledger subscription show chat"),
     ("subscription remove", "release-ledger subscription remove chat"),
