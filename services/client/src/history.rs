@@ -5,7 +5,6 @@ mod follow;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use chrono::DateTime;
 use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
@@ -15,6 +14,7 @@ use serde::Deserialize;
 use self::filter::FilterArgs;
 
 use super::connection::{Client, Connection};
+use super::invalid::invalid;
 use super::known::{unknown_environment, unknown_service};
 use super::output::{print_notice, shown_json};
 use super::pager::Pager;
@@ -238,7 +238,9 @@ impl History {
 
     async fn follow(&self, client: &Client) -> anyhow::Result<ExitCode> {
         if self.after.is_some() && self.limit.is_some() {
-            bail!("--limit has no meaning with --follow and --after, which shows all entries; leave one out");
+            return Err(invalid(
+                "--limit has no meaning with --follow and --after, which shows all entries; leave one out",
+            ));
         }
         // Also if --after is given: a service that cannot be reached at the start is an error.
         let head = head(client).await?;

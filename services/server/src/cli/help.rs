@@ -161,6 +161,7 @@ const EXIT_STATUSES: &[(&str, &str)] = &[
     ("audit", FOUND_EXIT_STATUS),
     ("diff", FOUND_EXIT_STATUS),
     ("drift", FOUND_EXIT_STATUS),
+    ("policy diff", FOUND_EXIT_STATUS),
     ("rollback plan", FOUND_EXIT_STATUS),
     ("targets", FOUND_EXIT_STATUS),
     (
