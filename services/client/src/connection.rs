@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ledger_access::ApiToken;
-use ledger_api_types::{EventResult, ProblemBody};
+use ledger_api_types::{EnvironmentsBody, EventResult, ProblemBody};
 use ledger_domain::{TenantName, escape_line};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::flags::Connection;
 pub(super) use self::flags::ServiceFlags;
@@ -23,6 +23,7 @@ use super::address::{ServiceUrl, is_loopback, origin};
 use super::chunk::Chunk;
 use super::credentials::{Credentials, CredentialsError, client_identity, http_client, root_cause};
 use super::event_result::parse_results;
+use super::meant::suggestion;
 use super::problem;
 
 /// Time limit for a connection attempt.
@@ -35,6 +36,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for looking up the names that a misspelt one is compared with.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response in bytes. The largest of a ledger, the state of 100,000 services, has half of it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
@@ -306,8 +309,32 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, url: Url) -> Result<Bytes, Error> {
-        let response = self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await?;
-        read_body(response, &url, MAX_RESPONSE_BYTES).await
+        match self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await {
+            Ok(response) => read_body(response, &url, MAX_RESPONSE_BYTES).await,
+            Err(error) => Err(self.with_suggestion(error).await),
+        }
+    }
+
+    /// Adds the environment that was probably meant to the problem of an unknown one.
+    async fn with_suggestion(&self, mut error: Error) -> Error {
+        if let Error::Problem { problem, .. } = &mut error
+            && problem.slug() == Some("unknown-environment")
+            && let Some(unknown) = unknown_environment(&problem.detail)
+        {
+            let names = timeout(NAMES_TIMEOUT, self.environment_names()).await.ok().flatten();
+            let near = suggestion(unknown, &names.unwrap_or_default());
+            problem.detail.push_str(&near);
+        }
+        error
+    }
+
+    /// Returns the names of the environments that the client may read.
+    async fn environment_names(&self) -> Option<Vec<String>> {
+        let url = self.url(&["environments"]);
+        let response = self.respond(self.request(Method::GET, &url).ok()?, &url).await.ok()?;
+        let body = read_body(response, &url, MAX_RESPONSE_BYTES).await.ok()?;
+        let body: EnvironmentsBody = serde_json::from_slice(&body).ok()?;
+        Some(body.environments.into_iter().map(|environment| environment.name).collect())
     }
 
     /// Returns the response if its status is a success.
@@ -365,6 +392,11 @@ impl Client {
         }
         Ok(response)
     }
+}
+
+/// Returns the environment that the detail of the problem names: `unknown environment NAME: …`.
+fn unknown_environment(detail: &str) -> Option<&str> {
+    detail.strip_prefix("unknown environment ")?.split([':', ' ']).next()
 }
 
 async fn send_once(

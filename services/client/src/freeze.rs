@@ -112,10 +112,11 @@ impl Unfreeze {
     /// Runs the command.
     ///
     /// # Errors
-    /// The freeze is not active, or its end is not recorded.
+    /// No event names the environment, the freeze is not active, or its end is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let (author, data) = (self.by.author()?, named(&self.name));
         let event = decision(Kind::FreezeLifted, &self.environment, self.reason.as_ref(), &author, data)?;
+        self.sending.check_exists(&self.environment).await?;
         self.sending.send(&event).await
     }
 }
@@ -143,10 +144,11 @@ impl Retire {
     /// Runs the command.
     ///
     /// # Errors
-    /// The retirement is not recorded.
+    /// No event names the environment, or the retirement is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let (kind, author) = (Kind::EnvironmentRetired, self.by.author()?);
         let event = decision(kind, &self.environment, self.reason.as_ref(), &author, Map::new())?;
+        self.sending.check_exists(&self.environment).await?;
         self.sending.send(&event).await
     }
 }

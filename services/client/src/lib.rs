@@ -54,6 +54,7 @@ mod local_context;
 mod login;
 mod manifest;
 mod mark;
+mod meant;
 mod output;
 mod overview;
 mod pager;

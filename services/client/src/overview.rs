@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::ensure;
+use anyhow::bail;
 use bytes::Bytes;
 use ledger_api_types::{EnvironmentOverviewBody, LaneOverviewBody, OverviewBody};
 use ledger_domain::{EnvironmentName, ServiceName};
@@ -10,6 +10,7 @@ use reqwest::Url;
 
 use super::connection::{Client, Connection};
 use super::freeze_list::frozen;
+use super::known::service_suggestion;
 use super::points::status_cell;
 use super::query::{QueryArgs, read, with_param};
 use super::report::Report;
@@ -67,13 +68,16 @@ impl LaneArgs {
         };
         let body = fetch(client, query, filter).await?;
         for service in &self.services {
-            let service = service.as_str();
+            let name = service.as_str();
             let is_known = body.environments.iter().any(|environment| {
-                environment.lanes.iter().any(|lane| lane.service == service)
-                    || environment.deploying.iter().any(|open| open.service == service)
-                    || environment.observed.iter().any(|lane| lane.service == service)
+                environment.lanes.iter().any(|lane| lane.service == name)
+                    || environment.deploying.iter().any(|open| open.service == name)
+                    || environment.observed.iter().any(|lane| lane.service == name)
             });
-            ensure!(is_known, "none of the environments runs {service}; see release-ledger services");
+            if !is_known {
+                let near = service_suggestion(client, service).await;
+                bail!("none of the environments runs {name}{near}; see release-ledger services");
+            }
         }
         Ok(body)
     }

@@ -121,6 +121,18 @@ impl CommandArgs {
         }
     }
 
+    /// Checks that the ledger knows an environment of which the event ends something, as far as the sender may ask.
+    ///
+    /// # Errors
+    /// No event names the environment, or the address of the ledger is invalid.
+    pub(super) async fn check_exists(&self, environment: &EnvironmentName) -> anyhow::Result<()> {
+        let client = self.connection.clone().client()?;
+        match unknown_environment(&client, environment).await {
+            Some(unknown) => bail!("{unknown}"),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the connection, for a question that precedes the event.
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
