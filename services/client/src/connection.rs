@@ -21,7 +21,7 @@ pub(super) use self::flags::ServiceFlags;
 
 use super::address::{ServiceUrl, is_loopback, origin};
 use super::chunk::Chunk;
-use super::credentials::{Credentials, CredentialsError, client_identity, http_client, root_cause};
+use super::credentials::{Credentials, CredentialsError, Reread, client_identity, http_client, root_cause};
 use super::event_result::parse_results;
 use super::meant::suggestion;
 use super::problem;
@@ -53,8 +53,10 @@ pub struct Client {
     credentials: Credentials,
     /// Maximum time that the first request waits for a service that starts.
     startup_timeout: Duration,
-    /// Set after that wait; clones share it.
-    waited: Arc<OnceCell<()>>,
+    /// Chooses the credentials again after that wait, if there is one.
+    reread: Option<Reread>,
+    /// Set after that wait, with the credentials that were chosen then; clones share it.
+    waited: Arc<OnceCell<Option<Credentials>>>,
 }
 
 /// A request failed, or its response is not usable.
@@ -156,6 +158,8 @@ struct Transport<'a> {
     headers: HeaderMap,
     /// Maximum time that the first request waits for a service that starts.
     startup_timeout: Duration,
+    /// Chooses the credentials again after that wait.
+    reread: Option<Reread>,
 }
 
 impl Client {
@@ -204,8 +208,8 @@ impl Client {
         {
             path.push("tenants").push(tenant.as_str());
         }
-        let startup_timeout = transport.startup_timeout;
-        Self { http, api, ledger, credentials, startup_timeout, waited: Arc::default() }
+        let (startup_timeout, reread) = (transport.startup_timeout, transport.reread.clone());
+        Self { http, api, ledger, credentials, startup_timeout, reread, waited: Arc::default() }
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, Error> {
@@ -374,19 +378,28 @@ impl Client {
 
     /// Waits for a service that starts, as the first request does.
     pub(super) async fn wait(&self) {
-        self.waited.get_or_init(|| self.wait_until_ready()).await;
+        self.current_credentials().await;
+    }
+
+    /// Returns the credentials, after the wait for a service that starts.
+    async fn current_credentials(&self) -> &Credentials {
+        let wait = || async {
+            self.wait_until_ready().await;
+            self.reread.as_ref().and_then(Reread::read)
+        };
+        self.waited.get_or_init(wait).await.as_ref().unwrap_or(&self.credentials)
     }
 
     /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
     /// ended.
     async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
-        self.wait().await;
-        let authorization = self.credentials.header().await?;
+        let credentials = self.current_credentials().await;
+        let authorization = credentials.header().await?;
         let again = request.try_clone();
         let response = send_once(request, authorization.as_ref(), url).await?;
         if let (StatusCode::UNAUTHORIZED, Some(again), Some(rejected)) =
             (response.status(), again, authorization)
-            && let Some(renewed) = self.credentials.renew(&rejected).await?
+            && let Some(renewed) = credentials.renew(&rejected).await?
         {
             return send_once(again, Some(&renewed), url).await;
         }
