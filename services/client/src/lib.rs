@@ -58,6 +58,7 @@ mod meant;
 mod output;
 mod overview;
 mod pager;
+mod patience;
 mod plan;
 mod point_arg;
 mod points;
