@@ -17,7 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadEnvironment, ReadSome};
-use crate::freezes::active_freezes;
+use crate::active_freezes::active_freezes;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };

@@ -1,14 +1,12 @@
 //! Freezes of environments: active and past ones.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use ledger_api_types::{ActiveFreezeBody, ActorBody, FreezeBody, FreezeLiftBody, FreezesBody};
+use ledger_api_types::{ActorBody, FreezeBody, FreezeLiftBody, FreezesBody};
 use ledger_domain::EnvironmentName;
 use ledger_domain::access::Verb;
-use ledger_projections::{Error, FreezeRow, QueryError, Snapshot};
+use ledger_projections::{FreezeRow, QueryError};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,9 +14,6 @@ use crate::access::{Authorized, ReadSome};
 use crate::parameters::{StrictQuery, parse_optional, parse_position, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
-
-/// Largest number of active freezes that lists of environments show.
-const MAX_ACTIVE: u32 = 1_000;
 
 /// Query parameters of the list of freezes.
 #[derive(Deserialize, IntoParams)]
@@ -109,26 +104,4 @@ fn freeze_body(row: &FreezeRow, now: DateTime<Utc>) -> FreezeBody {
             reason: lifted.reason.as_ref().map(|reason| reason.as_str().to_owned()),
         }),
     }
-}
-
-/// Returns the freezes that are in force in each of the environments, in the order of their starts.
-///
-/// # Errors
-/// The database query fails.
-pub(crate) async fn active_freezes(
-    snapshot: &mut Snapshot,
-    environments: &[EnvironmentName],
-    now: DateTime<Utc>,
-) -> Result<BTreeMap<EnvironmentName, Vec<ActiveFreezeBody>>, Error> {
-    let rows = snapshot.freeze_list(environments, None, Some(now), MAX_ACTIVE).await?;
-    let mut active: BTreeMap<EnvironmentName, Vec<ActiveFreezeBody>> = BTreeMap::new();
-    for row in rows.into_iter().rev() {
-        let body = ActiveFreezeBody {
-            freeze_id: row.freeze_id.to_string(),
-            position: row.started.position.get(),
-            until: row.until,
-        };
-        active.entry(row.environment).or_default().push(body);
-    }
-    Ok(active)
 }

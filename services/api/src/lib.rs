@@ -5,6 +5,7 @@
 
 mod access;
 mod access_log;
+mod active_freezes;
 mod activity;
 mod answers;
 mod backtests;

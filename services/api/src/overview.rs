@@ -17,7 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadSome};
-use crate::freezes::active_freezes;
+use crate::active_freezes::active_freezes;
 use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;

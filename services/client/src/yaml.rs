@@ -10,8 +10,9 @@ use ledger_domain::is_format;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// Words that a parser takes for null or a boolean, in lower case.
-const RESERVED: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+/// Words that some parser takes for null, a boolean or a number, in lower case.
+const RESERVED: [&str; 12] =
+    ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf", "infinity"];
 
 /// A JSON value whose objects keep the order of their members.
 enum Node {
