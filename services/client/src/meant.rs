@@ -11,6 +11,12 @@ pub(super) fn suggestion<N: AsRef<str>>(name: &str, known: &[N]) -> String {
     nearest(name, &known).map(|near| format!("; did you mean {near}?")).unwrap_or_default()
 }
 
+/// Returns the suggestion for a misspelt name, or else `; ` and the advice.
+pub(super) fn suggestion_or<N: AsRef<str>>(name: &str, known: &[N], advice: &str) -> String {
+    let near = suggestion(name, known);
+    if near.is_empty() { format!("; {advice}") } else { near }
+}
+
 /// Lists names, up to a number of them.
 pub(super) fn listed<N: AsRef<str>>(names: &[N]) -> String {
     let shown = names.iter().take(SHOWN_NAMES).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
@@ -30,6 +36,8 @@ mod tests {
         assert_eq!(suggestion("prodution", &["staging", "production"]), "; did you mean production?");
         assert_eq!(suggestion("dev", &["staging", "production"]), "");
         assert_eq!(suggestion::<&str>("dev", &[]), "");
+        assert_eq!(suggestion_or("wbe", &["web"], "see the list"), "; did you mean web?");
+        assert_eq!(suggestion_or("api", &["web"], "see the list"), "; see the list");
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl LaneArgs {
             });
             if !is_known {
                 let near = service_suggestion(client, service).await;
-                bail!("none of the environments runs {name}{near}; see release-ledger services");
+                let advice = if near.is_empty() { "; see release-ledger services" } else { near.as_str() };
+                bail!("none of the environments runs {name}{advice}");
             }
         }
         Ok(body)

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::connection::{Client, Connection};
 use super::gate;
 use super::history::{self, EventBody, by, short_kind};
-use super::meant::{listed, suggestion};
+use super::meant::{listed, suggestion_or};
 use super::output::print_notice;
 use super::point_arg::time_text;
 use super::query::{QueryArgs, head, read, with_param};
@@ -100,16 +100,14 @@ impl Why {
         let targets: Vec<&str> = of_service.map(|lane| lane.target.as_str()).collect();
         match &self.target {
             Some(target) if !targets.is_empty() => {
-                let near = suggestion(target.as_str(), &targets);
-                anyhow!(
-                    "{service} of {environment} does not run at {target}{near}; it runs at {}",
-                    listed(&targets)
-                )
+                let advice =
+                    suggestion_or(target.as_str(), &targets, &format!("it runs at {}", listed(&targets)));
+                anyhow!("{service} of {environment} does not run at {target}{advice}")
             }
             _ => {
                 let names: Vec<&str> = lanes.iter().map(|lane| lane.service.as_str()).collect();
-                let near = suggestion(service, &names);
-                anyhow!("{environment} does not run {service} there{near}; see release-ledger state")
+                let advice = suggestion_or(service, &names, "see release-ledger state");
+                anyhow!("{environment} does not run {service} there{advice}")
             }
         }
     }
