@@ -84,7 +84,7 @@ pub(super) const DEFAULT_PAGER: &str = "less";
 /// Returns the program and the arguments of the pager: `PAGER`, or `less`. There is none if `NO_PAGER` has a value,
 /// `PAGER` is empty or `cat`, or the terminal is `dumb`.
 pub(super) fn pager() -> Option<Vec<String>> {
-    let variable = |name| std::env::var_os(name);
+    let variable = std::env::var_os::<&str>;
     pager_of(variable("NO_PAGER").as_deref(), variable("PAGER").as_deref(), variable("TERM").as_deref())
 }
 
