@@ -374,16 +374,13 @@ async fn a_point_may_be_the_number_of_a_change() {
     assert_eq!(missing.status, 404, "{}", missing.text);
 }
 
-#[tokio::test]
-async fn freezes_are_listed_with_who_started_and_lifted_them_and_active_ones_show_in_the_lists() {
-    let service = service().await;
-    let client = service.client();
-    let freeze = |id: &str, kind: &str, time: &str, data: Value| {
-        let mut freeze = event(id, kind, time, data);
-        freeze["data"]["actor"] = json!({"type": "person", "name": "ada"});
-        freeze
+/// Returns a lifted freeze, one in force, and one that has ended, of two environments.
+fn freezes() -> [Value; 4] {
+    let freeze = |id: &str, kind: &str, time: &str, mut data: Value| {
+        data["actor"] = json!({"type": "person", "name": "ada"});
+        event(id, kind, time, data)
     };
-    for event in [
+    [
         freeze(
             "f1",
             "freeze.started",
@@ -408,7 +405,14 @@ async fn freezes_are_listed_with_who_started_and_lifted_them_and_active_ones_sho
             "2026-08-07T11:00:00Z",
             json!({"environment": "staging", "freeze_id": "short", "until": "2026-08-07T12:00:00Z"}),
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn freezes_are_listed_with_who_started_and_lifted_them_and_active_ones_show_in_the_lists() {
+    let service = service().await;
+    let client = service.client();
+    for event in freezes() {
         client.record_and_wait(&event).await;
     }
 
