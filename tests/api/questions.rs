@@ -373,3 +373,90 @@ async fn a_point_may_be_the_number_of_a_change() {
     assert_eq!((&point["point"]["number"], &point["point"]["position"]), (&json!(2), &json!(3)));
     assert_eq!(missing.status, 404, "{}", missing.text);
 }
+
+/// Returns a lifted freeze, one in force, and one that has ended, of two environments.
+fn freezes() -> [Value; 4] {
+    let freeze = |id: &str, kind: &str, time: &str, mut data: Value| {
+        data["actor"] = json!({"type": "person", "name": "ada"});
+        event(id, kind, time, data)
+    };
+    [
+        freeze(
+            "f1",
+            "freeze.started",
+            "2026-08-06T10:00:00Z",
+            json!({"environment": "production", "freeze_id": "sale", "reason": "The sale starts."}),
+        ),
+        freeze(
+            "f2",
+            "freeze.lifted",
+            "2026-08-06T12:00:00Z",
+            json!({"environment": "production", "freeze_id": "sale", "reason": "It is over."}),
+        ),
+        freeze(
+            "f3",
+            "freeze.started",
+            "2026-08-07T10:00:00Z",
+            json!({"environment": "production", "freeze_id": "year-end", "until": "2126-12-31T00:00:00Z"}),
+        ),
+        freeze(
+            "f4",
+            "freeze.started",
+            "2026-08-07T11:00:00Z",
+            json!({"environment": "staging", "freeze_id": "short", "until": "2026-08-07T12:00:00Z"}),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn freezes_are_listed_with_who_started_and_lifted_them_and_active_ones_show_in_the_lists() {
+    let service = service().await;
+    let client = service.client();
+    for event in freezes() {
+        client.record_and_wait(&event).await;
+    }
+
+    let all = client.get("/v1/freezes").await.ok();
+    let production = client.get("/v1/freezes?environment=production&limit=1").await.ok();
+    let older =
+        client.get(&format!("/v1/freezes?environment=production&before={}", production["next"])).await.ok();
+    let active = client.get("/v1/freezes?active=true").await.ok();
+
+    let ids = |body: &Value| {
+        let freezes = body["freezes"].as_array().expect("freezes");
+        freezes
+            .iter()
+            .map(|freeze| freeze["freeze_id"].as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&all), ["short", "year-end", "sale"]);
+    assert_eq!((ids(&production), ids(&older)), (vec!["year-end".to_owned()], vec!["sale".to_owned()]));
+    assert_eq!((ids(&active), &older["next"]), (vec!["year-end".to_owned()], &Value::Null));
+    let person = json!({"type": "person", "name": "ada"});
+    assert_eq!(
+        older["freezes"][0],
+        json!({
+            "environment": "production", "freeze_id": "sale", "active": false, "position": 6,
+            "since": "2026-08-06T10:00:00Z", "actor": person, "reason": "The sale starts.",
+            "lifted": {
+                "position": 7, "occurred_at": "2026-08-06T12:00:00Z", "actor": person, "reason": "It is over."
+            },
+        })
+    );
+    let expected = json!([{"freeze_id": "year-end", "position": 8, "until": "2126-12-31T00:00:00Z"}]);
+    for path in ["/v1/environments", "/v1/overview"] {
+        let body = client.get(path).await.ok();
+        let environments = body["environments"].as_array().expect("environments");
+        for environment in environments {
+            let freezes = if environment["name"] == "production" { &expected } else { &Value::Null };
+            assert_eq!(&environment["freezes"], freezes, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn freezes_of_an_environment_that_does_not_exist_are_an_error() {
+    let service = service().await;
+    let unknown = service.client().get("/v1/freezes?environment=prodution").await;
+    assert_eq!(unknown.problem(), "unknown-environment");
+}

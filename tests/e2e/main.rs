@@ -21,6 +21,7 @@ mod nats;
 mod nats_users;
 mod older_copy;
 mod outages;
+mod output;
 mod ownership;
 mod poison;
 mod promises;

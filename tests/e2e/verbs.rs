@@ -69,7 +69,7 @@ async fn a_decision_about_a_misspelt_environment_is_refused_with_the_known_ones(
     let history = ledger.run(&["history", "--environment", "prodution"]).await;
     let new = ledger.run(&[&freeze[..], &["--new"]].concat()).await;
 
-    let unknown = "no event names the environment prodution; known: production";
+    let unknown = "no event names the environment prodution; did you mean production? known: production";
     for refused in [frozen, approved] {
         assert_eq!(refused.code, Some(1), "{}", refused.stderr);
         assert!(refused.stderr.contains(unknown) && refused.stderr.contains("--new"), "{}", refused.stderr);
@@ -97,7 +97,7 @@ async fn a_check_of_a_misspelt_service_or_version_is_recorded_with_a_note() {
         ]
     };
     for (service, version, never) in [
-        ("wbe", "v1", Some("production never ran wbe: check the spelling")),
+        ("wbe", "v1", Some("production never ran wbe: check the spelling; did you mean web?")),
         ("web", "v11", Some("production never ran web v11: check the spelling")),
         ("web", "v1", None),
     ] {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::freeze::ActiveFreezeBody;
+
 /// Environments of a ledger.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EnvironmentsBody {
@@ -24,4 +26,7 @@ pub struct EnvironmentBody {
     /// True if it is retired: it has no lanes, and no reports are expected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retired: bool,
+    /// Freezes in force now, in the order of their starts. Lists show at most 1000 in total.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<ActiveFreezeBody>,
 }

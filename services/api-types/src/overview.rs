@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::entry::EventRefBody;
+use crate::freeze::ActiveFreezeBody;
 use crate::release::ReleaseBody;
 
 /// Overview of a ledger's environments.
@@ -41,6 +42,9 @@ pub struct EnvironmentOverviewBody {
     /// Lanes that run a release by the last observation, and nothing by the ledger.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<ObservedLaneBody>,
+    /// Freezes in force now, in the order of their starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<ActiveFreezeBody>,
 }
 
 /// Overview of a lane.

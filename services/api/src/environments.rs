@@ -17,6 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadEnvironment, ReadSome};
+use crate::active_freezes::active_freezes;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
@@ -54,7 +55,7 @@ fn difference_body(lane: LaneDifference<'_>) -> DifferenceBody {
 
 /// List environments
 ///
-/// Lists every environment that an event named, and that the client may read.
+/// Lists every environment that an event named, and that the client may read, with the freezes that are in force.
 #[utoipa::path(
     get,
     path = "/environments",
@@ -76,7 +77,12 @@ pub(crate) async fn list_environments(
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (projected, rows) = ledger.projections.environments().await?;
     let is_readable = |row: &EnvironmentRow| ledger.tenancy().check(Verb::Read, &row.name, None).is_ok();
-    let environments = rows.into_iter().filter(is_readable).map(|row| EnvironmentBody {
+    let rows: Vec<EnvironmentRow> = rows.into_iter().filter(is_readable).collect();
+    let names: Vec<EnvironmentName> = rows.iter().map(|row| row.name.clone()).collect();
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let mut active = active_freezes(&mut snapshot, &names, ledger.now()).await?;
+    let environments = rows.into_iter().map(|row| EnvironmentBody {
+        freezes: active.remove(&row.name).unwrap_or_default(),
         name: row.name.to_string(),
         first_position: row.first_position.get(),
         changes: row.changes,

@@ -5,6 +5,7 @@
 
 mod access;
 mod access_log;
+mod active_freezes;
 mod activity;
 mod answers;
 mod backtests;
@@ -27,6 +28,7 @@ mod event_message;
 mod event_result;
 mod feed_entry;
 mod foreign;
+mod freezes;
 mod gate;
 mod gauges;
 mod health;
@@ -141,6 +143,7 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(environments::list_environments))
         .routes(routes!(overview::get_overview))
         .routes(routes!(overview::find_release))
+        .routes(routes!(freezes::list_freezes))
         .routes(routes!(environments::get_state))
         .routes(routes!(environments::get_diff))
         .routes(routes!(plans::list_points))

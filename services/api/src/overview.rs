@@ -17,6 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadSome};
+use crate::active_freezes::active_freezes;
 use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
@@ -46,7 +47,7 @@ pub(crate) struct OverviewQuery {
 /// Get an overview of the environments
 ///
 /// Returns what each environment runs that the client may read and that is not retired, with the status of its latest
-/// release point, drift, revoked artifacts, deploys under way, and lanes that only an observer knows.
+/// release point, drift, revoked artifacts, deploys under way, freezes in force, and lanes that only an observer knows.
 #[utoipa::path(
     get,
     path = "/overview",
@@ -90,9 +91,12 @@ pub(crate) async fn get_overview(
     let mut snapshot = ledger.projections.snapshot().await?;
     let position = snapshot.position();
     let now = ledger.now();
+    let mut active = active_freezes(&mut snapshot, &names, now).await?;
     let mut environments = Vec::with_capacity(names.len());
     for name in &names {
-        environments.push(environment_overview(&mut snapshot, name, &services, now).await?);
+        let freezes = active.remove(name).unwrap_or_default();
+        let overview = environment_overview(&mut snapshot, name, &services, now).await?;
+        environments.push(EnvironmentOverviewBody { freezes, ..overview });
     }
     ledger.tenancy().activity().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
     let next = names.last().filter(|_| has_more).map(ToString::to_string);
@@ -162,7 +166,8 @@ async fn environment_overview(
     });
     let deploying = deploying.collect();
     let status = latest_status(snapshot, name, now).await?;
-    Ok(EnvironmentOverviewBody { name: name.to_string(), status, lanes, deploying, observed })
+    let (name, freezes) = (name.to_string(), Vec::new());
+    Ok(EnvironmentOverviewBody { name, status, lanes, deploying, observed, freezes })
 }
 
 /// Returns the status of the latest point of an environment, if it has any.

@@ -72,7 +72,7 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         | "release" => text_up_to(512),
         "folder" => one_of(&["events", "kafka"]),
         "file" => text("^[a-z_.-]+\\.json$".to_owned()),
-        "dry_run" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
+        "dry_run" | "active" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
         _ => return None,
     })
 }

@@ -190,6 +190,9 @@ pub(crate) async fn get_point(
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let projected = snapshot.position();
+    if !snapshot.knows(&environment).await? {
+        return Err(Problem::unknown_environment(&environment));
+    }
     let known = snapshot.believed(known_at, ledger.now()).await?;
     let point = resolve(&mut snapshot, &environment, &selector, known).await?.point;
     let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point {selector}"));

@@ -34,6 +34,10 @@ pub enum AddressError {
 pub(super) struct GivenUrl(Result<ServiceUrl, AddressError>);
 
 impl GivenUrl {
+    pub(super) const fn of(service: ServiceUrl) -> Self {
+        Self(Ok(service))
+    }
+
     pub(super) fn parse(text: OsString) -> Self {
         let parsed =
             text.into_string().map_err(|_| Cow::from("must be UTF-8")).and_then(|text| parse_url(&text));
@@ -197,10 +201,26 @@ pub(super) fn origin(url: &Url) -> Url {
     url
 }
 
-/// Returns true if two URLs name the same service: the same origin and path, apart from a slash at the end.
+/// Returns true if two URLs name the same service: the same path and the same origin, or the same port of this machine.
 pub(super) fn is_same_service(one: &Url, other: &Url) -> bool {
-    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
-    one.origin() == other.origin() && path(one) == path(other)
+    has_same_path(one, other) && (one.origin() == other.origin() || is_same_local_port(one, other))
+}
+
+/// Returns true if two URLs are the same, apart from a slash at the end: their hosts are not only other names of this
+/// machine.
+pub(super) fn is_same_url(one: &Url, other: &Url) -> bool {
+    has_same_path(one, other) && one.origin() == other.origin()
+}
+
+fn has_same_path(one: &Url, other: &Url) -> bool {
+    one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
+}
+
+/// Returns true for the same port of this machine, under different names.
+fn is_same_local_port(one: &Url, other: &Url) -> bool {
+    let is_local = |url: &Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let port = |url: &Url| (url.scheme().to_owned(), url.port_or_known_default());
+    is_local(one) && is_local(other) && port(one) == port(other)
 }
 
 /// Returns the URL without user and password.
@@ -307,6 +327,22 @@ mod tests {
         ] {
             assert_eq!(parse_url(text).map(|service| service.url), Err(expected.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn names_of_this_machine_with_the_same_port_are_the_same_service() {
+        let same = |one: &str, other: &str| {
+            let url = |text: &str| parse_url(text).expect("a URL").url;
+            is_same_service(&url(one), &url(other))
+        };
+        for other in ["127.0.0.1:8080", "[::1]:8080/", "http://localhost:8080/v1"] {
+            assert!(same("localhost:8080", other), "{other}");
+        }
+        assert!(same("http://localhost", "http://[::1]:80"));
+        for other in ["localhost:8081", "https://localhost:8080", "localhost:8080/ledger", "127.0.0.2:8080"] {
+            assert!(!same("localhost:8080", other), "{other}");
+        }
+        assert!(!same("http://ledger.example", "http://10.0.0.1"));
     }
 
     #[test]

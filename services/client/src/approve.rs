@@ -1,14 +1,14 @@
 //! `release-ledger approve` and `reject`: decisions of people about deploys.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_domain::{EnvironmentName, Kind, LongText, ServiceName, TargetName};
+use ledger_domain::{Kind, LongText};
 use serde_json::{Map, Value};
 
 use super::author::ActorArgs;
 use super::compose::{Attributes, Places, compose_event};
 use super::known::never_ran;
 use super::output::print_notice;
-use super::release::ReleaseFlags;
+use super::release::DeployArgs;
 use super::session::CommandArgs;
 use super::when::parse_future;
 
@@ -39,7 +39,7 @@ const PLACES: &Places = &[
 )]
 pub struct Approve {
     #[command(flatten)]
-    deploy: DeployArgs,
+    decision: DecisionArgs,
     /// When the approval expires: a time, a date, or a duration from now such as 1d [default: it does not]
     #[arg(long, value_name = "TIME", value_parser = parse_future)]
     until: Option<DateTime<Utc>>,
@@ -54,29 +54,17 @@ pub struct Approve {
 )]
 pub struct Reject {
     #[command(flatten)]
-    deploy: DeployArgs,
+    decision: DecisionArgs,
 }
 
 /// The deploy, and flags that both commands take.
 #[derive(Debug, clap::Args)]
-struct DeployArgs {
-    /// The environment
-    #[arg(value_name = "ENVIRONMENT")]
-    environment: EnvironmentName,
-    /// The service
-    #[arg(value_name = "SERVICE")]
-    service: ServiceName,
-    /// The version
-    #[arg(value_name = "VERSION")]
-    version: String,
-    /// The target [default: every target]
-    #[arg(long, value_name = "NAME")]
-    target: Option<TargetName>,
+struct DecisionArgs {
+    #[command(flatten)]
+    deploy: DeployArgs,
     /// The environment is new: no event names it so far; without this flag, an unknown environment is an error
     #[arg(long)]
     new: bool,
-    #[command(flatten)]
-    release: ReleaseFlags,
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: Option<LongText>,
@@ -93,7 +81,7 @@ impl Approve {
     /// No event names the environment, or the approval is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let until = self.until.map(|until| until.to_rfc3339_opts(SecondsFormat::AutoSi, true));
-        self.deploy.record(Kind::ApprovalGranted, until).await
+        self.decision.record(Kind::ApprovalGranted, until).await
     }
 }
 
@@ -103,11 +91,11 @@ impl Reject {
     /// # Errors
     /// No event names the environment, or the rejection is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
-        self.deploy.record(Kind::ApprovalRejected, None).await
+        self.decision.record(Kind::ApprovalRejected, None).await
     }
 }
 
-impl DeployArgs {
+impl DecisionArgs {
     async fn record(self, kind: Kind, expires_at: Option<String>) -> anyhow::Result<()> {
         let author = self.by.author()?;
         let mut data = self.data(expires_at);
@@ -115,23 +103,25 @@ impl DeployArgs {
         let attributes = Attributes { source: Some(&author.source), ..Attributes::default() };
         let event = compose_event(kind, attributes, data, PLACES)?;
         if !self.new {
-            self.sending.check_known(&self.environment).await?;
+            self.sending.check_known(&self.deploy.environment).await?;
         }
         let client = self.sending.connection().clone().client()?;
         self.sending.send(&event).await?;
         // A version that never ran there is what an approval is for.
-        if let Some(note) = never_ran(&client, &self.environment, &self.service, None).await {
+        let DeployArgs { environment, service, .. } = &self.deploy;
+        if let Some(note) = never_ran(&client, environment, service, None).await {
             print_notice(&note);
         }
         Ok(())
     }
 
     fn data(&self, expires_at: Option<String>) -> Map<String, Value> {
+        let DeployArgs { environment, service, version, target, release } = &self.deploy;
         let members = [
-            ("environment", Some(Value::from(self.environment.as_str()))),
-            ("service", Some(Value::from(self.service.as_str()))),
-            ("target", self.target.as_ref().map(|target| Value::from(target.as_str()))),
-            ("release", Some(Value::Object(self.release.members(Some(&self.version))))),
+            ("environment", Some(Value::from(environment.as_str()))),
+            ("service", Some(Value::from(service.as_str()))),
+            ("target", target.as_ref().map(|target| Value::from(target.as_str()))),
+            ("release", Some(Value::Object(release.members(Some(version.as_str()))))),
             ("expires_at", expires_at.map(Value::String)),
             ("reason", self.reason.as_ref().map(|reason| Value::from(reason.as_str()))),
         ];

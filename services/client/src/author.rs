@@ -1,11 +1,11 @@
 //! The author of an event that a command composes: the actor, the source, and the page of the CI's run.
 
-use anyhow::Context as _;
 use ledger_domain::ShortText;
 use ledger_domain::event::{Actor, Link};
 use serde_json::{Map, Value, json};
 
 use super::ci::{CiContext, CiFlags};
+use super::invalid::InvalidArgument;
 use super::{actor, identity};
 use crate::environment;
 
@@ -44,7 +44,9 @@ impl ActorArgs {
         let actor = match self.by.clone().or(actor) {
             Some(actor) => actor,
             None => {
-                let user = user.context("no actor given and no user in the environment; set --by")?;
+                let missing =
+                    || InvalidArgument::new("no actor given and no user in the environment; set --by");
+                let user = user.ok_or_else(missing)?;
                 actor::parse(&format!("person:{user}"))?
             }
         };

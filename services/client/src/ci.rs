@@ -7,7 +7,6 @@ mod providers;
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use ledger_codec::cloudevents::check_secrets;
 use ledger_domain::ShortText;
 use ledger_domain::event::Actor;
@@ -16,6 +15,7 @@ use serde_json::json;
 
 use self::providers::PROVIDERS;
 use super::actor;
+use super::invalid::invalid;
 use crate::environment;
 
 /// The variable that names the actor, instead of the CI's variables.
@@ -99,7 +99,10 @@ pub(super) struct CiContext {
 /// Returns the actor of `RELEASE_LEDGER_ACTOR`; none if it is unset or empty.
 fn named_actor(variables: &BTreeMap<String, String>) -> anyhow::Result<Option<Actor>> {
     let named = variables.get(ACTOR).filter(|text| !text.is_empty());
-    named.map(|text| actor::parse(text)).transpose().with_context(|| format!("invalid {ACTOR}"))
+    named
+        .map(|text| actor::parse(text))
+        .transpose()
+        .map_err(|error| invalid(format!("invalid {ACTOR}: {error}")))
 }
 
 /// Detects the CI by its variables and returns the metadata of its run; empty if no CI is detected.

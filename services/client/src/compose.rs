@@ -5,6 +5,7 @@ use ledger_codec::cloudevents::{Envelope, Reason};
 use ledger_domain::{Family, Kind};
 use serde_json::{Map, Value, json};
 
+use super::invalid::invalid;
 use super::{clock, identity};
 
 /// Attributes of an event, each if it is given.
@@ -76,7 +77,7 @@ pub(super) fn compose_event(
         event["correlationid"] = correlation.into();
     }
     let event = serde_json::to_vec(&event)?;
-    Envelope::parse(&event).map_err(|invalid| anyhow::Error::msg(in_flags(kind, &invalid.reason, own)))
+    Envelope::parse(&event).map_err(|fault| invalid(in_flags(kind, &fault.reason, own)))
 }
 
 /// Describes the fault of an event by the argument that sets the member, without a JSON pointer.

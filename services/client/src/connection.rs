@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ledger_access::ApiToken;
-use ledger_api_types::{EventResult, ProblemBody};
+use ledger_api_types::{EnvironmentsBody, EventResult, ProblemBody};
 use ledger_domain::{TenantName, escape_line};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::flags::Connection;
 pub(super) use self::flags::ServiceFlags;
 
 use super::address::{ServiceUrl, is_loopback, origin};
 use super::chunk::Chunk;
-use super::credentials::{Credentials, CredentialsError, client_identity, http_client, root_cause};
+use super::credentials::{Credentials, CredentialsError, Reread, client_identity, http_client, root_cause};
 use super::event_result::parse_results;
+use super::meant::suggestion;
 use super::problem;
 
 /// Time limit for a connection attempt.
@@ -35,6 +36,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for looking up the names that a misspelt one is compared with.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response in bytes. The largest of a ledger, the state of 100,000 services, has half of it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
@@ -50,8 +53,10 @@ pub struct Client {
     credentials: Credentials,
     /// Maximum time that the first request waits for a service that starts.
     startup_timeout: Duration,
-    /// Set after that wait; clones share it.
-    waited: Arc<OnceCell<()>>,
+    /// Chooses the credentials again after that wait, if there is one.
+    reread: Option<Reread>,
+    /// Set after that wait, with the credentials that were chosen then; clones share it.
+    waited: Arc<OnceCell<Option<Credentials>>>,
 }
 
 /// A request failed, or its response is not usable.
@@ -153,6 +158,8 @@ struct Transport<'a> {
     headers: HeaderMap,
     /// Maximum time that the first request waits for a service that starts.
     startup_timeout: Duration,
+    /// Chooses the credentials again after that wait.
+    reread: Option<Reread>,
 }
 
 impl Client {
@@ -201,8 +208,8 @@ impl Client {
         {
             path.push("tenants").push(tenant.as_str());
         }
-        let startup_timeout = transport.startup_timeout;
-        Self { http, api, ledger, credentials, startup_timeout, waited: Arc::default() }
+        let (startup_timeout, reread) = (transport.startup_timeout, transport.reread.clone());
+        Self { http, api, ledger, credentials, startup_timeout, reread, waited: Arc::default() }
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, Error> {
@@ -306,8 +313,32 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, url: Url) -> Result<Bytes, Error> {
-        let response = self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await?;
-        read_body(response, &url, MAX_RESPONSE_BYTES).await
+        match self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await {
+            Ok(response) => read_body(response, &url, MAX_RESPONSE_BYTES).await,
+            Err(error) => Err(self.with_suggestion(error).await),
+        }
+    }
+
+    /// Adds the environment that was probably meant to the problem of an unknown one.
+    async fn with_suggestion(&self, mut error: Error) -> Error {
+        if let Error::Problem { problem, .. } = &mut error
+            && problem.slug() == Some("unknown-environment")
+            && let Some(unknown) = unknown_environment(&problem.detail)
+        {
+            let names = timeout(NAMES_TIMEOUT, self.environment_names()).await.ok().flatten();
+            let near = suggestion(unknown, &names.unwrap_or_default());
+            problem.detail.push_str(&near);
+        }
+        error
+    }
+
+    /// Returns the names of the environments that the client may read.
+    async fn environment_names(&self) -> Option<Vec<String>> {
+        let url = self.url(&["environments"]);
+        let response = self.respond(self.request(Method::GET, &url).ok()?, &url).await.ok()?;
+        let body = read_body(response, &url, MAX_RESPONSE_BYTES).await.ok()?;
+        let body: EnvironmentsBody = serde_json::from_slice(&body).ok()?;
+        Some(body.environments.into_iter().map(|environment| environment.name).collect())
     }
 
     /// Returns the response if its status is a success.
@@ -347,24 +378,38 @@ impl Client {
 
     /// Waits for a service that starts, as the first request does.
     pub(super) async fn wait(&self) {
-        self.waited.get_or_init(|| self.wait_until_ready()).await;
+        self.current_credentials().await;
+    }
+
+    /// Returns the credentials, after the wait for a service that starts.
+    async fn current_credentials(&self) -> &Credentials {
+        let wait = || async {
+            self.wait_until_ready().await;
+            self.reread.as_ref().and_then(Reread::read)
+        };
+        self.waited.get_or_init(wait).await.as_ref().unwrap_or(&self.credentials)
     }
 
     /// Sends a request, and once more with other credentials if the service rejects the first ones: they may have
     /// ended.
     async fn send_with_credentials(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
-        self.wait().await;
-        let authorization = self.credentials.header().await?;
+        let credentials = self.current_credentials().await;
+        let authorization = credentials.header().await?;
         let again = request.try_clone();
         let response = send_once(request, authorization.as_ref(), url).await?;
         if let (StatusCode::UNAUTHORIZED, Some(again), Some(rejected)) =
             (response.status(), again, authorization)
-            && let Some(renewed) = self.credentials.renew(&rejected).await?
+            && let Some(renewed) = credentials.renew(&rejected).await?
         {
             return send_once(again, Some(&renewed), url).await;
         }
         Ok(response)
     }
+}
+
+/// Returns the environment that the detail of the problem names: `unknown environment NAME: …`.
+fn unknown_environment(detail: &str) -> Option<&str> {
+    detail.strip_prefix("unknown environment ")?.split([':', ' ']).next()
 }
 
 async fn send_once(

@@ -3,11 +3,12 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ledger_domain::TenantName;
 
 use super::contexts::{self, ContextUrl, Contexts, Settings, TokenSource, check_name};
 use super::credentials;
+use super::invalid::invalid;
 use super::output::print_json_or_text;
 use super::table;
 use crate::environment;
@@ -150,7 +151,8 @@ struct TokenArgs {
 
 impl Add {
     fn run(self, folder: &Path, stdin: impl io::Read) -> anyhow::Result<String> {
-        let url = ContextUrl::parse(&self.url).map_err(|reason| anyhow!("invalid --url: {reason}"))?;
+        let url =
+            ContextUrl::parse(&self.url).map_err(|reason| invalid(format!("invalid --url: {reason}")))?;
         let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
         let mut context = contexts::Context {
             tenant: self.tenant.as_ref().map(ToString::to_string),

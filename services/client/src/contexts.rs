@@ -13,7 +13,7 @@ use ledger_domain::TenantName;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::address::{is_same_service, parse_url, without_credentials};
+use super::address::{is_same_service, is_same_url, parse_url, without_credentials};
 use super::private_folder::PrivateFolder;
 
 /// Name of the file.
@@ -180,11 +180,19 @@ impl Contexts {
         })
     }
 
-    /// Returns the context of a service: the current one, or else the first one by name.
+    /// Returns the context of a service: the current one, or else the first one by name. A context with this URL takes
+    /// precedence over one that has another name of this machine.
     pub(super) fn of_service(&self, url: &Url) -> Option<(&str, &Context)> {
         let current = self.current.as_ref().and_then(|name| Some((name.as_str(), self.contexts.get(name)?)));
         let all = self.contexts.iter().map(|(name, context)| (name.as_str(), context));
-        current.into_iter().chain(all).find(|(_, context)| is_same_service(context.url.url(), url))
+        let mut of_service: Vec<_> = current
+            .into_iter()
+            .chain(all)
+            .filter(|(_, context)| is_same_service(context.url.url(), url))
+            .collect();
+        // A stable sort.
+        of_service.sort_by_key(|(_, context)| !is_same_url(context.url.url(), url));
+        of_service.into_iter().next()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `release-ledger correct`: reports an event again, and says which report it replaces.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 use ledger_api_types::EntryBody;
@@ -14,6 +14,7 @@ use super::compose::{Attributes, compose_event};
 use super::connection::Connection;
 use super::details::OriginFlags;
 use super::environment;
+use super::invalid::invalid;
 use super::query::{head, read, with_param};
 use super::release::ReleaseFlags;
 use super::session::ReportArgs;
@@ -136,10 +137,9 @@ impl Correct {
     /// # Errors
     /// There is no such entry, it cannot be corrected, or the correction is neither recorded nor spooled.
     pub async fn run(self) -> anyhow::Result<()> {
-        ensure!(
-            !self.changes.is_empty(),
-            "nothing to correct; say what was wrong by a flag such as --version"
-        );
+        if self.changes.is_empty() {
+            return Err(invalid("nothing to correct; say what was wrong by a flag such as --version"));
+        }
         let origin = self.origin.or(&self.ci.context()?).or_user(environment::user())?;
         let entry = fetch(self.sending.connection().clone(), self.position).await?;
         let event = correction(self.position, correctable(entry)?, &self.changes, &origin)?;
@@ -259,18 +259,21 @@ impl Changes {
             match wishes.into_iter().filter(|is_wish| *is_wish).count() {
                 0 if is_other_version && former.contains_key(name) => undecided.push(name),
                 0 | 1 => {}
-                _ => bail!("give only one of --{name}, --keep {name} and --drop {name}"),
+                _ => {
+                    let text = format!("give only one of --{name}, --keep {name} and --drop {name}");
+                    return Err(invalid(text));
+                }
             }
         }
         if undecided.is_empty() {
             return Ok(());
         }
         let (parts, flags) = (undecided.join(","), undecided.join(" and --"));
-        bail!(
+        Err(invalid(format!(
             "--version: entry {position} has the {} of another version; set --{flags}, or --keep {parts} if the other \
              version has the same, or --drop {parts} if it is unknown",
             undecided.join(" and ")
-        )
+        )))
     }
 }
 

@@ -15,6 +15,7 @@ mod token_file;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ use super::contexts::TokenSource;
 use crate::{clock, environment};
 
 /// Environment of a command: the folder of its settings and the variables.
+#[derive(Clone)]
 pub(super) struct Surroundings {
     /// The folder of the settings, or the reason why there is none.
     pub(super) config: Result<PathBuf, String>,
@@ -86,6 +88,28 @@ pub(super) struct Given<'a> {
     pub(super) context: Result<Option<SelectedContext>, String>,
     pub(super) audience: Option<&'a str>,
     pub(super) insecure_http: bool,
+}
+
+/// Chooses the credentials of a client again after the wait for a service that starts: its start may have created them.
+#[derive(Clone)]
+pub(super) struct Reread(Arc<dyn Fn() -> Option<Credentials> + Send + Sync>);
+
+impl Reread {
+    /// Creates it from a function that returns none if the first credentials still hold.
+    pub(super) fn new(choose: impl Fn() -> Option<Credentials> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(choose))
+    }
+
+    /// Returns other credentials; none if the first ones still hold.
+    pub(super) fn read(&self) -> Option<Credentials> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
 }
 
 /// Source of credentials.

@@ -1,6 +1,5 @@
 //! Optional flags of an event, and the members of its data that they set.
 
-use anyhow::Context as _;
 use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, ShortText, SlotName, TargetName};
 use serde_json::{Map, Value, json};
@@ -8,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::actor;
 use super::ci::CiContext;
 use super::compose::Attributes;
+use super::invalid::InvalidArgument;
 use super::release::ReleaseFlags;
 
 /// Flags of every event: why, who and where.
@@ -96,7 +96,9 @@ impl OriginFlags {
     /// There is no user, or the name is not that of an actor.
     pub(super) fn or_user(mut self, user: Option<String>) -> anyhow::Result<Self> {
         if self.actor.is_none() {
-            let user = user.context("no actor given and no user in the environment; set --actor")?;
+            let missing =
+                || InvalidArgument::new("no actor given and no user in the environment; set --actor");
+            let user = user.ok_or_else(missing)?;
             self.actor = Some(actor::parse(&format!("person:{user}"))?);
         }
         Ok(self)

@@ -4,13 +4,12 @@ mod flags;
 
 use std::io;
 
-use anyhow::ensure;
-
 use flags::EventFlags;
 
 use super::bounded::JsonValues;
 use super::chunk::ChunkBuilder;
 use super::ci::CiFlags;
+use super::invalid::invalid;
 use super::session::{EmitSession, ReportArgs};
 
 /// Report an event to the ledger
@@ -64,10 +63,9 @@ impl Emit {
             let event = self.flags.event(&self.kind, &self.ci)?;
             return self.sending.send(&event).await;
         }
-        ensure!(
-            self.flags.is_empty(),
-            "events from stdin are complete: remove the flags that describe an event"
-        );
+        if !self.flags.is_empty() {
+            return Err(invalid("events from stdin are complete: remove the flags that describe an event"));
+        }
         let strict = self.sending.is_strict();
         let mut session = self.sending.session(false)?;
         let sent = send_from_stdin(&mut session).await;

@@ -3,6 +3,7 @@
 use ledger_api_types::{EnvironmentBody, EnvironmentsBody};
 
 use super::connection::Connection;
+use super::freeze_list::frozen;
 use super::query::QueryArgs;
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column};
@@ -31,12 +32,13 @@ fn render(body: &EnvironmentsBody) -> Report {
 }
 
 fn row(environment: &EnvironmentBody) -> [Cell; 4] {
-    let retired = environment.retired.then(|| Cell::Status(Tone::Warning, "retired".to_owned()));
+    let retired = environment.retired.then(|| "retired".to_owned());
+    let state = retired.or_else(|| frozen(&environment.freezes));
     [
         environment.name.clone().into(),
         environment.changes.into(),
         environment.first_position.into(),
-        retired.into(),
+        state.map(|state| Cell::Status(Tone::Warning, state)).into(),
     ]
 }
 
@@ -46,14 +48,17 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn environments_are_listed_with_their_changes() {
+    fn environments_are_listed_with_their_changes_and_state() {
         let body = read(
             br#"{"position":9,"environments":[{"name":"dev","first_position":1,"changes":12},
+                {"name":"live","first_position":2,"changes":5,
+                 "freezes":[{"freeze_id":"sale","position":7},{"freeze_id":"manual","position":8}]},
                 {"name":"old","first_position":4,"changes":3,"retired":true}]}"#,
         )
         .expect("a body");
         let expected = "environment  changes  first position  state\n\
              dev          12       1\n\
+             live         5        2               frozen: sale, manual\n\
              old          3        4               retired";
         assert_eq!(render(&body).to_string(), expected);
     }

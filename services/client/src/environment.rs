@@ -1,7 +1,7 @@
 //! Process environment of the commands: variables, user and signal dispositions.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -78,6 +78,32 @@ pub fn no_colour() -> bool {
     is_set || std::env::var_os("TERM").is_some_and(|value| value == "dumb")
 }
 
+/// The pager if `PAGER` is not set.
+pub(super) const DEFAULT_PAGER: &str = "less";
+
+/// Returns the program and the arguments of the pager: `PAGER`, or `less`. There is none if `NO_PAGER` has a value,
+/// `PAGER` is empty or `cat`, or the terminal is `dumb`.
+pub(super) fn pager() -> Option<Vec<String>> {
+    let variable = std::env::var_os::<&str>;
+    pager_of(variable("NO_PAGER").as_deref(), variable("PAGER").as_deref(), variable("TERM").as_deref())
+}
+
+fn pager_of(off: Option<&OsStr>, pager: Option<&OsStr>, terminal: Option<&OsStr>) -> Option<Vec<String>> {
+    if off.is_some_and(|value| !value.is_empty()) || terminal.is_some_and(|terminal| terminal == "dumb") {
+        return None;
+    }
+    let words: Vec<String> = match pager {
+        Some(pager) => pager.to_str()?.split_whitespace().map(str::to_owned).collect(),
+        None => vec![DEFAULT_PAGER.to_owned()],
+    };
+    (!words.is_empty() && words != ["cat"]).then_some(words)
+}
+
+/// Returns true if the variable `LESS` has the options of `less`.
+pub(super) fn has_less_options() -> bool {
+    std::env::var_os("LESS").is_some()
+}
+
 /// Returns the user who runs the program, if the environment names one.
 pub fn user() -> Option<String> {
     let user = std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME"))?;
@@ -120,6 +146,21 @@ mod tests {
         let beside = |program| servers_beside(Path::new(program));
         assert_eq!(beside("/ledger/target/debug/release-ledger"), Some("/ledger/target/servers".into()));
         assert_eq!(beside("/release-ledger"), None);
+    }
+
+    #[test]
+    fn the_pager_is_less_unless_the_environment_names_another_one_or_none() {
+        let pager = |off: &str, pager: Option<&str>, terminal: &str| {
+            let words = pager_of(Some(off.as_ref()), pager.map(OsStr::new), Some(terminal.as_ref()));
+            words.map(|words| words.join("|"))
+        };
+        assert_eq!(pager("", None, "xterm").as_deref(), Some("less"));
+        assert_eq!(pager("", Some(" most  -w "), "xterm").as_deref(), Some("most|-w"));
+        assert_eq!(pager("0", None, "xterm"), None);
+        assert_eq!(pager("", None, "dumb"), None);
+        for none in ["", " ", "cat"] {
+            assert_eq!(pager("", Some(none), "xterm"), None, "{none:?}");
+        }
     }
 
     #[test]

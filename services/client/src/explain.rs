@@ -5,6 +5,7 @@ use ledger_domain::Kind;
 use serde_json::Value;
 
 use super::history::short_kind;
+use super::invalid::invalid;
 use super::report::{OutputArgs, Report};
 use super::table::{Cell, Table, column};
 
@@ -74,7 +75,7 @@ impl Explain {
     pub fn run(self) -> anyhow::Result<()> {
         let name = short_kind(&self.kind);
         let Some((_, text)) = SCHEMAS.iter().find(|(known, _)| *known == name) else {
-            let kinds = Kind::selected_by(name)?;
+            let kinds = Kind::selected_by(name).map_err(|error| invalid(error.to_string()))?;
             return print_types(self.output, |known| kinds.iter().any(|kind| kind.name() == known));
         };
         let schema: Value = serde_json::from_str(text)?;

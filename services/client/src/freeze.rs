@@ -1,5 +1,6 @@
 //! `release-ledger freeze`, `unfreeze` and `retire`: decisions about a whole environment.
 
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, LongText, ShortText};
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::author::{ActorArgs, Author};
 use super::compose::{Attributes, Places, compose_event};
+use super::freeze_list::ListFreezes;
 use super::session::CommandArgs;
 use super::when::parse_future;
 
@@ -22,17 +24,25 @@ const PLACES: &Places =
 /// A deploy that ignores the gate is recorded, with the note that it occurred during a freeze. A freeze is sent at
 /// once or fails; it is never spooled.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
   release-ledger freeze production --reason 'The sale starts.'
   release-ledger freeze production --reason 'Holidays.' --until 14d --name holidays
-  release-ledger freeze production --reason 'Incident 42.' --until 2h")]
+  release-ledger freeze production --reason 'Incident 42.' --until 2h
+  release-ledger freeze list production"
+)]
 pub struct Freeze {
+    #[command(subcommand)]
+    command: Option<FreezeCommand>,
+    // Options, since a subcommand has neither.
     /// The environment
-    #[arg(value_name = "ENVIRONMENT")]
-    environment: EnvironmentName,
+    #[arg(value_name = "ENVIRONMENT", required = true)]
+    environment: Option<EnvironmentName>,
     /// The reason
-    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
-    reason: LongText,
+    #[arg(long, value_name = "TEXT", required = true, value_parser = LongText::parse)]
+    reason: Option<LongText>,
     /// When the freeze ends automatically: a time, a date, or a duration from now such as 2h [default: it does not]
     #[arg(long, value_name = "TIME", value_parser = parse_future)]
     until: Option<DateTime<Utc>>,
@@ -48,20 +58,30 @@ pub struct Freeze {
     sending: CommandArgs,
 }
 
+/// Subcommands of `freeze`.
+#[derive(Debug, clap::Subcommand)]
+enum FreezeCommand {
+    List(Box<ListFreezes>),
+}
+
 impl Freeze {
     /// Runs the command.
     ///
     /// # Errors
-    /// No event names the environment, the freeze is already active, or it is not recorded.
+    /// No event names the environment, the freeze is already active, or it is not recorded; those of `freeze list`.
     pub async fn run(self) -> anyhow::Result<()> {
+        if let Some(FreezeCommand::List(list)) = self.command {
+            return list.run().await;
+        }
+        let environment = self.environment.context("ENVIRONMENT is missing")?;
         let mut data = named(&self.name);
         if let Some(until) = self.until {
             data.insert("until".to_owned(), until.to_rfc3339_opts(SecondsFormat::AutoSi, true).into());
         }
         let author = self.by.author()?;
-        let event = decision(Kind::FreezeStarted, &self.environment, Some(&self.reason), &author, data)?;
+        let event = decision(Kind::FreezeStarted, &environment, self.reason.as_ref(), &author, data)?;
         if !self.new {
-            self.sending.check_known(&self.environment).await?;
+            self.sending.check_known(&environment).await?;
         }
         self.sending.send(&event).await
     }
@@ -92,10 +112,11 @@ impl Unfreeze {
     /// Runs the command.
     ///
     /// # Errors
-    /// The freeze is not active, or its end is not recorded.
+    /// No event names the environment, the freeze is not active, or its end is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let (author, data) = (self.by.author()?, named(&self.name));
         let event = decision(Kind::FreezeLifted, &self.environment, self.reason.as_ref(), &author, data)?;
+        self.sending.check_exists(&self.environment).await?;
         self.sending.send(&event).await
     }
 }
@@ -123,10 +144,11 @@ impl Retire {
     /// Runs the command.
     ///
     /// # Errors
-    /// The retirement is not recorded.
+    /// No event names the environment, or the retirement is not recorded.
     pub async fn run(self) -> anyhow::Result<()> {
         let (kind, author) = (Kind::EnvironmentRetired, self.by.author()?);
         let event = decision(kind, &self.environment, self.reason.as_ref(), &author, Map::new())?;
+        self.sending.check_exists(&self.environment).await?;
         self.sending.send(&event).await
     }
 }

@@ -2,21 +2,21 @@
 
 use ledger_api_types::{ActorRequest, FindingBody, GateBody, GateRequest};
 use ledger_domain::event::Actor;
-use ledger_domain::{EnvironmentName, ServiceName, TargetName};
+use ledger_domain::{EnvironmentName, ServiceName};
 
 use super::actor;
 use super::ci::CiFlags;
 use super::connection::Connection;
 use super::output::terminal_width;
 use super::query::{QueryArgs, read};
-use super::release::ReleaseFlags;
+use super::release::DeployArgs;
 use super::report::Report;
 use super::spool::print_waiting;
 use super::table::{Cell, Table, Tone, column};
 
 /// Ask if a release may be deployed
 ///
-/// Shows the result of every rule of the environment. Exits with 0 if the release may be deployed, with 1 if
+/// Shows the result of every rule of the environment; every target must allow the release. Exits with 0 if the release may be deployed, with 1 if
 /// it may not, and with 2 if the gate gives no answer.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -30,24 +30,12 @@ Exit status:
   2  the gate gives no answer, or the arguments are invalid"
 )]
 pub struct Gate {
-    /// The environment
-    #[arg(value_name = "ENVIRONMENT")]
-    environment: EnvironmentName,
-    /// The service
-    #[arg(value_name = "SERVICE")]
-    service: ServiceName,
-    /// The version
-    #[arg(value_name = "VERSION")]
-    version: String,
-    /// The target [default: every target at which the service runs; each must allow the release]
-    #[arg(long, value_name = "NAME")]
-    target: Option<TargetName>,
+    #[command(flatten)]
+    deploy: DeployArgs,
     /// This is the first deploy of the service to the environment, or to the target; without this flag, a
     /// service that was never deployed there is an error
     #[arg(long)]
     new: bool,
-    #[command(flatten)]
-    release: ReleaseFlags,
     /// The actor who wants to deploy the release; an approval of the same actor does not count
     /// [default: RELEASE_LEDGER_ACTOR, or the actor of the CI]
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
@@ -79,14 +67,15 @@ impl Gate {
         let request = self.request(self.ci.context()?.actor);
         let client = self.connection.client()?;
         print_waiting(&client);
-        let url = self.query.with_wait_for(client.url(&["environments", self.environment.as_str(), "gate"]));
+        let url =
+            self.query.with_wait_for(client.url(&["environments", self.deploy.environment.as_str(), "gate"]));
         let response = client.post(url, &request, None).await?;
         let body: GateBody = read(&response)?;
         self.query.print(response, render)?;
         if body.allowed {
             return Ok(());
         }
-        let (environment, service, version) = (self.environment, self.service, self.version);
+        let DeployArgs { environment, service, version, .. } = self.deploy;
         let is_table_read = terminal_width().is_some() && self.query.is_text();
         let reasons = if is_table_read { denying_rules(&body) } else { denials(&body) };
         Err(GateDenied { environment, service, version, reasons }.into())
@@ -94,9 +83,9 @@ impl Gate {
 
     fn request(&self, of_ci: Option<Actor>) -> GateRequest {
         GateRequest {
-            service: self.service.to_string(),
-            target: self.target.as_ref().map(ToString::to_string),
-            release: self.release.request(&self.version),
+            service: self.deploy.service.to_string(),
+            target: self.deploy.target.as_ref().map(ToString::to_string),
+            release: self.deploy.release.request(&self.deploy.version),
             requester: self.requester.as_ref().or(of_ci.as_ref()).map(ActorRequest::from),
             rollback_id: None,
             new: self.new,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use ledger_api_types::{GrantBody, GranteeBody, GrantsBody};
 use ledger_domain::access::{Grant as Permission, Grantee, Pattern, TokenId, VerbSet};
 use ledger_domain::event::Payload;
@@ -12,6 +11,7 @@ use serde_json::json;
 use super::administration::ChangeArgs;
 use super::connection::Connection;
 use super::credentials::Surroundings;
+use super::invalid::{InvalidArgument, invalid};
 use super::output::print_json_or_text;
 use super::query::print_body;
 use super::table;
@@ -102,14 +102,17 @@ impl GranteeArgs {
             return Ok(Grantee::Subject { issuer: issuer.clone(), subject: subject.clone() });
         }
         let given = self.to_claims.unwrap_or_default();
-        let (issuer, claims) = given.split_first().context("invalid --to-claims: no issuer")?;
-        let issuer = ShortText::parse(issuer).context("invalid --to-claims: the issuer")?;
+        let missing = || InvalidArgument::new("invalid --to-claims: no issuer");
+        let (issuer, claims) = given.split_first().ok_or_else(missing)?;
+        let issuer = ShortText::parse(issuer)
+            .map_err(|error| invalid(format!("invalid --to-claims: the issuer: {error}")))?;
         let claims = claims.iter().map(|claim| {
             let (name, value) = parse_claim(claim).map_err(|error| anyhow::anyhow!("{error}"))?;
             Ok((name.into(), Pattern::parse(&value)?))
         });
         let claims: anyhow::Result<BTreeMap<Box<str>, Pattern>> = claims.collect();
-        Ok(Grantee::Claims { issuer, claims: claims.context("invalid --to-claims")? })
+        let claims = claims.map_err(|error| invalid(format!("invalid --to-claims: {error:#}")))?;
+        Ok(Grantee::Claims { issuer, claims })
     }
 }
 

@@ -5,7 +5,6 @@ mod follow;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use chrono::DateTime;
 use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
@@ -15,12 +14,15 @@ use serde::Deserialize;
 use self::filter::FilterArgs;
 
 use super::connection::{Client, Connection};
+use super::invalid::invalid;
 use super::known::{unknown_environment, unknown_service};
-use super::output::{is_stdout_closed, print_json, print_notice};
+use super::output::{print_notice, shown_json};
+use super::pager::Pager;
 use super::query::{QueryArgs, head, read, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
 use super::targets::DEFAULT_TARGET;
+use super::yaml;
 
 /// Number of positions before the end that `--follow` shows first by default.
 const DEFAULT_FOLLOW_LIMIT: u32 = 10;
@@ -76,7 +78,7 @@ pub struct History {
     /// [default: 10], unless --after is given
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
-    /// All of them, page by page. With --json, one entry a line
+    /// All of them, page by page. With --json, one entry a line; with --output yaml, one document an entry
     #[arg(long, conflicts_with_all = ["follow", "limit"])]
     all: bool,
     /// Print the latest entries, then each further one when it is recorded; with --json, one entry a line
@@ -195,16 +197,17 @@ impl History {
         let mut before = self.before.unwrap_or(end).min(end);
         let mut after = self.after.unwrap_or_default();
         let mut is_first = true;
+        let mut pager = self.query.pager();
         loop {
             let url = with_param(base.clone(), "before", newest_first.then_some(before));
             let mut page: EventsBody = read(&client.get(with_param(url, "after", Some(after))).await?)?;
             let next = page.next.take();
             page.events.retain(|entry| entry.position <= known);
             if is_first || !page.events.is_empty() {
-                self.print_page(&page, is_first)?;
+                self.print_page(&mut pager, &page, is_first)?;
             }
             is_first = false;
-            match next.filter(|_| !is_stdout_closed()) {
+            match next.filter(|_| !pager.is_closed()) {
                 // A service that repeats a cursor must not keep the command busy.
                 Some(next) if newest_first && next < before => before = next,
                 Some(next) if !newest_first && next > after && next < known => after = next,
@@ -213,22 +216,31 @@ impl History {
         }
     }
 
-    fn print_page(&self, page: &EventsBody, is_first: bool) -> anyhow::Result<()> {
+    fn print_page(&self, pager: &mut Pager, page: &EventsBody, is_first: bool) -> anyhow::Result<()> {
         if self.query.is_json() {
             for entry in &page.events {
                 // Line breaks in JSON stand between its tokens only.
-                print_json(serde_json::to_string(entry)?.replace(['\n', '\r'], " ").as_bytes())?;
+                let line = serde_json::to_string(entry)?.replace(['\n', '\r'], " ");
+                pager.write(shown_json(line.as_bytes()).as_bytes())?;
             }
             return Ok(());
         }
-        self.query.print_page(&serde_json::to_vec(page)?, is_first, |body: &EventsBody<EventBody>| {
+        if self.query.is_yaml() {
+            for entry in &page.events {
+                pager.write(format!("---\n{}", yaml::from_json(&serde_json::to_vec(entry)?)?).as_bytes())?;
+            }
+            return Ok(());
+        }
+        self.query.print_page(pager, &serde_json::to_vec(page)?, is_first, |body: &EventsBody<EventBody>| {
             Report::default().with_table(table(body.events.iter()))
         })
     }
 
     async fn follow(&self, client: &Client) -> anyhow::Result<ExitCode> {
         if self.after.is_some() && self.limit.is_some() {
-            bail!("--limit has no meaning with --follow and --after, which shows all entries; leave one out");
+            return Err(invalid(
+                "--limit has no meaning with --follow and --after, which shows all entries; leave one out",
+            ));
         }
         // Also if --after is given: a service that cannot be reached at the start is an error.
         let head = head(client).await?;

@@ -4,23 +4,26 @@
 
 use std::time::Duration;
 
-use ledger_api_types::{EnvironmentsBody, EventsBody, FindBody};
+use ledger_api_types::{EnvironmentsBody, EventsBody, FindBody, OverviewBody, StateBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use tokio::time::timeout;
 
 use super::connection::Client;
+use super::meant::{listed, suggestion};
 use super::query::{head, read, with_param};
 
 /// Time limit of a look-up.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Number of names that a message lists.
-const SHOWN_NAMES: usize = 20;
+/// Number of environments whose services are looked up for a misspelt one.
+const SEARCHED_ENVIRONMENTS: u32 = 50;
 
 /// Returns a sentence about an environment that no event names, with the known ones; none if it is known.
 pub(super) async fn unknown_environment(client: &Client, environment: &EnvironmentName) -> Option<String> {
     client.wait().await;
     let names = timeout(TIMEOUT, others(client, environment)).await.ok().flatten()?;
-    Some(format!("no event names the environment {environment}; known: {}", listed(&names)))
+    let (near, known) = (suggestion(environment.as_str(), &names), listed(&names));
+    let separator = if near.is_empty() { ";" } else { "" };
+    Some(format!("no event names the environment {environment}{near}{separator} known: {known}"))
 }
 
 /// Returns a sentence about a service that no event names; none if it is known.
@@ -28,9 +31,37 @@ pub(super) async fn unknown_service(client: &Client, service: &ServiceName) -> O
     client.wait().await;
     let conditions = [("service", service.as_str())];
     let has_events = timeout(TIMEOUT, has_events(client, &conditions)).await.ok().flatten()?;
-    let text =
-        || format!("no event names the service {service}; `release-ledger services` lists the services");
-    (!has_events).then(text)
+    if has_events {
+        return None;
+    }
+    let near = service_suggestion(client, service).await;
+    let separator = if near.is_empty() { ";" } else { "" };
+    Some(format!(
+        "no event names the service {service}{near}{separator} `release-ledger services` lists the services"
+    ))
+}
+
+/// Returns `; did you mean NAME?` for a service that no environment runs; empty if no name is near.
+pub(super) async fn service_suggestion(client: &Client, service: &ServiceName) -> String {
+    let url = with_param(client.url(&["overview"]), "limit", Some(SEARCHED_ENVIRONMENTS));
+    let names = async {
+        let body: OverviewBody = read(&client.get(url).await.ok()?).ok()?;
+        let lanes = body.environments.into_iter().flat_map(|environment| environment.lanes);
+        Some(lanes.map(|lane| lane.service).collect::<Vec<String>>())
+    };
+    let names = timeout(TIMEOUT, names).await.ok().flatten().unwrap_or_default();
+    suggestion(service.as_str(), &names)
+}
+
+/// Returns `; did you mean NAME?` for a service that an environment does not run; empty if no name is near.
+async fn suggestion_in(client: &Client, environment: &EnvironmentName, service: &ServiceName) -> String {
+    let url = client.url(&["environments", environment.as_str(), "state"]);
+    let names = async {
+        let body: StateBody = read(&client.get(url).await.ok()?).ok()?;
+        Some(body.lanes.into_iter().map(|lane| lane.service).collect::<Vec<String>>())
+    };
+    let names = timeout(TIMEOUT, names).await.ok().flatten().unwrap_or_default();
+    suggestion(service.as_str(), &names)
 }
 
 /// Returns a sentence about a service, or a version of it, that never ran in an environment; none if it did.
@@ -43,7 +74,12 @@ pub(super) async fn never_ran(
     client.wait().await;
     let ran = timeout(TIMEOUT, ran(client, environment, service, version)).await.ok().flatten();
     let what = ran.filter(|(_, ran)| !ran).map(|(what, _)| what)?;
-    Some(format!("{environment} never ran {what}: check the spelling"))
+    // A version that never ran is not compared with others: most of them are near.
+    let near = match what == service.as_str() {
+        true => suggestion_in(client, environment, service).await,
+        false => String::new(),
+    };
+    Some(format!("{environment} never ran {what}: check the spelling{near}"))
 }
 
 /// Returns the known environments if this one is none of them.
@@ -94,27 +130,4 @@ async fn has_events(client: &Client, conditions: &[(&str, &str)]) -> Option<bool
     let body: EventsBody<serde::de::IgnoredAny> = read(&response.ok()?).ok()?;
     // Without entries, a cursor says that more of the ledger is to be searched.
     Some(!body.events.is_empty() || body.next.is_some())
-}
-
-/// Lists names, up to a number of them.
-fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(SHOWN_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN_NAMES) {
-        0 if names.is_empty() => "none".to_owned(),
-        0 => shown,
-        more => format!("{shown}, and {more} more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_list_of_names_is_cut_with_the_number_of_the_others() {
-        let names = |count: usize| (0..count).map(|number| format!("e{number}")).collect::<Vec<_>>();
-        assert_eq!(listed(&names(0)), "none");
-        assert_eq!(listed(&names(2)), "e0, e1");
-        assert!(listed(&names(22)).ends_with("e19, and 2 more"));
-    }
 }

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use ledger_domain::{escape_line, escape_unprintable, is_format};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 
 use super::address::hide_credentials;
 
@@ -20,7 +21,10 @@ pub fn printable(error: &str) -> String {
 }
 
 /// Writes bytes to stdout, and a line feed if they do not end in one. A closed pipe, as of `head`, is not an error.
-fn print_bytes(bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let end: &[u8] = if bytes.ends_with(b"\n") { b"" } else { b"\n" };
     let written = out.write_all(bytes).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
@@ -40,7 +44,12 @@ pub(super) fn print_text(text: &str) -> io::Result<()> {
 /// # Errors
 /// Stdout cannot be written.
 pub(super) fn print_json(json: &[u8]) -> io::Result<()> {
-    print_bytes(escape_json(&String::from_utf8_lossy(json)).as_bytes())
+    print_bytes(shown_json(json).as_bytes())
+}
+
+/// Returns JSON as it may be shown: with unprintable characters as escapes of JSON.
+pub(super) fn shown_json(json: &[u8]) -> String {
+    escape_json(&String::from_utf8_lossy(json)).into_owned()
 }
 
 /// Writes JSON or other text to stdout: see [`print_json`] and [`print_text`].
@@ -49,14 +58,6 @@ pub(super) fn print_json(json: &[u8]) -> io::Result<()> {
 /// Stdout cannot be written.
 pub(super) fn print_json_or_text(json: bool, text: &str) -> io::Result<()> {
     if json { print_json(text.as_bytes()) } else { print_text(text) }
-}
-
-/// Writes text whose parts are escaped already to stdout, such as one with the codes of colours.
-///
-/// # Errors
-/// Stdout cannot be written.
-pub(super) fn print_styled(text: &str) -> io::Result<()> {
-    print_bytes(text.as_bytes())
 }
 
 /// Width of a terminal that does not state its size, in columns.
@@ -78,7 +79,16 @@ pub(super) fn terminal_width() -> Option<usize> {
 /// # Errors
 /// Stdout cannot be written.
 pub(super) fn print_file(bytes: &[u8]) -> io::Result<()> {
-    if io::stdout().is_terminal() { print_text(&String::from_utf8_lossy(bytes)) } else { print_bytes(bytes) }
+    print_bytes(&shown_file(bytes))
+}
+
+/// Returns a file for other programs as it may be written to stdout.
+pub(super) fn shown_file(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if io::stdout().is_terminal() {
+        Cow::Owned(escape_unprintable(&String::from_utf8_lossy(bytes)).into_owned().into_bytes())
+    } else {
+        Cow::Borrowed(bytes)
+    }
 }
 
 /// Returns JSON with unprintable characters as `\u202e`. In JSON, these occur in strings only.
@@ -111,8 +121,12 @@ pub(super) fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
 /// Returns true if stdout is a pipe, as of `head`, whose reader is gone. A command without an end must look: while it
 /// has nothing to write, no write fails.
 pub(super) fn is_stdout_closed() -> bool {
-    let stdout = io::stdout();
-    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    is_closed(&io::stdout())
+}
+
+/// Returns true if a pipe has no reader any more.
+pub(super) fn is_closed(pipe: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(pipe, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let closed = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
     poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(closed)

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::ensure;
+use anyhow::bail;
 use bytes::Bytes;
 use ledger_api_types::{EnvironmentOverviewBody, LaneOverviewBody, OverviewBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use reqwest::Url;
 
 use super::connection::{Client, Connection};
+use super::freeze_list::frozen;
+use super::known::service_suggestion;
 use super::points::status_cell;
 use super::query::{QueryArgs, read, with_param};
 use super::report::Report;
@@ -20,8 +22,8 @@ const PAGE: u32 = 50;
 
 /// Show what every environment runs, for how long, and what needs attention
 ///
-/// One line per lane, with its release, the status of the environment's latest point, drift, a revoked artifact, and a
-/// deploy under way.
+/// One line per lane, with its release, the status of the environment's latest point, drift, a revoked artifact, a deploy
+/// under way, and a freeze of the environment.
 #[derive(Debug, clap::Args)]
 pub struct Overview {
     #[command(flatten)]
@@ -66,13 +68,17 @@ impl LaneArgs {
         };
         let body = fetch(client, query, filter).await?;
         for service in &self.services {
-            let service = service.as_str();
+            let name = service.as_str();
             let is_known = body.environments.iter().any(|environment| {
-                environment.lanes.iter().any(|lane| lane.service == service)
-                    || environment.deploying.iter().any(|open| open.service == service)
-                    || environment.observed.iter().any(|lane| lane.service == service)
+                environment.lanes.iter().any(|lane| lane.service == name)
+                    || environment.deploying.iter().any(|open| open.service == name)
+                    || environment.observed.iter().any(|lane| lane.service == name)
             });
-            ensure!(is_known, "none of the environments runs {service}; see release-ledger services");
+            if !is_known {
+                let near = service_suggestion(client, service).await;
+                let advice = if near.is_empty() { "; see release-ledger services" } else { near.as_str() };
+                bail!("none of the environments runs {name}{advice}");
+            }
         }
         Ok(body)
     }
@@ -182,7 +188,8 @@ fn row(environment: &EnvironmentOverviewBody, lane: &LaneOverviewBody) -> [Cell;
         .map(|open| format!("deploying {}", open.version));
     let drift = lane.drift.then(|| "drift".to_owned());
     let revoked = lane.revoked.then(|| "revoked".to_owned());
-    let attention: Vec<String> = revoked.into_iter().chain(drift).chain(deploying).collect();
+    let frozen = frozen(&environment.freezes);
+    let attention: Vec<String> = revoked.into_iter().chain(drift).chain(deploying).chain(frozen).collect();
     let tone = if lane.revoked { Tone::Bad } else { Tone::Warning };
     let attention = (!attention.is_empty()).then(|| Cell::Status(tone, attention.join(", ")));
     [
@@ -268,7 +275,7 @@ mod tests {
                     {{"service":"web","target":"default","version":"v1","position":7}}],"observed":[
                     {{"service":"worker","target":"default","release":{{"version":"v9"}},
                       "since":{{"position":5,"occurred_at":"2026-08-01T12:00:00Z","event_id":"b"}}}}]}},
-                {{"name":"production","status":"bad","lanes":[{}]}}]}}"#,
+                {{"name":"production","status":"bad","lanes":[{}],"freezes":[{{"freeze_id":"sale","position":8}}]}}]}}"#,
             lane("api", "v3", ""),
             lane("api", "v2", r#","drift":true,"revoked":true"#),
         );
@@ -283,7 +290,7 @@ mod tests {
              dev          api      v3       2026-08-01T12:00:00Z\n\
              dev          web                                             deploying v1\n\
              dev          worker            2026-08-01T12:00:00Z          drift: observed v9\n\
-             production   api      v2       2026-08-01T12:00:00Z  bad     revoked, drift"
+             production   api      v2       2026-08-01T12:00:00Z  bad     revoked, drift, frozen: sale"
         );
     }
 

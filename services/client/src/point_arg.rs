@@ -3,7 +3,6 @@
 //!
 //! Invariant: the service gets absolute times and its own forms of points only. What a point was resolved to is printed.
 
-use anyhow::bail;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::PointDetailBody;
 use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, ShortText};
@@ -11,6 +10,7 @@ use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, Short
 use super::clock::now;
 use super::connection::Client;
 use super::duration;
+use super::invalid::invalid;
 use super::output::print_notice;
 use super::query::{read, with_param};
 use super::when;
@@ -99,7 +99,10 @@ impl PointSpec {
     pub(super) fn check(&self, environment: &EnvironmentName) -> anyhow::Result<()> {
         match self.environment().filter(|other| *other != environment) {
             Some(other) => {
-                bail!("the point {} belongs to {other}: name {other} in place of {environment}", self.text)
+                let text = &self.text;
+                Err(invalid(format!(
+                    "the point {text} belongs to {other}: name {other} in place of {environment}"
+                )))
             }
             None => Ok(()),
         }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::connection::Client;
 use super::found::FoundArgs;
 use super::output::{print_json, print_text};
+use super::pager::Pager;
 use super::report::{OutputArgs, Report};
 use super::spool::print_waiting;
 
@@ -47,15 +48,21 @@ impl QueryArgs {
         self.output.print(&body, || Ok(render(&read(&body)?).into()))
     }
 
+    /// Returns stdout for [`QueryArgs::print_page`], through the pager if it is a terminal.
+    pub(super) fn pager(&self) -> Pager {
+        self.output.pager()
+    }
+
     /// Prints one of several response bodies in the format of the flags, with column names only for the first.
     pub(super) fn print_page<T: DeserializeOwned, R: Into<Report>>(
         &self,
+        pager: &mut Pager,
         body: &[u8],
         is_first: bool,
         render: impl FnOnce(&T) -> R,
     ) -> anyhow::Result<()> {
         let output = if is_first { self.output } else { self.output.without_headers() };
-        output.print(body, || Ok(render(&read(body)?).into()))
+        output.print_to(pager, body, || Ok(render(&read(body)?).into()))
     }
 
     /// Prints a response body unless the flags say not to, and returns the result that they ask for.
@@ -80,6 +87,11 @@ impl QueryArgs {
     /// Returns true if the output is JSON.
     pub(super) fn is_json(&self) -> bool {
         self.output.is_json()
+    }
+
+    /// Returns true if the output is YAML.
+    pub(super) const fn is_yaml(&self) -> bool {
+        self.output.is_yaml()
     }
 
     /// Returns true if people read the table.

@@ -1,6 +1,6 @@
 //! `release-ledger env rebuild`: reproduces the state of one environment in another.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use ledger_api_types::{PlanBody, RollbackBody, RollbacksBody, StateBody};
 use ledger_domain::{EnvironmentName, LongText, PointRef, ShortText};
 use serde_json::json;
@@ -9,6 +9,7 @@ use super::connection::{Client, Connection};
 use super::env_list::ListEnvironments;
 use super::execution::{ExecutionArgs, execute};
 use super::fetch_rollback::find_rollback;
+use super::invalid::InvalidArgument;
 use super::output::{print_json_or_text, print_text};
 use super::plan::{PlanRequest, render};
 use super::point_arg;
@@ -73,7 +74,9 @@ struct SourcePoint {
 impl Rebuild {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.clone().client()?;
-        let source = self.from.environment.as_ref().context("--from must be ENVIRONMENT@POINT")?.to_string();
+        let source = self.from.environment.as_ref();
+        let missing = || InvalidArgument::new("--from must be ENVIRONMENT@POINT");
+        let source = source.ok_or_else(missing)?.to_string();
         let (origin, position) = match self.find_or_request(&client).await? {
             Some(rollback_id) => {
                 let execution = self.execution.clone();

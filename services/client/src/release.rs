@@ -1,8 +1,27 @@
 //! Releases: as flags, and in the bodies of the service.
 
 use ledger_api_types::{ReleaseBody, ReleaseRequest};
-use ledger_domain::{Artifact, ConfigDigest, Release, ShortText};
+use ledger_domain::{Artifact, ConfigDigest, EnvironmentName, Release, ServiceName, ShortText, TargetName};
 use serde_json::{Map, Value};
+
+/// A deploy that a command is about: a release in a lane.
+#[derive(Debug, clap::Args)]
+pub(super) struct DeployArgs {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    pub(super) environment: EnvironmentName,
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub(super) service: ServiceName,
+    /// The version
+    #[arg(value_name = "VERSION")]
+    pub(super) version: String,
+    /// The target [default: every target at which the service runs]
+    #[arg(long, value_name = "NAME")]
+    pub(super) target: Option<TargetName>,
+    #[command(flatten)]
+    pub(super) release: ReleaseFlags,
+}
 
 /// Flags that describe a release, besides its version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]

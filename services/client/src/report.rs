@@ -1,19 +1,21 @@
 //! Reports of commands: lines of text and tables, in the format that the flags ask for.
 //!
 //! Invariants: on a terminal, tables fit its width, with ages for times and short digests. In a pipe they are complete,
-//! so that a script never depends on the terminal. A report for a program is its first table.
+//! so that a script never depends on the terminal. A report for a program is its first table. What is longer than the
+//! terminal goes through the pager.
 
 use std::fmt;
-use std::io;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use ledger_domain::escape_unprintable;
 
 use super::clock::now;
 use super::environment::no_colour;
-use super::output::{print_file, print_json, print_notice, print_styled, terminal_width};
+use super::output::{print_notice, shown_file, shown_json, terminal_width};
+use super::pager::Pager;
 use super::table::{Layout, Table, shorten_digests, wrap};
+use super::yaml;
 
 /// Format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,6 +26,8 @@ pub(super) enum Format {
     Wide,
     /// The service's response
     Json,
+    /// The service's response as YAML
+    Yaml,
     /// Comma-separated values: every column of the table
     Csv,
     /// One JSON object per row of the table
@@ -44,12 +48,25 @@ pub(super) struct OutputArgs {
     /// Print tables and CSV without the line of column names
     #[arg(long)]
     no_headers: bool,
+    /// Do not page long output on a terminal; the same as NO_PAGER=1. The pager is PAGER, or less
+    #[arg(long)]
+    no_pager: bool,
 }
 
 impl OutputArgs {
     /// Returns true if the output is the service's response.
     pub(super) fn is_json(self) -> bool {
         self.json || self.format == Some(Format::Json)
+    }
+
+    /// Returns true if the output is the service's response as YAML.
+    pub(super) const fn is_yaml(self) -> bool {
+        matches!(self.format, Some(Format::Yaml))
+    }
+
+    /// Returns stdout, through the pager if it is a terminal.
+    pub(super) fn pager(self) -> Pager {
+        Pager::new(!self.no_pager)
     }
 
     /// Returns true if programs read the rows of the table.
@@ -84,36 +101,49 @@ impl OutputArgs {
     /// Prints a report, or the JSON that it was made from.
     ///
     /// # Errors
-    /// Stdout cannot be written, or the report has no table and the format needs one.
+    /// Stdout cannot be written, the report has no table and the format needs one, or the JSON is none and the format is
+    /// YAML.
     pub(super) fn print(
         self,
         json: &[u8],
         report: impl FnOnce() -> anyhow::Result<Report>,
     ) -> anyhow::Result<()> {
+        self.print_to(&mut self.pager(), json, report)
+    }
+
+    /// Prints a report, or the JSON that it was made from, as a part of the output.
+    ///
+    /// # Errors
+    /// Those of [`OutputArgs::print`].
+    pub(super) fn print_to(
+        self,
+        pager: &mut Pager,
+        json: &[u8],
+        report: impl FnOnce() -> anyhow::Result<Report>,
+    ) -> anyhow::Result<()> {
         if self.is_json() {
-            return Ok(print_json(json)?);
+            return Ok(pager.write(shown_json(json).as_bytes())?);
+        }
+        if self.is_yaml() {
+            let yaml = yaml::from_json(json).context("the service's response is not JSON")?;
+            return Ok(pager.write(yaml.as_bytes())?);
         }
         let report = report()?;
-        if matches!(self.format, Some(Format::Csv | Format::Ndjson | Format::Name)) {
-            report.table()?;
-            // What a program does not read among the rows, such as that there may be more, must not get lost.
-            report.text_lines().for_each(print_notice);
-        }
-        let printed = match self.format {
-            Some(Format::Csv) => print_file(&report.table()?.csv(!self.no_headers)?),
-            Some(Format::Ndjson) => print_rows(&report.table()?.ndjson(), print_json),
-            Some(Format::Name) => print_rows(&report.table()?.names(), print_file),
-            None | Some(Format::Table | Format::Wide | Format::Json) => {
-                print_styled(&report.text(self.layout()))
+        let rows = match self.format {
+            Some(Format::Csv) => shown_file(&report.table()?.csv(!self.no_headers)?).into_owned(),
+            Some(Format::Ndjson) => shown_json(report.table()?.ndjson().as_bytes()).into_bytes(),
+            Some(Format::Name) => shown_file(report.table()?.names().as_bytes()).into_owned(),
+            None | Some(Format::Table | Format::Wide | Format::Json | Format::Yaml) => {
+                return Ok(pager.write(report.text(self.layout()).as_bytes())?);
             }
         };
-        Ok(printed?)
+        // What a program does not read among the rows, such as that there may be more, must not get lost.
+        report.text_lines().for_each(print_notice);
+        if !rows.is_empty() {
+            pager.write(&rows)?;
+        }
+        Ok(())
     }
-}
-
-/// Prints lines; nothing if there are none.
-fn print_rows(text: &str, print: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    if text.is_empty() { Ok(()) } else { print(text.as_bytes()) }
 }
 
 /// Lines and tables that a command prints.
@@ -169,7 +199,7 @@ impl Report {
         });
         match table {
             Some(table) => Ok(table),
-            None => bail!("this command prints no table: it has --output table, wide and json only"),
+            None => bail!("this command prints no table: it has --output table, wide, json and yaml only"),
         }
     }
 
@@ -285,6 +315,6 @@ mod tests {
     #[test]
     fn a_report_without_a_table_is_no_csv() {
         let error = Report::from("text".to_owned()).table().expect_err("no table").to_string();
-        assert!(error.contains("table, wide and json"), "{error}");
+        assert!(error.contains("table, wide, json and yaml"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use ledger_api_types::{EventsBody, GateBody, GateRequest, ReleaseRequest};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Artifact, EnvironmentName, Kind, LongText, ServiceName, ShortText};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::author::{ActorArgs, Author};
 use super::compose::{Attributes, Places, compose_event};
 use super::connection::{Client, Connection};
+use super::invalid::invalid;
 use super::output::print_notice;
 use super::query::{head, read, with_param};
 use super::session::CommandArgs;
@@ -129,10 +130,10 @@ impl ArtifactArgs {
         }
         match Artifact::parse(&self.artifact) {
             Ok(_) => Ok(self.artifact.clone()),
-            Err(error) => Err(anyhow!(
+            Err(error) => Err(invalid(format!(
                 "{} is not an artifact ({error}); with a version, set --environment and --service",
                 self.artifact
-            )),
+            ))),
         }
     }
 }

@@ -3,8 +3,6 @@
 //! Invariants: a report that the ledger does not answer for is spooled; a command is sent at once or fails. An event is
 //! lost only with an error that says so.
 
-use std::time::Duration;
-
 use anyhow::{anyhow, bail};
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus};
 use ledger_codec::cloudevents::Envelope;
@@ -17,13 +15,8 @@ use super::connection::{self, Connection};
 use super::event_result::{describe, notes, without_effect};
 use super::known::unknown_environment;
 use super::output::{print_json, print_notice, print_text};
+use super::patience::{FOR_MANY_EVENTS, FOR_ONE_EVENT, PatienceArgs};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
-
-/// Default time limit for sending one event, in seconds.
-const DEFAULT_TIMEOUT: u64 = 5;
-
-/// Default time limit for sending events from stdin, in seconds.
-const DEFAULT_STDIN_TIMEOUT: u64 = 60;
 
 /// Flags of commands that report something.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,9 +25,8 @@ pub(super) struct ReportArgs {
     /// target and the service has several, the slot is empty, or the environment is retired
     #[arg(long)]
     strict: bool,
-    /// Time limit for sending before events are spooled [default: 5; 60 for events from stdin]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    patience: Option<u64>,
+    #[command(flatten)]
+    patience: PatienceArgs,
     #[command(flatten)]
     spool: SpoolFolder,
     /// Print the service's response as JSON, one line per event
@@ -62,8 +54,7 @@ impl ReportArgs {
     /// The address of the ledger is invalid.
     pub(super) fn session(self, is_single: bool) -> anyhow::Result<EmitSession> {
         let client = self.connection.client()?;
-        let default = if is_single { DEFAULT_TIMEOUT } else { DEFAULT_STDIN_TIMEOUT };
-        let patience = Duration::from_secs(self.patience.unwrap_or(default));
+        let patience = self.patience.or(if is_single { FOR_ONE_EVENT } else { FOR_MANY_EVENTS });
         Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), patience), self.json, is_single))
     }
 
@@ -81,14 +72,8 @@ impl ReportArgs {
 /// Flags of commands that ask the ledger for something, which is decided at once and never spooled.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct CommandArgs {
-    /// Time limit for sending, while the service is unavailable
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = DEFAULT_TIMEOUT,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    patience: u64,
+    #[command(flatten)]
+    patience: PatienceArgs,
     /// Print the service's response as JSON
     #[arg(long)]
     json: bool,
@@ -103,7 +88,7 @@ impl CommandArgs {
     /// The address of the ledger is invalid, or the event is not recorded.
     pub(super) async fn send(self, event: &Envelope) -> anyhow::Result<()> {
         let no_spool = Err(anyhow!("commands are never spooled"));
-        let outbox = Outbox::new(self.connection.client()?, no_spool, Duration::from_secs(self.patience));
+        let outbox = Outbox::new(self.connection.client()?, no_spool, self.patience.or(FOR_ONE_EVENT));
         let mut session = EmitSession::new(outbox, self.json, true);
         session.send_one(event).await?;
         session.finish(false)
@@ -117,6 +102,18 @@ impl CommandArgs {
         let client = self.connection.clone().client()?;
         match unknown_environment(&client, environment).await {
             Some(unknown) => bail!("{unknown}; if it is new, add --new"),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the ledger knows an environment of which the event ends something, as far as the sender may ask.
+    ///
+    /// # Errors
+    /// No event names the environment, or the address of the ledger is invalid.
+    pub(super) async fn check_exists(&self, environment: &EnvironmentName) -> anyhow::Result<()> {
+        let client = self.connection.clone().client()?;
+        match unknown_environment(&client, environment).await {
+            Some(unknown) => bail!("{unknown}"),
             None => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::freeze_list::active_lines;
 use super::point_arg::{self, PointSpec};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
@@ -45,7 +46,14 @@ impl State {
             None => None,
         };
         let url = with_param(with_param(url, "at", at), "known_at", self.known_at);
-        self.query.fetch_and_print(&client, url, render).await
+        let body = self.query.fetch(&client, url).await?;
+        // The state of the past says nothing about freezes, and programs ask for them.
+        let freezes = match (&self.at, self.known_at) {
+            (None, None) if self.query.is_text() => active_lines(&client, &self.environment).await,
+            _ => Vec::new(),
+        };
+        let report = |body: &StateBody| freezes.into_iter().fold(render(body), Report::with_line);
+        self.query.print(body, report)
     }
 }
 

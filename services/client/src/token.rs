@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ValueEnum;
 use ledger_access::ApiToken;
@@ -20,6 +20,7 @@ use serde_json::json;
 use super::administration::{ChangeArgs, Unknown};
 use super::connection::{Connection, Error};
 use super::credentials::Surroundings;
+use super::invalid::invalid;
 use super::output::{print_json_or_text, print_notice, print_text};
 use super::query::print_body;
 use super::{duration, table};
@@ -197,10 +198,9 @@ impl Create {
     async fn create(self, surroundings: &Surroundings) -> anyhow::Result<NewSecret> {
         let now = clock::now();
         let expires_at = self.expires_in.map(|duration| now + duration).or(self.expires_at);
-        ensure!(
-            expires_at.is_none_or(|end| end > now),
-            "invalid --expires-in or --expires-at: the token would end at once"
-        );
+        if expires_at.is_some_and(|end| end <= now) {
+            return Err(invalid("invalid --expires-in or --expires-at: the token would end at once"));
+        }
         let token = ApiToken::generate().context("cannot create a random token")?;
         let payload = Payload::TokenCreated(TokenCreation {
             token: token.id().clone(),

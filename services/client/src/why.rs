@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use bytes::Bytes;
 use ledger_api_types::{
     ActorRequest, EntryBody, EventsBody, GateBody, GateRequest, LaneBody, ReleaseRequest, StateBody,
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::connection::{Client, Connection};
 use super::gate;
 use super::history::{self, EventBody, by, short_kind};
+use super::meant::{listed, suggestion_or};
 use super::output::print_notice;
 use super::point_arg::time_text;
 use super::query::{QueryArgs, head, read, with_param};
@@ -81,15 +82,34 @@ impl Why {
             lane.service == self.service.as_str()
                 && self.target.as_ref().is_none_or(|target| lane.target == target.as_str())
         };
+        if !state.lanes.iter().any(is_asked) {
+            return Err(self.not_there(&state.lanes));
+        }
         let mut lanes = Vec::new();
         for lane in state.lanes.into_iter().filter(is_asked) {
             lanes.push(self.lane(&client, lane, known).await?);
         }
-        if lanes.is_empty() {
-            bail!("{} does not run {} there; see release-ledger state", self.environment, self.service);
-        }
         let body = WhyBody { environment: self.environment.to_string(), lanes };
         self.query.print(Bytes::from(serde_json::to_vec(&body)?), render)
+    }
+
+    /// Returns the error for a service that does not run at the target, or at all.
+    fn not_there(&self, lanes: &[LaneBody]) -> anyhow::Error {
+        let (environment, service) = (&self.environment, self.service.as_str());
+        let of_service = lanes.iter().filter(|lane| lane.service == service);
+        let targets: Vec<&str> = of_service.map(|lane| lane.target.as_str()).collect();
+        match &self.target {
+            Some(target) if !targets.is_empty() => {
+                let advice =
+                    suggestion_or(target.as_str(), &targets, &format!("it runs at {}", listed(&targets)));
+                anyhow!("{service} of {environment} does not run at {target}{advice}")
+            }
+            _ => {
+                let names: Vec<&str> = lanes.iter().map(|lane| lane.service.as_str()).collect();
+                let advice = suggestion_or(service, &names, "see release-ledger state");
+                anyhow!("{environment} does not run {service} there{advice}")
+            }
+        }
     }
 
     async fn lane(&self, client: &Client, lane: LaneBody, known: u64) -> anyhow::Result<LaneWhy<Value>> {

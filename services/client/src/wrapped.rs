@@ -24,6 +24,7 @@ use self::reports::{NotRecorded, Reports};
 use super::connection::{Client, Connection};
 use super::event_result::notes;
 use super::output::print_notice;
+use super::patience::{FOR_ONE_EVENT, PatienceArgs};
 use super::query::{head, read, with_param};
 use super::spool::{Outbox, SpoolFolder};
 
@@ -36,14 +37,8 @@ pub(super) struct WrapArgs {
     /// Run the command only if its start is recorded, and fail if its end is not
     #[arg(long)]
     strict: bool,
-    /// Time limit for sending a report before it stays in the spool
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 5,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    patience: u64,
+    #[command(flatten)]
+    patience: PatienceArgs,
     #[command(flatten)]
     spool: SpoolFolder,
     #[command(flatten)]
@@ -75,8 +70,8 @@ impl WrapArgs {
     }
 
     /// Returns the time limit of a request.
-    pub(super) const fn patience(&self) -> Duration {
-        Duration::from_secs(self.patience)
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.or(FOR_ONE_EVENT)
     }
 
     /// Runs the command and returns its exit status.

@@ -11,18 +11,26 @@ pub fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
         .map(|(_, near)| near)
 }
 
-/// Returns the number of letters to insert, delete or replace to turn a word into another.
+/// Returns the number of letters to insert, delete or replace, or to swap with their neighbour, to turn a word into
+/// another.
 fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    // Distances of the letters so far to each start of the other word: of this row, and of the two before it.
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (number, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = number + 1;
+    let mut before: Vec<usize> = Vec::new();
+    for (number, letter) in from.iter().enumerate() {
+        let mut next = vec![number + 1];
         for (column, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+            let replaced = row[column] + usize::from(letter != other);
+            let mut least = replaced.min(row[column + 1] + 1).min(next[column] + 1);
+            let is_swapped =
+                number > 0 && column > 0 && from[number - 1] == *other && to[column - 1] == *letter;
+            if is_swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[to.len()]
 }
@@ -32,10 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_distance_counts_inserted_deleted_and_replaced_letters() {
-        for (from, to, expected) in
-            [("", "", 0), ("", "ab", 2), ("replica", "replicas", 1), ("kitten", "sitting", 3)]
-        {
+    fn the_distance_counts_inserted_deleted_replaced_and_swapped_letters() {
+        for (from, to, expected) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("replica", "replicas", 1),
+            ("kitten", "sitting", 3),
+            ("wbe", "web", 1),
+        ] {
             assert_eq!(distance(from, to), expected, "{from} {to}");
             assert_eq!(distance(to, from), expected, "{to} {from}");
         }

@@ -9,7 +9,7 @@ use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
 use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, EventRef, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
-    PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
+    PointSelector, Position, Removals, ServiceName, ShortText, TargetName, nearest, shown_removed,
 };
 use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot, compute};
 
@@ -56,6 +56,12 @@ impl fmt::Display for UnknownLane {
             (Some(service), None) => write!(f, "service {service} has never been in {environment}")?,
             (None, Some(target)) => write!(f, "target {target} has never been in {environment}")?,
             (None, None) => write!(f, "{environment} has never had a lane")?,
+        }
+        let unknown = self.target.as_ref().map(TargetName::as_str);
+        let unknown = unknown.or_else(|| self.service.as_ref().map(ServiceName::as_str));
+        let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+        if let Some(near) = unknown.and_then(|unknown| nearest(unknown, &known)) {
+            write!(f, "; did you mean {near}?")?;
         }
         let shown = self.known.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join(", ");
         match (self.known.len(), self.known.len().saturating_sub(MAX_SHOWN)) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod evidence;
 pub(crate) mod find;
+pub(crate) mod freezes;
 pub(crate) mod marks;
 pub(crate) mod point_at_time;
 pub(crate) mod points;

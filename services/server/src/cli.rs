@@ -233,14 +233,13 @@ fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { failure_exit_code(error) }
 }
 
-/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments, or that this build does not have
-/// the command; exit 3, that a question with `--exit-code` found something; every other failure exits 1.
+/// Exit 2 means that an argument is invalid, whether this program or the service found it, or that this build does not
+/// have the command; exit 3, that a question with `--exit-code` found something; every other failure exits 1.
 fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::Found>() {
         return ExitCode::from(3);
     }
-    let is_invalid = error.is::<client::AddressError>() || error.is::<client::AbsentCommand>();
-    if is_invalid { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if client::is_invalid_argument(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Exit 130 means that Ctrl-C ended `--follow`; every failure exits as [`failure_exit_code`] says.

@@ -53,6 +53,7 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("listEnvironments", Tenant),
         ("getOverview", Tenant),
         ("findRelease", Tenant),
+        ("listFreezes", Tenant),
         ("getState", InEnvironment("read")),
         ("getDiff", InEnvironment("read")),
         ("listPoints", InEnvironment("read")),

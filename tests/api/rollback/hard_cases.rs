@@ -461,7 +461,7 @@ async fn an_unknown_service_is_an_error_and_not_an_empty_result() {
     let gate_request = json!({"service": "wbe", "release": {"version": "v1"}});
     let unknown = gate(&client, gate_request.clone()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "unknown-lane"), "{}", unknown.text);
-    assert!(unknown.text.contains("known: web"), "{}", unknown.text);
+    assert!(unknown.text.contains("did you mean web? (known: web"), "{}", unknown.text);
     let mut new = gate_request;
     new["new"] = true.into();
     assert_eq!(gate(&client, new).await.ok()["allowed"], true);

@@ -13,7 +13,7 @@ use crate::address::{
     AddressError, GivenHeader, GivenTenant, GivenUrl, ServiceUrl, is_loopback, is_same_service,
 };
 use crate::contexts::{Context, Contexts};
-use crate::credentials::{Credentials, Given, SelectedContext, Surroundings};
+use crate::credentials::{Credentials, Given, Reread, SelectedContext, Surroundings};
 
 /// The URL of the service if neither a flag, a variable nor a context gives one.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -117,28 +117,41 @@ impl ServiceFlags {
         choose: impl FnOnce(TenantName) -> TenantName,
         surroundings: &Surroundings,
     ) -> Result<(Client, TenantName), AddressError> {
-        let Target { service: ServiceUrl { url, credentials }, tenant, audience, context } =
-            self.target(surroundings)?;
-        let tenant = choose(tenant);
-        let of_service = context.as_ref().ok().and_then(Option::as_ref).filter(|found| found.is_of_service);
+        let target = self.target(surroundings)?;
+        let url = target.service.url.clone();
+        let of_service = target.context().filter(|found| found.is_of_service);
         let ca_file = self.ca_file.clone().or_else(|| of_service.and_then(|found| found.ca_file.clone()));
-        let headers = self.headers(&url)?;
-        let given = Given {
-            service: &url,
-            token_file: self.token_file.as_deref(),
-            url_credentials: credentials,
-            context,
-            audience: self.audience.as_deref().or(audience.as_deref()),
-            insecure_http: self.insecure_http,
-        };
-        let credentials = Credentials::choose(given, surroundings);
         let transport = Transport {
             ca_file: ca_file.as_deref(),
             client_cert: self.client_cert.as_deref(),
-            headers,
+            headers: self.headers(&url)?,
             startup_timeout: Duration::from_secs(self.wait.into()),
+            reread: (self.wait > 0).then(|| self.reread(&target, surroundings)),
         };
+        let credentials = self.credentials(&target, surroundings);
+        let tenant = choose(target.tenant);
         Ok((Client::of(url, &tenant, credentials, &transport), tenant))
+    }
+
+    /// Chooses the credentials for a service.
+    fn credentials(&self, target: &Target, surroundings: &Surroundings) -> Credentials {
+        let given = Given {
+            service: &target.service.url,
+            token_file: self.token_file.as_deref(),
+            url_credentials: target.service.credentials.clone(),
+            context: target.context.clone(),
+            audience: self.audience.as_deref().or(target.audience.as_deref()),
+            insecure_http: self.insecure_http,
+        };
+        Credentials::choose(given, surroundings)
+    }
+
+    /// Returns how to choose the credentials for the same service again, with the contexts as they are then.
+    fn reread(&self, target: &Target, surroundings: &Surroundings) -> Reread {
+        let context = target.context().map(|context| context.name.clone());
+        let flags = Self { url: Some(GivenUrl::of(target.service.clone())), context, ..self.clone() };
+        let surroundings = surroundings.clone();
+        Reread::new(move || Some(flags.credentials(&flags.target(&surroundings).ok()?, &surroundings)))
     }
 
     /// Returns the headers. They may be secrets, and are sent like credentials.
@@ -194,6 +207,11 @@ impl ServiceFlags {
 }
 
 impl Target {
+    /// Returns the context, if there is one.
+    fn context(&self) -> Option<&SelectedContext> {
+        self.context.as_ref().ok().and_then(Option::as_ref)
+    }
+
     fn of_context(name: &str, context: Context, given: Option<ServiceUrl>) -> Self {
         let url = context.url.url().clone();
         let service = given.unwrap_or_else(|| ServiceUrl::new(url));

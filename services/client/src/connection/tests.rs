@@ -101,3 +101,35 @@ async fn every_error_of_a_service_names_its_address_without_credentials() {
         assert!(shown.contains(host) && !shown.contains("s3"), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn an_unknown_environment_is_compared_with_those_that_exist() {
+    let answer = |uri: axum::http::Uri| async move {
+        match uri.path() {
+            "/v1/environments" => {
+                let one = r#"{"name":"production","first_position":1,"changes":1}"#;
+                (StatusCode::OK, format!(r#"{{"position":1,"environments":[{one}]}}"#))
+            }
+            path => {
+                let name = path.split('/').nth(3).unwrap_or_default();
+                let detail = format!("unknown environment {name}: no event names it");
+                let kind = "urn:release-ledger:problem:unknown-environment";
+                (
+                    StatusCode::NOT_FOUND,
+                    format!(r#"{{"type":"{kind}","title":"Unknown","detail":"{detail}"}}"#),
+                )
+            }
+        }
+    };
+    let url = serve(axum::Router::new().fallback(answer)).await;
+    let client = client(&url, "default");
+
+    for (name, expected) in [
+        ("prodution", "unknown environment prodution: no event names it; did you mean production? ("),
+        ("dev", "unknown environment dev: no event names it ("),
+    ] {
+        let state = client.url(&["environments", name, "state"]);
+        let error = client.get(state).await.expect_err("a problem").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, ServiceName};
 use serde_json::{Map, Value};
@@ -11,6 +11,7 @@ use crate::bounded::read_text;
 use crate::ci::{CiContext, CiFlags};
 use crate::compose::compose_event;
 use crate::details::{DetailFlags, EventSubject};
+use crate::invalid::invalid;
 
 /// Members of an event that most kinds have; `--data` adds the others.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
@@ -48,7 +49,8 @@ impl EventFlags {
     /// # Errors
     /// The event is invalid; the error names the flag.
     pub(super) fn event(&self, kind: &str, ci: &CiFlags) -> anyhow::Result<Envelope> {
-        let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
+        let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind));
+        let kind = kind.map_err(|error| invalid(error.to_string()))?;
         // The same event, emitted again by another run of the CI, must not differ.
         let ci = if self.id.is_some() { ci.constant_context()? } else { ci.context()? };
         self.event_of(kind, ci).context("invalid event")
@@ -78,7 +80,7 @@ impl EventFlags {
         };
         for (name, value) in details.members(kind.family(), subject) {
             if data.insert(name.clone(), value).is_some() {
-                bail!("{name} is given twice: by a flag and in --data");
+                return Err(invalid(format!("{name} is given twice: by a flag and in --data")));
             }
         }
         Ok(data)
@@ -108,7 +110,7 @@ fn parse_data(text: &str) -> anyhow::Result<Map<String, Value>> {
         }
         None => text.to_owned(),
     };
-    serde_json::from_str(&json).context("--data is not a JSON object")
+    serde_json::from_str(&json).map_err(|error| invalid(format!("--data is not a JSON object: {error}")))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use ledger_api_types::{RollbackBody, RollbacksBody};
 use ledger_domain::EnvironmentName;
 
 use crate::connection::Connection;
-use crate::query::{QueryArgs, with_param};
+use crate::known::unknown_environment;
+use crate::output::print_notice;
+use crate::query::{QueryArgs, read, with_param};
 use crate::report::Report;
 use crate::table::{Cell, Table, column, wide_column};
 
@@ -32,9 +34,17 @@ pub struct List {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let url = with_param(client.url(&["rollbacks"]), "environment", self.environment);
+        let url = with_param(client.url(&["rollbacks"]), "environment", self.environment.as_ref());
         let url = with_param(with_param(url, "phase", self.phase), "before", self.before);
-        self.query.fetch_and_print(&client, with_param(url, "limit", self.limit), render).await
+        let body = self.query.fetch(&client, with_param(url, "limit", self.limit)).await?;
+        let is_empty = read::<RollbacksBody>(&body)?.rollbacks.is_empty();
+        self.query.print(body, render)?;
+        if let Some(environment) = self.environment.filter(|_| is_empty)
+            && let Some(note) = unknown_environment(&client, &environment).await
+        {
+            print_notice(&note);
+        }
+        Ok(())
     }
 }
 

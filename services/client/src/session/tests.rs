@@ -1,6 +1,7 @@
 //! Reports are spooled unless the ledger itself rejects them; commands never are.
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;

@@ -1,7 +1,5 @@
 //! `release-ledger spool`: lists and sends the events in the spool.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_codec::cloudevents::Envelope;
@@ -11,6 +9,7 @@ use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, count_events};
 use crate::connection::Connection;
 use crate::output::{print_json_or_text, print_notice, print_text};
+use crate::patience::{FOR_MANY_EVENTS, PatienceArgs};
 use crate::table;
 
 /// List or send events that could not be sent
@@ -20,7 +19,8 @@ pub enum Spool {
     List(List),
     /// Send the events that wait for a ledger
     ///
-    /// Fails if an event remains. Events that wait for other ledgers stay in the spool.
+    /// Fails if an event remains. Events that wait for other ledgers stay in the spool. `--patience` limits the time without
+    /// progress.
     Send(Box<Send>),
 }
 
@@ -52,14 +52,8 @@ pub struct List {
 pub struct Send {
     #[command(flatten)]
     spool: SpoolFolder,
-    /// Time limit without progress while the ledger is unavailable
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 60,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    patience: u64,
+    #[command(flatten)]
+    patience: PatienceArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -134,7 +128,7 @@ impl Send {
         let elsewhere = Queue::all(&folder)?.into_iter().filter(|other| other.ledger() != queue.ledger());
         let others = elsewhere.map(|other| Ok((other.ledger().clone(), other.waiting()?.len())));
         let others = others.collect::<Result<Vec<_>, queue::Error>>()?;
-        let outbox = Outbox::new(client, Ok(folder), Duration::from_secs(self.patience));
+        let outbox = Outbox::new(client, Ok(folder), self.patience.or(FOR_MANY_EVENTS));
         let waiting_before = queue.waiting()?.len();
         let mut remaining = waiting_before;
         // Continue as long as there is progress.

@@ -85,6 +85,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("events types", "release-ledger events types"),
     ("explain", "release-ledger explain deploy.succeeded"),
     ("env list", "release-ledger env list"),
+    ("freeze list", "release-ledger freeze list --active"),
     ("subscription list", "release-ledger subscription list"),
     ("subscription show", "release-ledger subscription show chat"),
     ("subscription remove", "release-ledger subscription remove chat"),
@@ -164,6 +165,7 @@ const EXIT_STATUSES: &[(&str, &str)] = &[
     ("audit", FOUND_EXIT_STATUS),
     ("diff", FOUND_EXIT_STATUS),
     ("drift", FOUND_EXIT_STATUS),
+    ("policy diff", FOUND_EXIT_STATUS),
     ("rollback plan", FOUND_EXIT_STATUS),
     ("targets", FOUND_EXIT_STATUS),
     (

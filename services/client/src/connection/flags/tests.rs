@@ -138,6 +138,43 @@ async fn without_wait_no_request_waits_and_after_the_time_the_request_is_sent() 
 }
 
 #[tokio::test]
+async fn a_context_that_the_start_of_the_service_creates_has_the_credentials_of_the_first_request() {
+    let user = User::new();
+    let (folder, token_file) = (user.config().to_owned(), user.write("token", "of-new-context"));
+    let probes = Arc::new(AtomicUsize::new(0));
+    let readyz = move |headers: HeaderMap| async move {
+        if probes.fetch_add(1, Ordering::SeqCst) > 0 {
+            return StatusCode::OK;
+        }
+        let host = headers.get("host").and_then(|host| host.to_str().ok()).expect("a host");
+        let mut settings = Settings::open(&folder).expect("settings");
+        let mut context = Context::new(ContextUrl::parse(&format!("http://{host}")).expect("a URL"));
+        context.token_file = Some(token_file.into());
+        settings.contexts.contexts.insert("local".to_owned(), context);
+        settings.save().expect("saved");
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let echo = |headers: HeaderMap| async move { authorization(&headers) };
+    let url = serve(Router::new().route("/readyz", get(readyz)).fallback(echo)).await;
+
+    assert_eq!(user.get(&["--url", &url]).await.expect("an answer"), "none");
+    assert_eq!(user.get(&["--url", &url, "--wait", "60"]).await.expect("an answer"), "Bearer of-new-context");
+}
+
+#[tokio::test]
+async fn the_context_of_a_local_service_counts_under_every_name_of_this_machine() {
+    let url = echo().await;
+    let user = User::new();
+    let token_file = user.write("token", "of-context");
+    user.add_context("a", &url, |context| context.token_file = Some(token_file.into()));
+
+    let other = url.replace("127.0.0.1", "localhost");
+
+    assert_eq!(user.get(&["--url", &other]).await.expect("an answer"), "Bearer of-context");
+    assert_eq!(user.get(&["--context", "a", "--url", &other]).await.expect("an answer"), "Bearer of-context");
+}
+
+#[tokio::test]
 async fn the_first_given_credentials_are_sent() {
     let url = echo().await;
     let with_password = url.replace("http://", "http://ci:s3cret@");

@@ -62,6 +62,17 @@ fn every_command_has_an_example_and_its_exit_statuses() {
 }
 
 #[test]
+fn every_command_that_reports_what_it_found_documents_the_exit_status() {
+    let mut commands = Vec::new();
+    runnable(&complete(Arguments::command()), "", &mut commands);
+    for (path, command) in commands {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let reports = command.get_arguments().any(|argument| argument.get_long() == Some("exit-code"));
+        assert_eq!(help.contains("with --exit-code: something found"), reports, "{path}: {help}");
+    }
+}
+
+#[test]
 fn every_example_is_valid() {
     let mut commands = Vec::new();
     runnable(&complete(Arguments::command()), "", &mut commands);
