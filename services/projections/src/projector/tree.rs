@@ -4,7 +4,7 @@ use ledger_domain::Position;
 use ledger_tlog::{Hash, Tile, Tree};
 use sqlx::PgConnection;
 
-use crate::bulk_insert::insert_row;
+use crate::bulk_insert::{BatchStatement, insert_row};
 use crate::postgres::{Error, parsed};
 use crate::sql::sql;
 
@@ -38,11 +38,12 @@ insert_row! {
     }
 }
 
-pub(crate) async fn write(connection: &mut PgConnection, tiles: &[Tile]) -> Result<(), Error> {
+/// Adds the tiles that a batch changes to its statement.
+pub(crate) fn add_to(statement: &mut BatchStatement, tiles: &[Tile]) -> Result<(), Error> {
     let rows = tiles.iter().map(|tile| TileUpsert {
         level: tile.level.into(),
         index: tile.index.cast_signed(),
         hashes: tile.hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect(),
     });
-    TileUpsert::insert(connection, rows.collect()).await
+    statement.insert(rows.collect::<Vec<TileUpsert>>())
 }
