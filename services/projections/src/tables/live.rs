@@ -233,11 +233,6 @@ insert_row! {
         before_position: Option<i64>,
         before_at: Option<DateTime<Utc>>,
         before_event_id: Option<String>,
-        before_version: Option<String>,
-        before_artifact: Option<String>,
-        before_config: Option<String>,
-        before_infrastructure: Option<String>,
-        before_commit: Option<String>,
         composition: Vec<u8>,
     }
 }
@@ -247,8 +242,6 @@ impl From<LiveChange> for LiveChangeInsert {
         let release = change.release.as_ref();
         let before = change.before.as_ref();
         let [artifact, config, infrastructure, commit] = optional_columns(release);
-        let [before_artifact, before_config, before_infrastructure, before_commit] =
-            optional_columns(before.map(|live| &live.release));
         Self {
             environment_id: change.environment_id,
             number: change.number,
@@ -267,11 +260,6 @@ impl From<LiveChange> for LiveChangeInsert {
             before_position: before.map(|live| bigint(live.since.position)),
             before_at: before.map(|live| live.since.occurred_at),
             before_event_id: before.map(|live| live.since.event_id.as_str().to_owned()),
-            before_version: before.map(|live| live.release.version.to_string()),
-            before_artifact,
-            before_config,
-            before_infrastructure,
-            before_commit,
             composition: change.composition.as_bytes().to_vec(),
         }
     }
