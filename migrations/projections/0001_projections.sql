@@ -167,7 +167,7 @@ CREATE TABLE live_changes (
     config                text,
     infrastructure        text,
     commit                text,
-    artifact_key          text,                  -- identity of the artifact
+    artifact_key          uuid,                  -- key of the identity of the artifact
     before_slot           text,                  -- this and the next three: the change by which the lane ran the
     before_position       bigint,                -- release of its row before; null: it ran nothing
     before_at             timestamptz,
@@ -250,8 +250,8 @@ CREATE TABLE builds (
     PRIMARY KEY (version, position)
 );
 
--- Merkle tree: C2SP tlog-tiles of 256 hashes. The last tile of a level may hold fewer; that of level 0 is stored when it
--- is full.
+-- Merkle tree: C2SP tlog-tiles of 256 hashes, from level 1 up. The last tile of a level may hold fewer. Those of level 0
+-- would hold the leaf hashes of the entries once more.
 CREATE TABLE tiles (
     level  smallint NOT NULL,
     index  bigint   NOT NULL,

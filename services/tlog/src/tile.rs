@@ -27,14 +27,6 @@ pub struct Tile {
     pub hashes: Vec<Hash>,
 }
 
-impl Tile {
-    /// Returns true if the tile has all of its hashes, so that it never changes.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.hashes.len() == TILE_WIDTH
-    }
-}
-
 /// A partial tile on the right edge of a tree, without its hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeTile {

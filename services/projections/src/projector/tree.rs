@@ -9,10 +9,10 @@ use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::events::leaf_hash;
 
-/// Returns true if a tile is stored. The last tile of level 0, while it is partial, is not: each batch would write it
-/// again, and the tables have its leaf hashes.
-pub(crate) fn is_stored(tile: &Tile) -> bool {
-    tile.level > 0 || tile.is_full()
+/// Returns true if a tile is stored. Those of level 0 are not: the tables have the leaf hash of each entry, and each
+/// batch would write the last of them again.
+pub(crate) const fn is_stored(tile: &Tile) -> bool {
+    tile.level > 0
 }
 
 /// Loads the tree over the entries up to a position, ready for appends.

@@ -478,7 +478,7 @@ fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
 }
 
 /// Returns the key of an artifact's identity.
-fn artifact_key(identity: &str) -> Uuid {
+pub(crate) fn artifact_key(identity: &str) -> Uuid {
     key("artifact", &[identity])
 }
 

@@ -6,11 +6,13 @@ use ledger_domain::{
     SlotName, TargetName,
 };
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::Snapshot;
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
+use crate::tables::events::artifact_key;
 use crate::tables::lanes::{optional_columns, parse_release};
 
 /// Change of an environment's composition.
@@ -228,7 +230,7 @@ insert_row! {
         config: Option<String>,
         infrastructure: Option<String>,
         commit: Option<String>,
-        artifact_key: Option<String>,
+        artifact_key: Option<Uuid>,
         before_slot: Option<String>,
         before_position: Option<i64>,
         before_at: Option<DateTime<Utc>>,
@@ -241,6 +243,7 @@ impl From<LiveChange> for LiveChangeInsert {
     fn from(change: LiveChange) -> Self {
         let release = change.release.as_ref();
         let before = change.before.as_ref();
+        let identity = release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity);
         let [artifact, config, infrastructure, commit] = optional_columns(release);
         Self {
             environment_id: change.environment_id,
@@ -255,7 +258,7 @@ impl From<LiveChange> for LiveChangeInsert {
             config,
             infrastructure,
             commit,
-            artifact_key: release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity),
+            artifact_key: identity.as_deref().map(artifact_key),
             before_slot: before.and_then(|live| live.slot.as_ref()).map(ToString::to_string),
             before_position: before.map(|live| bigint(live.since.position)),
             before_at: before.map(|live| live.since.occurred_at),
