@@ -77,13 +77,10 @@ async fn state_queries_read_the_history_only_by_index() {
 
 /// Checks that searches read no table of the history as a whole: an index narrows each.
 async fn check_searches(connection: &mut PgConnection) {
-    // A page of the history with a target; its statement is built in code, and is planned with its values.
-    let page =
-        "SELECT * FROM events WHERE position > $1 AND target = $2 ORDER BY position LIMIT $3".to_owned();
-    let pages = [(page, "0, 'nowhere', 100", "force_custom_plan")];
+    let pages = pages().into_iter().map(|(query, parameters)| (query, parameters, "force_custom_plan"));
     let with_mode = |mode| searches().into_iter().map(move |(query, parameters)| (query, parameters, mode));
     let searches = ["force_custom_plan", "force_generic_plan"].into_iter().flat_map(with_mode);
-    for (query, parameters, mode) in pages.into_iter().chain(searches) {
+    for (query, parameters, mode) in pages.chain(searches) {
         let plan = explain(connection, &query, parameters, mode).await;
         let scans = scans(&plan);
         let of_history: Vec<&Scan> = scans.iter().filter(|scan| HISTORY.contains(&&*scan.table)).collect();
@@ -124,9 +121,29 @@ fn state_queries() -> Vec<(String, &'static str)> {
     ]
 }
 
+/// Returns pages of the history, with parameters for what few entries have. Their statements are built in code, and are
+/// planned with their values.
+fn pages() -> Vec<(String, &'static str)> {
+    let page = |condition: &str| {
+        format!("SELECT * FROM events WHERE position > $1 AND {condition} ORDER BY position LIMIT $2")
+    };
+    let named = |column: &str| page(&format!("hashtext({column}) = hashtext($3) AND {column} = $3"));
+    vec![
+        (named("target"), "0, 100, 'nowhere'"),
+        (named("environment"), "0, 100, 'nowhere'"),
+        (named("service"), "0, 100, 'none'"),
+        (named("actor"), "0, 100, 'none'"),
+        (named("kind"), "0, 100, 'freeze.started'"),
+        (page("artifact = ANY($3::uuid[])"), "0, 100, '{00000000-0000-0000-0000-000000000000}'"),
+    ]
+}
+
 /// Returns the statements that search the history, with parameters for what few rows have.
 fn searches() -> Vec<(String, &'static str)> {
     vec![
+        (statement("events/failed_checks"), "0, 100"),
+        (statement("artifacts/lanes"), "'{sha256:none}'"),
+        (statement("evidence/deployed_releases"), "1, 'none', '{sha256:none}', 'none'"),
         (
             statement("lanes/of_release"),
             "'{v3}', '0000000', '00000000', '{}', NULL, NULL, NULL, NULL, '{}', NULL",

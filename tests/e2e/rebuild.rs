@@ -91,8 +91,8 @@ async fn modifications_of_the_log_copy_are_reported_and_not_repaired() {
         ),
         ("UPDATE events SET leaf_hash = '\\x00' WHERE position = 8", "position 8: the stored leaf hash"),
         ("DELETE FROM events WHERE position = 9", "position 9: missing in the copy"),
-        ("UPDATE tiles SET hashes = hashes || '\\x00' WHERE level = 0 AND index = 1", "tile 1 of level 0"),
-        ("DELETE FROM tiles WHERE level = 0 AND index = 0", "tile 0 of level 0"),
+        ("UPDATE tiles SET hashes = hashes || '\\x00' WHERE level = 1 AND index = 0", "tile 0 of level 1"),
+        ("DELETE FROM tiles WHERE level = 1 AND index = 0", "tile 0 of level 1"),
         ("UPDATE projection SET root = decode(repeat('00', 32), 'hex')", "entries is 0000"),
         (
             "UPDATE events SET recorded_at = recorded_at + interval '1 year' WHERE position = 7",

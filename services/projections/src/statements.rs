@@ -1,5 +1,6 @@
 //! Statements with a constant text that are built in code, so that a test can prepare them all.
 
+use crate::bulk_insert::BulkRow as _;
 use crate::postgres::SESSION_COMMANDS;
 use crate::projector::tree::TileUpsert;
 use crate::tables::artifacts::{BuildInsert, RevocationInsert};

@@ -16,11 +16,7 @@ WITH named AS (
     UNION
     SELECT track_id, version FROM lane_changes WHERE artifact_key = ANY($9) AND corrected_position IS NULL
     UNION
-    SELECT c.track_id, c.version FROM tracks t
-    CROSS JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND c.package_key = $10 AND c.corrected_position IS NULL
-    ) c
+    SELECT track_id, version FROM lane_changes WHERE package_key = $10 AND corrected_position IS NULL
 ), versions AS (
     SELECT version FROM named UNION SELECT unnest($1::text[])
 )

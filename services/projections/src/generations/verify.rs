@@ -16,6 +16,7 @@ use crate::generations::copy::{CopyRow, PAGE_SIZE, read_rows};
 use crate::postgres::{Error, Projections, SNAPSHOT};
 use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
+use crate::projector::tree::is_stored;
 use crate::sql::sql;
 
 /// Time without progress after which the projector of projections that are behind the stream counts as stopped. A
@@ -291,13 +292,13 @@ fn compare(at: Position, record: Option<Record>, row: Option<CopyRow>) -> Result
     }
 }
 
-/// Hashes of the tiles that the entries give, by level and index.
+/// Hashes of the stored tiles that the entries give, by level and index.
 #[derive(Default)]
 struct TileSums(std::collections::BTreeMap<(i16, i64), Hash>);
 
 impl TileSums {
     fn add(&mut self, tiles: Vec<Tile>) {
-        for tile in tiles {
+        for tile in tiles.into_iter().filter(is_stored) {
             let bytes: Vec<u8> = tile.hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect();
             self.0.insert((tile.level.into(), tile.index.cast_signed()), leaf_hash(&bytes));
         }

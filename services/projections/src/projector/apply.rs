@@ -425,16 +425,34 @@ struct SequentialEvent {
 
 impl Batch {
     /// Writes the rows and the position in one transaction, and returns the new checkpoint. Returns `None` without
-    /// writing if another projector advanced the position first.
+    /// writing if another projector advanced the position first. One statement does all, in one round trip, unless rows
+    /// of earlier events change.
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Checkpoint>, Error> {
         let Some(to) = self.to else { return Ok(None) };
+        let mut rows = checkpoint::advance(self.from, &to)?;
+        rows.insert(self.events)?;
+        rows.insert(self.gaps)?;
+        rows.insert(self.foreign)?;
+        rows.insert(self.corrections_ahead)?;
+        self.lanes.add_to(&mut rows)?;
+        self.verdicts.add_to(&mut rows)?;
+        rows.insert(self.policies)?;
+        rows.insert(self.retirements)?;
+        self.artifacts.add_to(&mut rows)?;
+        self.deploys.add_to(&mut rows)?;
+        rows.insert(self.skews)?;
+        rows.insert(self.reports)?;
+        rows.insert(self.observations)?;
+        rows.insert(self.tracks)?;
+        rows.insert(self.environments)?;
+        tree::add_to(&mut rows, &self.tiles)?;
+        if self.corrected.is_empty() && self.named.is_empty() && self.sequential.is_empty() {
+            return Ok(rows.execute(connection).await?.then_some(to));
+        }
         let mut transaction = connection.begin().await?;
-        if !checkpoint::advance(&mut transaction, self.from, &to).await? {
+        if !rows.execute(&mut transaction).await? {
             return Ok(None);
         }
-        EventInsert::insert(&mut transaction, self.events).await?;
-        GapInsert::insert(&mut transaction, self.gaps).await?;
-        ForeignEntryInsert::insert(&mut transaction, self.foreign).await?;
         for (corrected, from) in self.corrected {
             lanes::correct(&mut transaction, corrected, from).await?;
             check_results::correct(&mut transaction, corrected, from).await?;
@@ -444,22 +462,9 @@ impl Batch {
         for (named, by) in self.named {
             corrections::write(&mut transaction, named, by, true).await?;
         }
-        EarlyCorrectionInsert::insert(&mut transaction, self.corrections_ahead).await?;
-        self.lanes.write(&mut transaction).await?;
-        self.verdicts.write(&mut transaction).await?;
-        PolicyInsert::insert(&mut transaction, self.policies).await?;
-        RetirementInsert::insert(&mut transaction, self.retirements).await?;
-        self.artifacts.write(&mut transaction).await?;
-        self.deploys.write(&mut transaction).await?;
-        ClockSkewUpsert::insert(&mut transaction, self.skews).await?;
-        RollbackReportInsert::insert(&mut transaction, self.reports).await?;
         for it in &self.sequential {
             it.write(&mut transaction).await?;
         }
-        ObservationUpsert::insert(&mut transaction, self.observations).await?;
-        TrackUpsert::insert(&mut transaction, self.tracks).await?;
-        EnvironmentUpsert::insert(&mut transaction, self.environments).await?;
-        tree::write(&mut transaction, &self.tiles).await?;
         transaction.commit().await?;
         Ok(Some(to))
     }

@@ -6,9 +6,12 @@ use chrono::{DateTime, Utc};
 use ledger_domain::Position;
 use ledger_journal::{Continuity, Journal, KnownHistory, ReadError};
 use ledger_tlog::Hash;
-use sqlx::PgConnection;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
+use crate::bulk_insert::BatchStatement;
 use crate::postgres::{Error, Projections, bigint, position};
 use crate::sql::sql;
 
@@ -188,19 +191,19 @@ fn inconsistent(detail: impl Into<String>) -> Error {
     Error::Inconsistent { table: CHECKPOINT_TABLE, row: "the only one".into(), detail: detail.into() }
 }
 
-/// Moves the position from `from`. Returns false if it is no longer there.
-pub(crate) async fn advance(
-    connection: &mut PgConnection,
-    from: Position,
-    to: &Checkpoint,
-) -> Result<bool, Error> {
-    let moved = sqlx::query(sql!("checkpoint/advance"))
-        .bind(bigint(from))
-        .bind(bigint(to.position))
-        .bind(to.stream_created)
-        .bind(to.leaf_hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
-        .bind(to.root.as_bytes().as_slice())
-        .execute(connection)
-        .await?;
-    Ok(moved.rows_affected() == 1)
+/// Begins the statement of a batch with its fence, which moves the position from `from`, unless another projector moved
+/// it first.
+pub(crate) fn advance(from: Position, to: &Checkpoint) -> Result<BatchStatement, Error> {
+    let arguments = advance_arguments(from, to).map_err(sqlx::Error::Encode)?;
+    Ok(BatchStatement::new(sql!("checkpoint/advance").trim_end(), arguments))
+}
+
+fn advance_arguments(from: Position, to: &Checkpoint) -> Result<PgArguments, BoxDynError> {
+    let mut arguments = PgArguments::default();
+    Arguments::add(&mut arguments, bigint(from))?;
+    Arguments::add(&mut arguments, bigint(to.position))?;
+    Arguments::add(&mut arguments, to.stream_created)?;
+    Arguments::add(&mut arguments, to.leaf_hash.as_ref().map(|hash| hash.as_bytes().as_slice()))?;
+    Arguments::add(&mut arguments, to.root.as_bytes().as_slice())?;
+    Ok(arguments)
 }

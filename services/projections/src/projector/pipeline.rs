@@ -1,7 +1,7 @@
 //! The pipeline from journal to tables: read, decode, apply and write, all concurrently.
 //!
 //! Batches grow under load: all records that are ready, up to a limit, form one transaction of rows, tiles and
-//! position. After any failure the state in memory is discarded and loaded again from the tables, which are the only
+//! position, and a loaded projector hands over one batch per interval. After any failure the state in memory is discarded and loaded again from the tables, which are the only
 //! source of truth.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -36,6 +36,12 @@ use crate::tables::events::IDENTITY_INDEX;
 const BATCH_RECORDS: usize = 8_000;
 /// Bytes of entries at which a batch is full.
 const BATCH_BYTES: usize = 8 << 20;
+/// Time between two batches of a loaded projector. Each batch costs a transaction, however few records it has: waiting
+/// for more saves that, and delays an entry by at most this.
+const BATCH_INTERVAL: Duration = Duration::from_millis(6);
+/// Number of records in a batch that shows load: more than one client writes, or a client writes many at once. The
+/// entries of a client that awaits each of its writes are never delayed.
+const LOADED_BATCH_RECORDS: usize = 4;
 /// Maximum number of records that are decoded as one group.
 const GROUP_RECORDS: usize = 256;
 /// Decoded groups that may be queued.
@@ -227,6 +233,7 @@ struct Pipeline<'g> {
     check_duplicates: bool,
     /// Queue of batches to write.
     batches: mpsc::Sender<Batch>,
+    pace: Pace,
     writer: AbortOnDropHandle<Result<PgConnection, ProjectionError>>,
     /// Connection for look-ups in the history. It is opened when it is first needed.
     lookup_connection: Option<PgConnection>,
@@ -244,12 +251,20 @@ impl<'g> Pipeline<'g> {
         generation.written.send_replace(state.checkpoint.position);
         let writer = Writer { generation: generation.clone(), connection };
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
-        let lookup_connection = None;
-        Self { generation, state, stream_created, check_duplicates, batches, writer, lookup_connection }
+        Self {
+            generation,
+            state,
+            stream_created,
+            check_duplicates,
+            batches,
+            pace: Pace::default(),
+            writer,
+            lookup_connection: None,
+        }
     }
 
-    /// Waits until another batch can be queued, and then for records. Returns all that are ready, and the end if no
-    /// more come.
+    /// Waits until another batch can be queued, and then for records. Returns all that are ready, under load those of
+    /// the interval, and the end if no more come.
     async fn next_records(
         &mut self,
         groups: &mut mpsc::Receiver<Group>,
@@ -270,7 +285,10 @@ impl<'g> Pipeline<'g> {
             done = &mut self.writer => return Err(writer_failure(done)),
             group = groups.recv() => group,
         };
-        Ok(gather(group, groups))
+        let until = self.pace.next_batch_at();
+        let (records, end) = gather(group, groups, until).await;
+        self.pace.record_batch(records.len());
+        Ok((records, end))
     }
 
     /// Applies records to the state, and queues the batch for the writer.
@@ -353,8 +371,32 @@ fn split_at_corrections(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
 
 type Group = Result<Vec<Decoded>, ProjectionError>;
 
-/// Returns the records that are ready, and the end if no more come.
-fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Decoded>, Option<End>) {
+/// Time and load of the last batch, which decide whether the next one waits for more records.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Time at which the last batch was handed over, if its size shows load.
+    loaded_batch_at: Option<Instant>,
+}
+
+impl Pace {
+    /// Returns the time until which the next batch waits for more records; `None` if it does not wait.
+    fn next_batch_at(&self) -> Option<Instant> {
+        self.loaded_batch_at.map(|at| at + BATCH_INTERVAL)
+    }
+
+    /// Records that a batch is handed over now.
+    fn record_batch(&mut self, records: usize) {
+        self.loaded_batch_at = (records >= LOADED_BATCH_RECORDS).then(Instant::now);
+    }
+}
+
+/// Returns the records that are ready, and the end if no more come. Until a time, if any, waits for more records while
+/// the batch is not full.
+async fn gather(
+    first: Option<Group>,
+    groups: &mut mpsc::Receiver<Group>,
+    until: Option<Instant>,
+) -> (Vec<Decoded>, Option<End>) {
     let mut records = Vec::with_capacity(GROUP_RECORDS);
     let mut bytes = 0;
     let mut next = first;
@@ -370,10 +412,14 @@ fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Deco
         if records.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
             return (records, None);
         }
-        match groups.try_recv() {
-            Ok(group) => next = Some(group),
-            Err(_) => return (records, None),
-        }
+        next = match (groups.try_recv(), until) {
+            (Ok(group), _) => Some(group),
+            (Err(_), Some(until)) if until > Instant::now() => match timeout_at(until, groups.recv()).await {
+                Ok(group) => group,
+                Err(_) => return (records, None),
+            },
+            (Err(_), _) => return (records, None),
+        };
     }
 }
 
@@ -518,6 +564,90 @@ mod tests {
     fn entry(bytes: &str) -> Record {
         let bytes = Bytes::from(bytes.to_owned());
         Record::Entry(Entry { position: Position::new(2), recorded_at: DateTime::UNIX_EPOCH, bytes })
+    }
+
+    fn gaps(count: u64) -> Group {
+        Ok((1..=count).map(|position| Decoded::Gap(Position::new(position))).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_entry_is_not_delayed() {
+        let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
+        let mut pace = Pace::default();
+        let began = Instant::now();
+
+        for _ in 0..3 {
+            let (records, end) = gather(Some(gaps(1)), &mut groups, pace.next_batch_at()).await;
+            assert_eq!((records.len(), end.is_none()), (1, true));
+            pace.record_batch(records.len());
+        }
+
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop(sender);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_after_a_loaded_one_has_the_records_of_the_interval() {
+        let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
+        let mut pace = Pace::default();
+        let began = Instant::now();
+        pace.record_batch(LOADED_BATCH_RECORDS);
+        let late = tokio::spawn(async move {
+            for _ in 0..4 {
+                tokio::time::sleep(BATCH_INTERVAL / 3).await;
+                sender.send(gaps(1)).await.expect("the receiver exists");
+            }
+            sender
+        });
+
+        let (records, end) = gather(Some(gaps(1)), &mut groups, pace.next_batch_at()).await;
+
+        assert!(began.elapsed() >= BATCH_INTERVAL && began.elapsed() < BATCH_INTERVAL * 2);
+        // The last group may come at the time at which the batch is closed.
+        assert!((3..=4).contains(&records.len()) && end.is_none(), "{} records", records.len());
+        drop(late.await.expect("a sender"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_batch_after_a_pause_is_not_delayed() {
+        let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
+        let mut pace = Pace::default();
+        pace.record_batch(LOADED_BATCH_RECORDS);
+        tokio::time::advance(BATCH_INTERVAL).await;
+        let resumed = Instant::now();
+
+        let (records, _) = gather(Some(gaps(1)), &mut groups, pace.next_batch_at()).await;
+
+        assert_eq!((records.len(), resumed.elapsed()), (1, Duration::ZERO));
+        drop(sender);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_batch_is_not_delayed() {
+        let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
+        let mut pace = Pace::default();
+        pace.record_batch(LOADED_BATCH_RECORDS);
+        let began = Instant::now();
+
+        let full = gaps(BATCH_RECORDS as u64);
+        let (records, _) = gather(Some(full), &mut groups, pace.next_batch_at()).await;
+
+        assert_eq!((records.len(), began.elapsed()), (BATCH_RECORDS, Duration::ZERO));
+        drop(sender);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_source_closes_a_batch_at_once() {
+        let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
+        let mut pace = Pace::default();
+        pace.record_batch(LOADED_BATCH_RECORDS);
+        let began = Instant::now();
+        drop(sender);
+
+        let (records, end) = gather(Some(gaps(2)), &mut groups, pace.next_batch_at()).await;
+
+        assert!(matches!(end, Some(End::Source)));
+        assert_eq!((records.len(), began.elapsed()), (2, Duration::ZERO));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, S
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::bulk_insert::insert_row;
+use crate::bulk_insert::{BatchStatement, insert_row};
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::parse_lane;
@@ -277,8 +277,8 @@ impl ArtifactRows {
         }
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        BuildInsert::insert(&mut *connection, self.builds).await?;
-        RevocationInsert::insert(connection, self.revocations).await
+    pub(crate) fn add_to(self, statement: &mut BatchStatement) -> Result<(), Error> {
+        statement.insert(self.builds)?;
+        statement.insert(self.revocations)
     }
 }

@@ -9,7 +9,7 @@ use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, Short
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::bulk_insert::insert_row;
+use crate::bulk_insert::{BatchStatement, insert_row};
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
@@ -216,9 +216,9 @@ pub(crate) enum LaterChange {
 #[derive(Default)]
 pub(crate) struct OpenDeployProjection {
     open: HashMap<Lane, BTreeMap<Position, UnmatchedReport>>,
-    /// Reports added since the last call of `take_rows`.
+    /// Reports added or overtaken since the last call of `take_rows`.
     added: BTreeSet<(Position, Lane)>,
-    /// Reports removed since then, by environment id and position.
+    /// Reports removed since then, by environment id and position. None of them is in `added`.
     removed: Vec<(i32, Position)>,
     irreversible: Vec<IrreversibleDeployInsert>,
 }
@@ -318,7 +318,6 @@ impl OpenDeployProjection {
         for position in positions {
             if let Some(report) = reports.get_mut(&position) {
                 report.overtaken = true;
-                self.removed.push((report.environment_id, position));
                 self.added.insert((position, lane.clone()));
             }
         }
@@ -402,7 +401,9 @@ impl IrreversibleDeployInsert {
 
 insert_row! {
     /// Row of `open_deploys`.
-    pub(crate) struct OpenDeployInsert => "open_deploys" {
+    pub(crate) struct OpenDeployInsert => "open_deploys",
+        "ON CONFLICT (environment_id, position) DO UPDATE SET overtaken = excluded.overtaken"
+    {
         environment_id: i32,
         service: String,
         target: String,
@@ -455,15 +456,14 @@ pub(crate) struct DeployRows {
 }
 
 impl DeployRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        IrreversibleDeployInsert::insert(&mut *connection, self.irreversible).await?;
+    pub(crate) fn add_to(self, statement: &mut BatchStatement) -> Result<(), Error> {
+        statement.insert(self.irreversible)?;
         if !self.removed.is_empty() {
-            let (ids, positions): (Vec<i32>, Vec<i64>) =
+            let keys: (Vec<i32>, Vec<i64>) =
                 self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
-            let query = sqlx::query(sql!("open_deploys/delete")).bind(ids).bind(positions);
-            query.execute(&mut *connection).await?;
+            statement.execute_with("removed_deploys", sql!("open_deploys/delete"), keys)?;
         }
-        OpenDeployInsert::insert(connection, self.added).await
+        statement.insert(self.added)
     }
 }
 

@@ -19,6 +19,7 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::bulk_insert::insert_row;
+use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
 use crate::{Projections, Snapshot};
@@ -402,16 +403,20 @@ fn page_query(filter: &EventFilter, start: PageStart, limit: u32, bytes: usize) 
 
 fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     if let Some(environment) = &filter.environment {
-        query.push(" AND environment = ").push_bind(environment.to_string());
+        push_name(query, "environment", environment.as_str());
     }
     if let Some(service) = &filter.service {
-        query.push(" AND service = ").push_bind(service.to_string());
+        push_name(query, "service", service.as_str());
     }
     if let [kind] = &filter.kinds[..] {
-        query.push(" AND kind = ").push_bind(kind.name());
+        push_name(query, "kind", kind.name());
     } else if !filter.kinds.is_empty() {
         let names: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
-        query.push(" AND kind = ANY(").push_bind(names).push(")");
+        query.push(" AND hashtext(kind) IN (");
+        for (index, name) in names.iter().enumerate() {
+            query.push(if index == 0 { "hashtext(" } else { ", hashtext(" }).push_bind(*name).push(")");
+        }
+        query.push(") AND kind = ANY(").push_bind(names).push(")");
     }
     if let Some(identity) = filter.identity {
         query.push(" AND identity = ").push_bind(identity.0);
@@ -431,12 +436,18 @@ fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     }
 }
 
+/// Adds the condition that a column has a name. The index has the hashes of the names.
+fn push_name(query: &mut QueryBuilder<Postgres>, column: &str, name: &str) {
+    query.push(format!(" AND hashtext({column}) = hashtext(")).push_bind(name.to_owned());
+    query.push(format!(") AND {column} = ")).push_bind(name.to_owned());
+}
+
 fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
     if let Some(target) = &details.target {
-        query.push(" AND target = ").push_bind(target.to_string());
+        push_name(query, "target", target.as_str());
     }
     if let Some(actor) = &details.actor {
-        query.push(" AND actor = ").push_bind(actor.to_string());
+        push_name(query, "actor", actor.as_str());
     }
     if let Some(commit) = &details.commit {
         let prefix = CommitPrefix::new(commit.as_str());
@@ -451,7 +462,8 @@ fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
     }
     if let Some(artifact) = &details.artifact {
         // With these keys, exactly the artifacts that are the same match.
-        query.push(" AND (artifact_key = ANY(").push_bind(artifact.keys()).push(")");
+        let keys: Vec<Uuid> = artifact.keys().iter().map(|key| artifact_key(key)).collect();
+        query.push(" AND (artifact = ANY(").push_bind(keys).push(")");
         if let Some(key) = artifact.key_of_any_checksum() {
             query.push(" OR package_key = ").push_bind(key);
         }
@@ -463,6 +475,11 @@ fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
     if let Some(until) = details.until {
         query.push(" AND occurred_at < ").push_bind(until);
     }
+}
+
+/// Returns the key of an artifact's identity.
+pub(crate) fn artifact_key(identity: &str) -> Uuid {
+    key("artifact", &[identity])
 }
 
 /// Returns the first text, by bytes, after all that begin with a prefix.
@@ -611,6 +628,7 @@ insert_row! {
         causation: Option<String>,
         actor: Option<String>,
         commit: Option<String>,
+        artifact: Option<Uuid>,
         artifact_key: Option<String>,
         package_key: Option<String>,
         leaf_hash: [u8; Hash::LENGTH],
@@ -630,6 +648,7 @@ impl EventInsert {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
         let target = outcome.target.as_ref().or_else(|| payload.target());
+        let identity = payload.artifact().map(Artifact::identity);
         Self {
             position: bigint(entry.position),
             recorded_at: entry.recorded_at,
@@ -648,7 +667,8 @@ impl EventInsert {
             causation: envelope.causation().map(str::to_owned),
             actor: envelope.event().actor.as_ref().map(|actor| actor.name.to_string()),
             commit: payload.commit().map(ToString::to_string),
-            artifact_key: payload.artifact().map(Artifact::identity),
+            artifact: identity.as_deref().map(artifact_key),
+            artifact_key: identity.filter(|_| payload.kind() == Kind::ArtifactBuilt),
             package_key: payload.artifact().and_then(Artifact::package_key),
             leaf_hash: *leaf_hash.as_bytes(),
             bytes: EntryBytes(entry.bytes.clone()),

@@ -10,6 +10,7 @@ use ledger_domain::{
 };
 use sqlx::PgConnection;
 
+use crate::bulk_insert::BatchStatement;
 use crate::postgres::Error;
 use crate::tables::deploys::LaterChange;
 use crate::tables::environments::EnvironmentProjection;
@@ -68,11 +69,11 @@ pub(crate) struct LaneRows {
 }
 
 impl LaneRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        LaneChangeInsert::insert(&mut *connection, self.changes).await?;
-        IrregularLaneInsert::insert(&mut *connection, self.irregular).await?;
-        LiveChangeInsert::insert(&mut *connection, self.live).await?;
-        ReorderingInsert::insert(connection, self.reorderings).await
+    pub(crate) fn add_to(self, statement: &mut BatchStatement) -> Result<(), Error> {
+        statement.insert(self.changes)?;
+        statement.insert(self.irregular)?;
+        statement.insert(self.live)?;
+        statement.insert(self.reorderings)
     }
 }
 

@@ -6,11 +6,13 @@ use ledger_domain::{
     SlotName, TargetName,
 };
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::Snapshot;
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
+use crate::tables::events::artifact_key;
 use crate::tables::lanes::{optional_columns, parse_release};
 
 /// Change of an environment's composition.
@@ -228,16 +230,11 @@ insert_row! {
         config: Option<String>,
         infrastructure: Option<String>,
         commit: Option<String>,
-        artifact_key: Option<String>,
+        artifact_key: Option<Uuid>,
         before_slot: Option<String>,
         before_position: Option<i64>,
         before_at: Option<DateTime<Utc>>,
         before_event_id: Option<String>,
-        before_version: Option<String>,
-        before_artifact: Option<String>,
-        before_config: Option<String>,
-        before_infrastructure: Option<String>,
-        before_commit: Option<String>,
         composition: Vec<u8>,
     }
 }
@@ -246,9 +243,8 @@ impl From<LiveChange> for LiveChangeInsert {
     fn from(change: LiveChange) -> Self {
         let release = change.release.as_ref();
         let before = change.before.as_ref();
+        let identity = release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity);
         let [artifact, config, infrastructure, commit] = optional_columns(release);
-        let [before_artifact, before_config, before_infrastructure, before_commit] =
-            optional_columns(before.map(|live| &live.release));
         Self {
             environment_id: change.environment_id,
             number: change.number,
@@ -262,16 +258,11 @@ impl From<LiveChange> for LiveChangeInsert {
             config,
             infrastructure,
             commit,
-            artifact_key: release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity),
+            artifact_key: identity.as_deref().map(artifact_key),
             before_slot: before.and_then(|live| live.slot.as_ref()).map(ToString::to_string),
             before_position: before.map(|live| bigint(live.since.position)),
             before_at: before.map(|live| live.since.occurred_at),
             before_event_id: before.map(|live| live.since.event_id.as_str().to_owned()),
-            before_version: before.map(|live| live.release.version.to_string()),
-            before_artifact,
-            before_config,
-            before_infrastructure,
-            before_commit,
             composition: change.composition.as_bytes().to_vec(),
         }
     }

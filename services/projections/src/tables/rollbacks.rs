@@ -8,7 +8,7 @@ use ledger_domain::{EnvironmentName, Family, LongText, Position, ShortText, Targ
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::bulk_insert::insert_row;
+use crate::bulk_insert::{insert, insert_row};
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::optional_columns;
@@ -333,5 +333,5 @@ async fn write_request(
         .execute(&mut *connection)
         .await?;
     let lanes = request.plan.steps.iter().map(|step| RollbackLaneInsert::new(step, environment_id, at));
-    RollbackLaneInsert::insert(connection, lanes.collect()).await
+    insert(connection, lanes.collect::<Vec<RollbackLaneInsert>>()).await
 }

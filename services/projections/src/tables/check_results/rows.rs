@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{LaneSubject, artifact_subject, environment_subject};
-use crate::bulk_insert::insert_row;
+use crate::bulk_insert::{BatchStatement, insert_row};
 use crate::postgres::{Error, bigint};
 use crate::sql::sql;
 use crate::tables::lanes::optional_columns;
@@ -119,9 +119,9 @@ impl CheckResultRows {
         }
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        CheckEndInsert::insert(&mut *connection, self.ends).await?;
-        CheckStartInsert::insert(connection, self.starts).await
+    pub(crate) fn add_to(self, statement: &mut BatchStatement) -> Result<(), Error> {
+        statement.insert(self.ends)?;
+        statement.insert(self.starts)
     }
 }
 
