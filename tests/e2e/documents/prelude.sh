@@ -39,3 +39,10 @@ SERVICE_URL=$RELEASE_LEDGER_URL
 AUTHENTICATION=off
 service=
 trap systemctl_end EXIT
+
+# settled: waits until queries know everything that was recorded. A person who types is slower than the projections.
+settled() {
+    local head
+    head="$(release-ledger position | awk '$1 == "head" { print $2 }')" &&
+        release-ledger position --wait-for "$head"
+} >"$SCRATCH" 2>&1
