@@ -1,8 +1,8 @@
 //! Documents are executed: the commands of the README, the guides and the runbooks run as they stand and print what is
 //! shown, their settings are settings of the service, and what cannot be run says why.
 //!
-//! A block says more after its language: `file:NAME`, `output`, `follow` (`documents/block.rs`), or `not-run:REASON`. In
-//! blocks, `https://ledger.example` is the service of the session, and `/etc/release-ledger` a folder of it.
+//! A block says more after its language: `file:NAME`, `output`, `follow` (`documents/block.rs`), or `not-run:REASON`.
+//! In blocks, `https://ledger.example` is the service of the session, and `/etc/release-ledger` a folder of it.
 
 mod block;
 mod example;
@@ -133,9 +133,11 @@ fn the_blocks_that_are_not_run_are_known() {
             }
         }
     }
-    let known =
-        NOT_RUN.iter().map(|(path, reason, count)| (((*path).to_owned(), (*reason).to_owned()), *count));
-    assert_eq!(found, known.collect(), "run the block rather than list it in `NOT_RUN`");
+    let known: BTreeMap<_, usize> = NOT_RUN
+        .iter()
+        .map(|(path, reason, count)| (((*path).to_owned(), (*reason).to_owned()), *count))
+        .collect();
+    assert_eq!(found, known, "run the block rather than list it in `NOT_RUN`");
 }
 
 #[test]

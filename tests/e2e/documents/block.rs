@@ -1,7 +1,7 @@
 //! Fenced blocks of a document, with the words of their info strings.
 
-/// A fenced block. After the language, its info string may say `file:NAME` (the block is this file), `output` (it is what
-/// the commands above print), `follow` (its commands run until they are interrupted) and `not-run:REASON`.
+/// A fenced block. After the language, its info string may say `file:NAME` (the block is this file), `output` (it is
+/// what the commands above print), `follow` (its commands run until they are interrupted) and `not-run:REASON`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
     /// The number of the line that opens the block, from 1.

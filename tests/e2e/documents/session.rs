@@ -1,7 +1,7 @@
 //! Sessions: the commands of a document in one shell, with the program on PATH and a ledger.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ledger_tests::{Client, Command, Servers, free_port, no_ci};
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl Session {
         session
     }
 
-    /// Starts `release-ledger up`, and waits until it is ready and, if it plays the demo history, until that is complete.
+    /// Starts `release-ledger up`, and waits until it is ready and the demo history, if it plays that, is complete.
     async fn serve(&self, address: &str) -> Command {
         let data = self.path("data");
         let mut arguments = vec!["up", "--data-dir", &*data, "--listen", address];
@@ -135,7 +135,7 @@ impl Session {
         let mut settings = String::new();
         for block in blocks.iter().filter(|block| block.not_run().is_none()) {
             if let Some(name) = block.file() {
-                let path = PathBuf::from(self.path("work")).join(name);
+                let path = self.folder.path().join("work").join(name);
                 std::fs::write(&path, &block.text).expect("written");
                 if block.language == "sh" {
                     make_executable(&path);
@@ -145,7 +145,7 @@ impl Session {
             }
         }
         if !settings.is_empty() {
-            std::fs::write(Path::new(&self.path("work")).join("ledger.toml"), settings).expect("written");
+            std::fs::write(self.path("work/ledger.toml"), settings).expect("written");
         }
     }
 
