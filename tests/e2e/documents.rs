@@ -72,7 +72,7 @@ const NOT_RUN: &[(&str, &str, usize)] = &[
     ("ops/guides/live.md", "needs-a-browser", 1),
     ("ops/guides/live.md", "needs-nginx", 1),
     ("ops/guides/nats.md", "needs-the-nats-command", 2),
-    ("ops/guides/proxies.md", "needs-nginx", 1),
+    ("ops/guides/proxies.md", "needs-nginx", 2),
     ("ops/guides/rollbacks.md", "needs-the-nats-command", 1),
     ("ops/guides/security.md", "needs-an-identity-provider", 1),
     ("ops/runbooks/nats-cluster.md", "needs-the-nats-command", 1),
