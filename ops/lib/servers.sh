@@ -80,6 +80,15 @@ need_python() {
     command -v python3 >/dev/null || install_packages python3 python3-venv
 }
 
+# The tools that commands in the documents use; a test runs them.
+need_document_tools() {
+    local tool missing=()
+    for tool in curl git gzip jq openssl python3; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    [[ "${#missing[@]}" -eq 0 ]] || install_packages "${missing[@]}"
+}
+
 # fitting_nats PROGRAM: prints the version of a nats-server if it runs and is new enough.
 fitting_nats() {
     local version

@@ -1,13 +1,15 @@
 //! Mistakes at the command line: the message and the exit status that each gets.
 
-use ledger_tests::{Command, Outcome};
+use ledger_tests::{Command, InProcess, Outcome};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::PROGRAM;
 
 /// A mistake as typed into a shell, the exit status, and a part of what stderr says. In the folder are the files
-/// `page.html`, `policy.json` and `bad.json`; nothing listens at `$DOWN`, and `$PROXY` answers with a page.
+/// `page.html`, `policy.json` and `bad.json`. Nothing listens at `$DOWN`; `$PROXY`, `$PORTAL` and `$SIGN_IN` answer
+/// with a page, and with 502, 200 and 302; `$LEDGER` is a ledger with one deploy of `search-api` to `production`. There
+/// is no terminal, and stdin is empty.
 type Mistake = (&'static str, i32, &'static str);
 
 const NAMES: &[Mistake] = &[
@@ -246,10 +248,123 @@ const CONNECTIONS: &[Mistake] = &[
     ),
 ];
 
+const POINTS_AND_TIMES: &[Mistake] = &[
+    (
+        "release-ledger state production --at 2026-13-01",
+        2,
+        "for '--at <POINT>': invalid point \"2026-13-01\"",
+    ),
+    ("release-ledger state production --at 3x", 2, "for '--at <POINT>': invalid point \"3x\""),
+    ("release-ledger diff production --from @latest", 2, "invalid environment before '@'"),
+    ("release-ledger diff production --from change:", 2, "for '--from <POINT>': invalid point \"change:\""),
+    ("release-ledger history --since yesteday", 2, "for '--since <TIME>': must be a time such as"),
+    (
+        "ask state production --at nowhen",
+        1,
+        "error: Unknown release point: production has no point named nowhen",
+    ),
+    ("ask state production --at 4711", 1, "error: Unknown position: position 4711 is not projected yet"),
+    ("ask state production --at change:9", 1, "production has fewer than 9 changes"),
+    ("ask diff production --from stagin@latest", 1, "error: Unknown environment: unknown environment stagin"),
+    ("ask entry 4711", 1, "error: Unknown position: no entry at position 4711"),
+    ("ask correct 4711 --version v1", 1, "error: Unknown position: no entry at position 4711"),
+    ("ask mark production 4711 --as bad --reason x", 1, "error: Unknown position: "),
+    ("ask horizon production --window 3w4", 1, "window: must be a whole number of days, hours or seconds"),
+];
+
+const QUESTIONS: &[Mistake] = &[
+    ("ask state prodution", 1, "error: Unknown environment: unknown environment prodution"),
+    ("ask state production --tenant shopp", 1, "error: Unknown tenant: "),
+    ("ask audit prodution", 1, "error: Unknown environment: unknown environment prodution"),
+    ("ask why production serch-api", 1, "error: production does not run serch-api there"),
+    (
+        "ask history --environment production --service serch-api",
+        1,
+        "service serch-api has never been in production (known: search-api)",
+    ),
+    ("ask gate prodution search-api v1", 2, "error: Unknown environment: unknown environment prodution"),
+    ("ask gate production serch-api v1", 2, "(known: search-api); for a first deploy set"),
+    ("ask history --type deploy.succeded", 1, "did you mean deploy.succeeded?"),
+    ("ask history --limit 0", 1, "limit: must be a whole number from 1 to 1000"),
+    ("ask rollback show back-x", 1, "error: Unknown rollback: unknown rollback back-x"),
+    ("ask rollback execute back-x --exec true", 1, "error: Unknown rollback: unknown rollback back-x"),
+    ("ask unfreeze production --name nothing", 1, "freeze nothing of production is not active"),
+    ("ask quarantine show nothing", 1, "message_id: must be 32 lower-case hexadecimal digits"),
+    ("release-ledger state production --output xml", 2, "[possible values: table, wide, json"),
+    ("release-ledger history --output csv --json", 2, "cannot be used with '--json'"),
+    ("echo '{' | ask import releases -", 1, "error: nothing is recorded: 1 of 1 rows are invalid"),
+    ("ask import releases none.ndjson", 1, "error: cannot read none.ndjson"),
+    ("ask backtest none.json --environment production", 1, "error: cannot read none.json"),
+    ("release-ledger hook test x page.html", 1, "error: the settings have no webhook x; they have: none"),
+];
+
+const NO_TERMINAL_AND_NO_CREDENTIALS: &[Mistake] = &[
+    (
+        "env -u VISUAL -u EDITOR release-ledger policy edit production --url $LEDGER",
+        1,
+        "error: no editor; set VISUAL or EDITOR",
+    ),
+    ("release-ledger login", 2, "--issuer <URL>"),
+    ("release-ledger context use nowhere", 1, "error: no context nowhere"),
+    (
+        "release-ledger context add x --url $DOWN --token-stdin",
+        1,
+        "error: invalid token in stdin: it is empty",
+    ),
+    (
+        "release-ledger state dev --token-file /dev/null --url $DOWN",
+        1,
+        "error: invalid token in /dev/null (--token-file or RELEASE_LEDGER_TOKEN_FILE): it is empty",
+    ),
+    (
+        "RELEASE_LEDGER_TOKEN=rl_0123456789abcdef_short release-ledger state dev --url $DOWN",
+        1,
+        "error: invalid token in RELEASE_LEDGER_TOKEN: it is not a token of a release ledger",
+    ),
+    (
+        "release-ledger token revoke nothing --reason x",
+        2,
+        "the id of a token has 16 lower-case hexadecimal digits",
+    ),
+];
+
+const PAGES: &[Mistake] = &[
+    (
+        "release-ledger state dev --url $PORTAL",
+        1,
+        "answered 200 OK, but not as a release ledger; check --url",
+    ),
+    (
+        "release-ledger state dev --url $SIGN_IN",
+        1,
+        "answered 302 Found, but not as a release ledger; check --url",
+    ),
+    (
+        "emit $DEV --version v1 --url $PORTAL --patience 1 --strict",
+        1,
+        "error: 1 event spooled and not yet recorded",
+    ),
+    (
+        "emit $DEV --version v1 --url $SIGN_IN --patience 1 --strict",
+        1,
+        "error: 1 event spooled and not yet recorded",
+    ),
+];
+
 #[tokio::test]
 async fn every_mistake_gets_a_message_that_names_it_and_a_documented_exit_status() {
     let shell = Shell::start().await;
-    let table = [NAMES, EVENTS, VERBS, CONNECTIONS].concat();
+    let table = [
+        NAMES,
+        EVENTS,
+        VERBS,
+        CONNECTIONS,
+        POINTS_AND_TIMES,
+        QUESTIONS,
+        NO_TERMINAL_AND_NO_CREDENTIALS,
+        PAGES,
+    ]
+    .concat();
     assert!(table.len() >= 60, "{} mistakes", table.len());
 
     let mut wrong = Vec::new();
@@ -271,7 +386,10 @@ async fn every_mistake_gets_a_message_that_names_it_and_a_documented_exit_status
 /// A shell with the program, in a folder of its own.
 struct Shell {
     folder: tempfile::TempDir,
+    ledger: InProcess,
     proxy: String,
+    portal: String,
+    sign_in: String,
 }
 
 impl Shell {
@@ -288,15 +406,29 @@ impl Shell {
         ] {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
-        Self { folder, proxy: start_proxy().await }
+        let ledger = InProcess::start(&[]).await;
+        let shell = Self {
+            folder,
+            ledger,
+            proxy: start_proxy("502 Bad Gateway").await,
+            portal: start_proxy("200 OK").await,
+            sign_in: start_proxy("302 Found\r\nlocation: https://login.example/").await,
+        };
+        let first = "ask emit deploy.succeeded --environment production --service search-api --version v948";
+        for line in [first, "ask position --wait-for 1"] {
+            let outcome = shell.run(line).await;
+            assert_eq!(outcome.code, Some(0), "{line}: {}", outcome.stderr);
+        }
+        shell
     }
 
-    /// Runs a line; `emit` stands for the command that reports a deploy.
+    /// Runs a line; `emit` stands for the command that reports a deploy, and `ask` for a command to the ledger.
     async fn run(&self, line: &str) -> Outcome {
         let folder = self.folder.path().to_str().expect("UTF-8");
         let script = format!(
             "cd \"$FOLDER\"\nDEV='--environment dev --service web'\n\
-             emit() {{ release-ledger emit deploy.succeeded \"$@\"; }}\n{line}"
+             emit() {{ release-ledger emit deploy.succeeded \"$@\"; }}\n\
+             ask() {{ release-ledger \"$@\" --url \"$LEDGER\"; }}\n{line}"
         );
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = format!("{folder}:{}", path.to_string_lossy());
@@ -312,15 +444,18 @@ impl Shell {
             ("RELEASE_LEDGER_URL", ""),
             ("RELEASE_LEDGER_ACTOR", ""),
             ("DOWN", "http://127.0.0.1:1"),
+            ("LEDGER", self.ledger.url()),
             ("PROXY", self.proxy.as_str()),
+            ("PORTAL", self.portal.as_str()),
+            ("SIGN_IN", self.sign_in.as_str()),
         ];
         variables.extend(ledger_tests::no_ci());
         Command::start_with("sh", &["-c", &script], &variables).outcome().await
     }
 }
 
-/// Starts a proxy that answers every request with a page; returns its URL.
-async fn start_proxy() -> String {
+/// Starts a proxy that answers every request with a status and a page; returns its URL.
+async fn start_proxy(status: &'static str) -> String {
     const PAGE: &str = "<html><body>Bad gateway</body></html>";
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -331,7 +466,7 @@ async fn start_proxy() -> String {
                 let _ = client.read(&mut request).await;
                 let length = PAGE.len();
                 let answer = format!(
-                    "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\
+                    "HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\
                      connection: close\r\n\r\n{PAGE}"
                 );
                 let _ = client.write_all(answer.as_bytes()).await;

@@ -81,8 +81,8 @@ pub enum Error {
         /// The innermost cause.
         cause: String,
     },
-    /// The response is an HTTP error that is not a problem of a ledger, such as a proxy's. Temporary if the
-    /// status is a server's failure.
+    /// The response is not that of a ledger: an HTTP error that is no problem, such as a proxy's, or a page in HTML.
+    /// Temporary if the status is a server's failure.
     #[error("{url} answered {status}, but not as a release ledger; check --url")]
     ForeignResponse {
         /// The origin of the service.
@@ -237,7 +237,12 @@ impl Client {
 
     /// Sends a GET request and returns the body.
     pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
-        self.send(self.request(Method::GET, &url)?, url).await
+        let request = self.request(Method::GET, &url)?.timeout(RESPONSE_TIMEOUT);
+        let response = self.respond(request, &url).await?;
+        if is_page(&response) {
+            return Err(Error::ForeignResponse { url: origin(&url), status: response.status() });
+        }
+        read_body(response, &url, MAX_RESPONSE_BYTES).await
     }
 
     /// Sends a POST request with a JSON body and returns the response body. `if_match` is the position at
@@ -433,6 +438,13 @@ async fn send_once(
             incomplete_response(url, error)
         }
     })
+}
+
+/// Returns true for a page in HTML, which a captive portal or the page of a sign-in sends with a success. No question
+/// to a ledger is answered by one.
+fn is_page(response: &Response) -> bool {
+    let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
 }
 
 /// Reads a body of at most `limit` bytes.

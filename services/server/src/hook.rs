@@ -58,7 +58,8 @@ impl Test {
         let config = Config::read(&Flags::of_file(self.config))?;
         let table = config.hooks.get(&self.name).with_context(|| {
             let names: Vec<&str> = config.hooks.keys().map(String::as_str).collect();
-            format!("the settings have no webhook {}; they have: {}", self.name, names.join(", "))
+            let names = if names.is_empty() { "none; set --config".to_owned() } else { names.join(", ") };
+            format!("the settings have no webhook {}; they have: {names}", self.name)
         })?;
         let webhook = Webhook::offline(table.settings().clone())
             .with_context(|| format!("invalid settings: hooks.{}", self.name))?;

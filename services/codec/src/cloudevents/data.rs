@@ -96,11 +96,7 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::RollbackSucceeded => Payload::RollbackSucceeded(rollback(fields)?),
         Kind::RollbackFailed => Payload::RollbackFailed(rollback(fields)?),
         Kind::RollbackCancelled => Payload::RollbackCancelled(rollback(fields)?),
-        Kind::RollbackDeclined => Payload::RollbackDeclined(Declined {
-            environment: environment(fields)?,
-            cause: Position::new(fields.number("cause")?),
-            policy: fields.optional_number("policy")?.map(Position::new),
-        }),
+        Kind::RollbackDeclined => Payload::RollbackDeclined(declined(fields)?),
         Kind::ReleasePointMarked => Payload::ReleasePointMarked(mark(fields)?),
         Kind::ReleasePointRevoked => Payload::ReleasePointRevoked(point_id(fields)?),
         Kind::EnvironmentDeclared => {
@@ -130,6 +126,14 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         Kind::GrantRemoved => Payload::GrantRemoved(access::grant_id(fields)?),
         Kind::TenantCreated => Payload::TenantCreated(access::tenant(fields)?),
         Kind::TenantRetired => Payload::TenantRetired(access::tenant(fields)?),
+    })
+}
+
+fn declined(fields: &Fields<'_, '_>) -> Decoded<Declined> {
+    Ok(Declined {
+        environment: environment(fields)?,
+        cause: Position::new(fields.number("cause")?),
+        policy: fields.optional_number("policy")?.map(Position::new),
     })
 }
 

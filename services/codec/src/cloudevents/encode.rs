@@ -8,7 +8,7 @@ use ledger_domain::event::{
     Activity, Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement,
     Evidence, Freeze, Incident, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion,
     PromotionTargets, ReleasePointId, Rollback, RollbackRequest, Step, Subscription, SubscriptionDisabling,
-    SubscriptionFilter, Validation, ValidationSubject,
+    SubscriptionFilter, TokenCreation, TokenRotation, Validation, ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, LongText, Position, Release,
@@ -175,16 +175,8 @@ fn data(payload: &Payload) -> Members<'_> {
         Payload::SubscriptionCreated(it) => subscription(it),
         Payload::SubscriptionRemoved(name) => Members::default().text("subscription", name.as_str()),
         Payload::SubscriptionDisabled(it) => disabling(it),
-        Payload::TokenCreated(creation) => Members::default()
-            .text("token", creation.token.as_str())
-            .text("kind", creation.kind.name())
-            .text("name", creation.name.as_str())
-            .put("hash", Json::String(creation.hash.to_string().into()))
-            .optional_time("expires_at", creation.expires_at),
-        Payload::TokenRotated(rotation) => Members::default()
-            .text("token", rotation.token.as_str())
-            .put("hash", Json::String(rotation.hash.to_string().into()))
-            .put("previous_until", rfc3339(rotation.previous_until)),
+        Payload::TokenCreated(creation) => token_creation(creation),
+        Payload::TokenRotated(rotation) => token_rotation(rotation),
         Payload::TokenRevoked(token) => Members::default().text("token", token.as_str()),
         Payload::GrantAdded(it) => grant(it),
         Payload::GrantRemoved(id) => Members::default().text("grant", id.as_str()),
@@ -192,6 +184,22 @@ fn data(payload: &Payload) -> Members<'_> {
             Members::default().text("tenant", tenant.as_str())
         }
     }
+}
+
+fn token_creation(creation: &TokenCreation) -> Members<'_> {
+    Members::default()
+        .text("token", creation.token.as_str())
+        .text("kind", creation.kind.name())
+        .text("name", creation.name.as_str())
+        .put("hash", Json::String(creation.hash.to_string().into()))
+        .optional_time("expires_at", creation.expires_at)
+}
+
+fn token_rotation(rotation: &TokenRotation) -> Members<'_> {
+    Members::default()
+        .text("token", rotation.token.as_str())
+        .put("hash", Json::String(rotation.hash.to_string().into()))
+        .put("previous_until", rfc3339(rotation.previous_until))
 }
 
 fn subscription(subscription: &Subscription) -> Members<'_> {
