@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod emitters;
 mod execute;
+mod generated_clients;
 mod gitops;
 mod history;
 mod imports;

@@ -1,8 +1,8 @@
 //! Form of the schemas in the OpenAPI document from which generators make clients that compile.
 //!
 //! Generators name the type of a schema after its component. They derive names for schemas within others from titles, so
-//! that two types collide; take a default for a value to send; and read neither a constant without a type nor an integer
-//! without a format.
+//! that two types collide; take a default for a value to send; and read neither a constant without a type, nor an integer
+//! without a format, nor an object without members.
 
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,7 @@ fn suit(name: &str, schema: &mut Value, extracted: &mut Map<String, Value>) {
     schema.remove("title");
     describe_default(schema);
     state_type(schema);
+    open_map(schema);
 }
 
 /// Rewrites a schema within another one; an object with members, or a choice of such, becomes the component `name`.
@@ -103,6 +104,14 @@ fn state_type(schema: &mut Map<String, Value>) {
     };
     if is_integer && !schema.contains_key("format") {
         schema.insert("format".to_owned(), json!("int64"));
+    }
+}
+
+/// States that an object without listed members may have any: some generators make a type without members otherwise.
+fn open_map(schema: &mut Map<String, Value>) {
+    let is_bare = ["properties", "additionalProperties"].iter().all(|keyword| !schema.contains_key(*keyword));
+    if is_bare && schema.get("type").is_some_and(|name| name == "object") {
+        schema.insert("additionalProperties".to_owned(), Value::Bool(true));
     }
 }
 
