@@ -35,7 +35,8 @@ async fn a_generated_python_client_posts_and_reads() {
     ];
     succeed(&text(&generator), &generate, &[]).await;
     // A type that the generator lost would be missing only where it is used.
-    let packages = [("PYTHONPATH", &*text(folder.path()))];
+    let root = text(folder.path());
+    let packages = [("PYTHONPATH", &*root)];
     succeed(&python, &["-c", IMPORT_ALL], &packages).await;
     let (service, token) = service().await;
     let url = format!("{}/v1", service.service.url());
