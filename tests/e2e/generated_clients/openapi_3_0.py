@@ -51,7 +51,9 @@ def reduce_content(holder):
     """Keeps one media type of a request or an answer: JSON, if it is one of them."""
     content = holder["content"]
     kept = "application/json" if "application/json" in content else next(iter(content))
-    holder["content"] = {kept: {"schema": converted(content[kept].get("schema", {}))}}
+    # Problems, too, are JSON: progenitor makes no type for another name of it.
+    name = "application/json" if kept.endswith("+json") else kept
+    holder["content"] = {name: {"schema": converted(content[kept].get("schema", {}))}}
 
 
 def reduce_operation(operation):
