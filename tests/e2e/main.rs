@@ -11,6 +11,7 @@ mod demo;
 mod documents;
 mod emitters;
 mod execute;
+mod generated_clients;
 mod gitops;
 mod history;
 mod imports;

@@ -68,6 +68,12 @@ impl InProcess {
         service
     }
 
+    /// Returns the URL of the service, without a path.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Opens a connection on which a test sends what it wants.
     pub async fn connect(&self) -> RawConnection {
         RawConnection::open(&self.url).await

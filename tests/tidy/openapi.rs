@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use ledger_domain::{EnvironmentName, PointSelector, ShortText, SubscriptionName, TenantName};
+use serde_json::Value;
 
 use crate::tree::root;
 
@@ -42,12 +43,23 @@ fn is_accepted(parameter: &str, value: &str) -> bool {
     }
 }
 
+/// Returns the paths of the document with each of their servers.
+fn paths(document: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("the document has paths") {
+        let servers = item["servers"].as_array().or(document["servers"].as_array()).expect("servers");
+        let urls = servers.iter().filter_map(|server| server["url"].as_str());
+        paths.extend(urls.map(|url| format!("{}{path}", url.trim_end_matches('/'))));
+    }
+    paths
+}
+
 /// Otherwise a value could be recorded that no request can name: the path leads to another resource.
 #[test]
 fn no_path_parameter_accepts_a_literal_of_its_place_or_a_dot_segment() {
     let document = ledger_api::document();
-    let paths = document["paths"].as_object().expect("the document has paths");
-    let paths: Vec<Vec<&str>> = paths.keys().map(|path| path.split('/').collect()).collect();
+    let paths = paths(&document);
+    let paths: Vec<Vec<&str>> = paths.iter().map(|path| path.split('/').collect()).collect();
     let mut clashes = Vec::new();
     let mut checked = BTreeSet::new();
     for path in &paths {
@@ -67,4 +79,18 @@ fn no_path_parameter_accepts_a_literal_of_its_place_or_a_dot_segment() {
     }
     assert_eq!(clashes, Vec::<String>::new());
     assert!(checked.contains("rollback_id"), "{checked:?}");
+    assert!(checked.contains("tenant"), "{checked:?}");
+}
+
+#[test]
+fn no_operation_of_the_document_is_stated_twice() {
+    let document = ledger_api::document();
+    let items = document["paths"].as_object().expect("the document has paths").values();
+    let operations = items.flat_map(|item| item.as_object().expect("an item").values());
+    let ids: Vec<&str> = operations.filter_map(|operation| operation["operationId"].as_str()).collect();
+    let unique: BTreeSet<&str> = ids.iter().copied().collect();
+    assert!(ids.len() > 30, "{}", ids.len());
+    assert_eq!(ids.len(), unique.len(), "{ids:?}");
+    let paths = paths(&document);
+    assert_eq!(paths.len(), paths.iter().collect::<BTreeSet<_>>().len(), "{paths:?}");
 }

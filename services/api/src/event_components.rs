@@ -13,7 +13,7 @@ pub(crate) fn add_events(document: &mut Value) {
     }
     for (_, item) in document.get_mut("paths").and_then(Value::as_object_mut).into_iter().flatten() {
         let Some(post) = item.get_mut("post") else { continue };
-        let states_events = post["operationId"].as_str().is_some_and(|id| id.starts_with("postEvents"));
+        let states_events = post["operationId"] == "postEvents";
         if let Some(body) = post.get_mut("requestBody").filter(|_| states_events) {
             body["content"] = content();
         }
@@ -24,10 +24,7 @@ pub(crate) fn add_events(document: &mut Value) {
 fn content() -> Value {
     let any = json!({"$ref": reference("RecordableEvent")});
     let cdevent = json!({"$ref": reference("CdEvent")});
-    let data = json!({
-        "description": "Data of an event in binary mode: the headers with the prefix ce- state its attributes.",
-        "type": "object",
-    });
+    let data = json!({"$ref": reference("BinaryModeData")});
     let examples = EVENT_SCHEMAS.iter().filter(|(name, _)| EXAMPLES.contains(name)).map(|(name, text)| {
         let schema = parse(text);
         (pascal(name), json!({"summary": schema["title"], "value": schema["examples"][0]}))
@@ -53,8 +50,8 @@ fn components() -> Map<String, Value> {
     let common = parse(COMMON_EVENT_SCHEMA);
     let mut components = Map::new();
     for (name, definition) in common["$defs"].as_object().into_iter().flatten() {
-        // The schema of each event contains the envelope.
-        if name != "envelope" {
+        // The schema of each event contains the envelope, without the rule for further attributes.
+        if name != "envelope" && name != "extension" {
             components.insert(definition_name(name), with_references(definition.clone()));
         }
     }
@@ -69,9 +66,9 @@ fn components() -> Map<String, Value> {
     }
     let variants: Vec<Value> = mapping.values().map(|reference| json!({"$ref": reference})).collect();
     let union = json!({
-        "title": "Event",
         "description": "An event of the ledger, as a CloudEvent in structured JSON. Its type decides which members its \
-                        data has.",
+                        data has. Further attributes are your own: texts, booleans and integers of 32 bits, by names \
+                        of 1 to 40 lower-case letters and digits.",
         "oneOf": variants,
         "discriminator": {"propertyName": "type", "mapping": mapping},
     });
@@ -80,10 +77,9 @@ fn components() -> Map<String, Value> {
     components
 }
 
-/// Returns the components of CDEvents, and of what one item of a request may be.
-fn foreign_events() -> [(String, Value); 3] {
+/// Returns the components of CDEvents, of data in binary mode, and of what one item of a request may be.
+fn foreign_events() -> [(String, Value); 4] {
     let wrapped = json!({
-        "title": "CDEvent in a CloudEvent",
         "description": "A CDEvent as a CloudEvent in structured JSON.",
         "type": "object",
         "properties": {
@@ -94,7 +90,6 @@ fn foreign_events() -> [(String, Value); 3] {
         "required": ["specversion", "type"],
     });
     let bare = json!({
-        "title": "CDEvent",
         "description": "A CDEvent without a CloudEvent around it.",
         "type": "object",
         "properties": {
@@ -106,14 +101,18 @@ fn foreign_events() -> [(String, Value); 3] {
         },
         "required": ["context"],
     });
+    let data = json!({
+        "description": "Data of an event in binary mode: the headers with the prefix ce- state its attributes.",
+        "type": "object",
+    });
     let any = json!({
-        "title": "Recordable event",
         "description": "An event of the ledger, or a CDEvent.",
         "oneOf": [{"$ref": reference("Event")}, {"$ref": reference("CloudEventOfCdEvents")}],
     });
     [
         ("CloudEventOfCdEvents".to_owned(), wrapped),
         ("CdEvent".to_owned(), bare),
+        ("BinaryModeData".to_owned(), data),
         ("RecordableEvent".to_owned(), any),
     ]
 }
@@ -137,6 +136,8 @@ fn event(envelope: &Value, schema: Value) -> Value {
             }
         }
     }
+    // A type for the values would apply to the listed members as well, in languages whose objects are maps.
+    whole.insert("additionalProperties".to_owned(), Value::Bool(true));
     Value::Object(whole)
 }
 
@@ -187,17 +188,17 @@ fn definition_name(name: &str) -> String {
     format!("Event{}", pascal(name))
 }
 
-fn reference(component: &str) -> String {
+pub(crate) fn reference(component: &str) -> String {
     format!("#/components/schemas/{component}")
 }
 
-/// Returns a name of words between dots and underscores in the form of components: `DeploySucceeded`.
-fn pascal(name: &str) -> String {
+/// Returns a name of words between dots, underscores and spaces in the form of components: `DeploySucceeded`.
+pub(crate) fn pascal(name: &str) -> String {
     let capitalized = |word: &str| {
         let mut letters = word.chars();
         letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
     };
-    name.split(['.', '_']).map(capitalized).collect()
+    name.split(['.', '_', ' ']).map(capitalized).collect()
 }
 
 /// Parses a published schema. A test parses them all.
@@ -275,12 +276,10 @@ mod tests {
     #[test]
     fn a_body_that_states_events_has_examples_and_the_schemas_of_events() {
         let document = crate::document();
-        for path in ["/v1/events", "/v1/tenants/{tenant}/events"] {
-            let content = &document["paths"][path]["post"]["requestBody"]["content"];
-            let structured = &content["application/cloudevents+json"];
-            assert_eq!(structured["schema"]["$ref"], "#/components/schemas/RecordableEvent", "{path}");
-            assert_eq!(structured["examples"].as_object().map(Map::len), Some(EXAMPLES.len()), "{path}");
-            assert_eq!(content["application/cloudevents-batch+json"]["schema"]["type"], "array", "{path}");
-        }
+        let content = &document["paths"]["/events"]["post"]["requestBody"]["content"];
+        let structured = &content["application/cloudevents+json"];
+        assert_eq!(structured["schema"]["$ref"], "#/components/schemas/RecordableEvent");
+        assert_eq!(structured["examples"].as_object().map(Map::len), Some(EXAMPLES.len()));
+        assert_eq!(content["application/cloudevents-batch+json"]["schema"]["type"], "array");
     }
 }

@@ -114,6 +114,9 @@ fn unsupported_type(headers: &HeaderMap) -> Problem {
     path = "/events",
     operation_id = "postEvents",
     tag = "events",
+    params(
+        ("Prefer" = Option<String>, Header, description = "`return=minimal`: respond without annotations."),
+    ),
     request_body(
         description = "CloudEvents of the types in schemas/events",
         content(

@@ -15,6 +15,7 @@ mod broker;
 mod budget;
 mod bulk;
 mod bulk_results;
+mod client_schemas;
 mod clocks;
 mod conditional;
 mod conditions;

@@ -1,7 +1,7 @@
 //! Schemas of the parameters in the OpenAPI document: a pattern, a list or bounds for each.
 
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 
 /// Form of the names of environments, services, targets and tenants.
@@ -22,7 +22,8 @@ fn text(pattern: String) -> Object {
 }
 
 fn number(minimum: i64, maximum: i64) -> Object {
-    let number = ObjectBuilder::new().schema_type(Type::Integer);
+    let format = SchemaFormat::KnownFormat(KnownFormat::Int64);
+    let number = ObjectBuilder::new().schema_type(Type::Integer).format(Some(format));
     number.minimum(Some(minimum)).maximum(Some(maximum)).build()
 }
 
@@ -70,6 +71,7 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
         "source" | "id" | "rollback_id" | "correlation" | "causation" | "actor" | "commit" | "artifact"
         | "release" => text_up_to(512),
+        "Prefer" => one_of(&["return=minimal"]),
         "folder" => one_of(&["events", "kafka"]),
         "file" => text("^[a-z_.-]+\\.json$".to_owned()),
         "dry_run" | "active" => ObjectBuilder::new().schema_type(Type::Boolean).build(),

@@ -82,8 +82,8 @@ pub const METRICS: &[Metric] = &[
     counter("ledger_rollback_controller_answers_total", "Failed checks that the controller answered."),
     counter(
         "ledger_http_requests_total",
-        "Requests whose answer has ended, by route as in the OpenAPI document; none without a route or \
-         an answer.",
+        "Requests whose answer has ended, by route as in the OpenAPI document, with its server; none without a \
+         route or an answer.",
     ),
     gauge("ledger_http_connections", "Open connections."),
     gauge(
