@@ -80,7 +80,7 @@ impl ContinuityMonitor {
         while let Ok(change) = self.changes.try_recv() {
             match change {
                 TenantChange::Added(projections, journal) => {
-                    self.tenants.push(MonitoredTenant::new(projections, journal));
+                    self.tenants.push(MonitoredTenant::new(*projections, journal));
                 }
                 TenantChange::Removed(tenant) => {
                     self.tenants.retain(|monitored| monitored.projections.tenant != tenant);

@@ -174,7 +174,7 @@ impl ProjectionSupervisor {
         match change {
             TenantChange::Added(projections, journal) => {
                 let name = projections.tenant.to_string();
-                let added = TenantProjection::new(projections, journal, self.config.runs_projectors);
+                let added = TenantProjection::new(*projections, journal, self.config.runs_projectors);
                 self.tenants.entry(name).or_insert(added);
             }
             TenantChange::Removed(tenant) => {

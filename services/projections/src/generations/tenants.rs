@@ -11,7 +11,7 @@ use crate::postgres::Projections;
 /// A change of the tenants that a process serves.
 #[derive(Clone)]
 pub(crate) enum TenantChange {
-    Added(Projections, SharedJournal),
+    Added(Box<Projections>, SharedJournal),
     Removed(TenantName),
 }
 
@@ -32,7 +32,7 @@ impl SupervisedTenants {
 
     /// Adds a tenant's projections, which are in the database of the others.
     pub fn add(&self, projections: &Projections, journal: &SharedJournal) {
-        self.send(&TenantChange::Added(projections.clone(), Arc::clone(journal)));
+        self.send(&TenantChange::Added(Box::new(projections.clone()), Arc::clone(journal)));
     }
 
     /// Removes a tenant. Its projectors finish their batches, and its tables are kept.

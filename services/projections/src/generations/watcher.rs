@@ -24,7 +24,7 @@ pub struct GenerationWatcher {
 }
 
 enum WatchChange {
-    Added(Projections),
+    Added(Box<Projections>),
     Removed(TenantName),
 }
 
@@ -36,7 +36,7 @@ impl WatchedTenants {
     /// Adds a tenant's projections, which are in the database of the others.
     pub fn add(&self, projections: Projections) {
         // A watcher that has stopped needs no changes.
-        let _ = self.0.send(WatchChange::Added(projections));
+        let _ = self.0.send(WatchChange::Added(Box::new(projections)));
     }
 
     /// Removes a tenant.
@@ -56,7 +56,7 @@ impl GenerationWatcher {
     fn apply_changes(&mut self) {
         while let Ok(change) = self.changes.try_recv() {
             match change {
-                WatchChange::Added(projections) => self.projections.push(projections),
+                WatchChange::Added(projections) => self.projections.push(*projections),
                 WatchChange::Removed(tenant) => {
                     let removed = self.projections.extract_if(.., |projections| projections.tenant == tenant);
                     removed.for_each(|projections| projections.deactivate("the tenant was retired"));
