@@ -32,6 +32,7 @@ mod policy;
 mod position;
 mod problem;
 mod quarantine;
+mod read;
 mod release;
 mod rollback;
 mod schemas;
@@ -64,6 +65,7 @@ pub use policy::PolicyBody;
 pub use position::PositionBody;
 pub use problem::{FieldError, ProblemBody};
 pub use quarantine::{DeliveryBody, DiscardRequest, QuarantineBody, QuarantinedBody};
+pub use read::{ReadBody, ReadsBody};
 pub use release::{ReleaseBody, ReleaseRequest};
 pub use rollback::{
     ApprovalsBody, ConcurrentChangeBody, ProgressBody, RequestedRollbackBody, RollbackBody, RollbackRequest,

@@ -103,6 +103,7 @@ mod tests {
         };
         Arc::new(App {
             hooks: BTreeMap::new(),
+            read_log: None,
             cdevents: ledger_adapters::cdevents::Settings::default(),
             ledgers: BTreeMap::new(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),

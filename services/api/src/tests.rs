@@ -89,6 +89,7 @@ impl Service {
         };
         let app = App {
             hooks: BTreeMap::new(),
+            read_log: None,
             cdevents: cdevents::Settings::default(),
             ledgers: BTreeMap::from([(tenant, ledger)]),
             metrics: PrometheusBuilder::new().build_recorder().handle(),

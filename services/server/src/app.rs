@@ -232,6 +232,11 @@ fn start_background_tasks(
     tasks
 }
 
+/// Starts the task that stores the log of reads, if there is one.
+fn store_reads(app: &ledger_api::App, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+    Some(tokio::spawn(Arc::clone(app.read_log.as_ref()?).run(stop.clone())))
+}
+
 /// Starts the task that follows tokens and grants, if clients need credentials.
 fn follow_access(app: &ledger_api::App, stop: &CancellationToken) -> Option<JoinHandle<()>> {
     let Authentication::Required(authenticator) = &app.authentication else { return None };
@@ -351,6 +356,7 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(clock::now)?,
             rates: Rates::new(config.limits.rates()),
+            read_log: config.access.read_log(&opened.primaries, clock::now),
             hooks,
             cdevents: config.cdevents.clone(),
             allowed_hosts: config.http.allowed_hosts.clone(),
@@ -360,6 +366,7 @@ impl App {
             shutdown: end_streams.clone(),
         });
         background_tasks.extend(follow_access(&app, &stop_supervisors));
+        background_tasks.extend(store_reads(&app, &stop_supervisors));
         background_tasks.push(watch_quarantines(&app, &stop_supervisors));
         let receiver = BrokerReceiver::new(Arc::clone(&app));
         let kafka = kafka.start(&app, &opened.primaries, process, &end_streams).map_err(Error::Kafka)?;
