@@ -1,9 +1,12 @@
 //! The log of reads: what is recorded of each read of the history, who may see it, and exports, which are refused while
 //! they cannot be recorded.
 
-use ledger_tests::{Client, EventStream, Guarded, deploy};
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_projections::{ReadFilter, ReadRecord, Reader};
+use ledger_tests::{Client, EventStream, Guarded, InProcess, Response, deploy};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
+use uuid::Uuid;
 
 /// Entries of a page of the usual size: one more makes an export.
 const PAGE: usize = 100;
@@ -43,7 +46,7 @@ async fn rename(guarded: &Guarded, from: &str, to: &str) {
     sqlx::query(rename).execute(&mut connection).await.expect("renamed");
 }
 
-fn status(response: &ledger_tests::Response) -> (u16, &str) {
+fn status(response: &Response) -> (u16, &str) {
     (response.status, response.problem())
 }
 
@@ -205,4 +208,63 @@ async fn an_export_needs_its_verb_if_the_settings_say_so() {
 
 async fn stream_status(client: &Client, path: &str) -> u16 {
     client.request(reqwest::Method::GET, path).send().await.expect("a response").status().as_u16()
+}
+
+fn start_of_day(day: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(day)
+}
+
+/// Returns a read of a day; its number is the day.
+fn read_of_day(day: u8) -> ReadRecord {
+    let text = str::to_owned;
+    ReadRecord {
+        id: Uuid::from_u128(day.into()),
+        began_at: start_of_day(day.into()),
+        ended_at: None,
+        tenant: text("default"),
+        reader: Reader {
+            kind: text("person"),
+            issuer: text("proxy"),
+            subject: text("ada"),
+            name: text("ada"),
+        },
+        request_id: text("r"),
+        route: text("/v1/events"),
+        query: String::new(),
+        is_export: true,
+        status: None,
+        entries: 0,
+        span: None,
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_reads_are_forgotten_by_age_and_beyond_a_number_a_few_at_a_time() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let projections = service.projections().await;
+    let records: Vec<ReadRecord> = (1..=6).map(read_of_day).collect();
+    projections.record_reads(&records).await.expect("recorded");
+
+    assert_eq!(projections.forget_old_reads(start_of_day(3), 1).await.expect("forgotten"), 1);
+    assert_eq!(projections.forget_old_reads(start_of_day(3), 10).await.expect("forgotten"), 1);
+    assert_eq!(projections.forget_excess_reads(2, 1).await.expect("forgotten"), 1);
+    assert_eq!(projections.forget_excess_reads(2, 10).await.expect("forgotten"), 1);
+    assert_eq!(projections.forget_excess_reads(2, 10).await.expect("forgotten"), 0);
+
+    let left = projections.reads(&ReadFilter::default(), 10).await.expect("reads");
+    assert_eq!(left, [read_of_day(6), read_of_day(5)]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_read_is_kept_whichever_record_arrives_last() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let projections = service.projections().await;
+    let ended =
+        ReadRecord { ended_at: Some(start_of_day(1)), status: Some(200), entries: 5, ..read_of_day(1) };
+
+    for record in [read_of_day(1), ended.clone(), read_of_day(1)] {
+        projections.record_reads(&[record]).await.expect("recorded");
+    }
+
+    assert_eq!(projections.reads(&ReadFilter::default(), 10).await.expect("reads"), [ended]);
 }
