@@ -1,6 +1,7 @@
 //! Authentication and authorisation: who may do what, and what an entry says of its sender.
 
 mod matrix;
+mod reads;
 
 use ledger_tests::{Client, Guarded, Response, Story, deploy, event, new_token, text};
 use reqwest::Method;

@@ -110,6 +110,12 @@ impl InProcess {
         projections
     }
 
+    /// Returns the URL of Postgres.
+    #[must_use]
+    pub fn postgres_url(&self) -> &str {
+        self.postgres.url().expose_secret()
+    }
+
     /// Returns a client that sends a token.
     #[must_use]
     pub fn client_with(&self, token: &str) -> Client {

@@ -33,6 +33,7 @@ mod policy;
 mod position;
 mod problem;
 mod quarantine;
+mod read;
 mod release;
 mod rollback;
 mod schemas;
@@ -66,6 +67,7 @@ pub use policy::PolicyBody;
 pub use position::PositionBody;
 pub use problem::{FieldError, ProblemBody};
 pub use quarantine::{DeliveryBody, DiscardRequest, QuarantineBody, QuarantinedBody};
+pub use read::{ReadBody, ReadsBody};
 pub use release::{ReleaseBody, ReleaseRequest};
 pub use rollback::{
     ApprovalsBody, ConcurrentChangeBody, ProgressBody, RequestedRollbackBody, RollbackBody, RollbackRequest,

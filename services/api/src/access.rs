@@ -9,6 +9,7 @@ mod credentials;
 mod events;
 mod follower;
 mod handlers;
+mod reads;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use handlers::{
     __path_explain_access, __path_list_grants, __path_list_tenants, __path_list_tokens, __path_who_am_i,
 };
 pub(crate) use handlers::{explain_access, list_grants, list_tenants, list_tokens, principal_body, who_am_i};
+pub(crate) use reads::{__path_list_reads, list_reads};
 
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};

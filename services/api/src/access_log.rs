@@ -1,14 +1,15 @@
 //! Access log: one line for each request, at the target `access`.
 //!
 //! A line states who did what, and how much. It has no query strings and no headers, which may contain secrets. It is
-//! written when the answer ends, so that it counts what a streamed answer has shown.
+//! written when the answer ends, so that it counts what a streamed answer has shown. Reads of the history are then added
+//! to the log of reads, too.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -20,14 +21,27 @@ use metrics::counter;
 use tokio::time::Instant;
 use tracing::{Level, event};
 
+use crate::App;
 use crate::access::Sent;
-use crate::activity::Activity;
+use crate::activity::{Activity, RequestSummary};
 use crate::health_paths;
 use crate::peer::Peer;
+use crate::read_log::ReadLog;
 use crate::request_id::{REQUEST_ID, RequestId};
 
 /// Maximum length of a path in the log, in characters.
 const MAX_PATH: usize = 512;
+
+/// Maximum length of a query in the log of reads, in characters.
+const MAX_QUERY: usize = 512;
+
+/// Returns a part of a URI for a log: shortened, and not if it contains a secret.
+fn without_secrets(text: &str, length: usize) -> String {
+    match secrets::find(text) {
+        None => text.chars().take(length).collect(),
+        Some(kind) => format!("({kind})"),
+    }
+}
 
 /// Returns the method as a label: a word of a fixed set, also if a client sends another.
 fn method_label(method: &Method) -> &'static str {
@@ -36,8 +50,8 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// Middleware that gives a request its id, and logs and counts the request when its answer ends.
-pub(crate) async fn log_access(mut request: Request, next: Next) -> Response {
-    let mut line = Line::of(&request);
+pub(crate) async fn log_access(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let mut line = Line::of(&request, app.read_log.clone());
     let id = line.id.clone();
     request.extensions_mut().insert(Arc::clone(&line.activity));
     let mut response = id.clone().scope(next.run(request)).await;
@@ -64,32 +78,45 @@ struct Line {
     status: Option<u16>,
     sender: Option<Arc<Principal>>,
     bytes_out: u64,
+    read_log: Option<Arc<ReadLog>>,
 }
 
 impl Line {
-    fn of(request: &Request) -> Self {
-        let path = request.uri().path();
+    fn of(request: &Request, read_log: Option<Arc<ReadLog>>) -> Self {
+        let id = RequestId::of(request.headers());
+        let route: Option<MatchedPath> = request.extensions().get().cloned();
+        let activity = match &read_log {
+            None => Activity::default(),
+            Some(_) => Activity::new(RequestSummary {
+                id: id.as_str().to_owned(),
+                route: route.as_ref().map(|route| route.as_str().to_owned()).unwrap_or_default(),
+                query: without_secrets(request.uri().query().unwrap_or_default(), MAX_QUERY),
+            }),
+        };
         Self {
-            id: RequestId::of(request.headers()),
+            id,
             method: request.method().clone(),
-            route: request.extensions().get().cloned(),
-            path: match secrets::find(path) {
-                None => path.chars().take(MAX_PATH).collect(),
-                Some(kind) => format!("({kind})"),
-            },
+            route,
+            path: without_secrets(request.uri().path(), MAX_PATH),
             started: Instant::now(),
             peer: request.extensions().get().copied(),
             bytes_in: request.body().size_hint().exact(),
-            activity: Arc::default(),
+            activity: Arc::new(activity),
             status: None,
             sender: None,
             bytes_out: 0,
+            read_log,
         }
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if let Some(log) = &self.read_log
+            && let Some(record) = self.activity.ended_read(self.status, log.now())
+        {
+            log.add(record);
+        }
         let sender = self.sender.as_deref();
         let is_health = health_paths::is_health(&self.path);
         macro_rules! log {

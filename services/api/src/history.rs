@@ -17,6 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
+use crate::activity::Shown;
 use crate::conditional::{entity_tag, names_tag};
 use crate::conditions::Conditions;
 use crate::entry::{cdevent, entry_body};
@@ -189,7 +190,8 @@ pub(crate) async fn list_events(
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
-    ledger.tenancy().activity().add_reads(rows.len());
+    let lane = (filter.environment.as_ref(), filter.service.as_ref());
+    ledger.record_answer(lane, Shown::at(rows.iter().map(|row| row.position))).await?;
     if accepts_cdevents(&headers) {
         return cdevents_page(projected, &rows, next);
     }
@@ -352,7 +354,7 @@ async fn readable_entry(
     };
     // An entry that the client may not read looks like one that does not exist.
     check_readable(ledger, &row).map_err(|_| unknown_position(wanted, projected))?;
-    ledger.tenancy().activity().add_reads(1);
+    ledger.record_answer((None, None), Shown::at([row.position])).await?;
     Ok((projected, row))
 }
 

@@ -53,6 +53,7 @@ mod problem;
 mod process;
 mod quarantine;
 mod rates;
+mod read_log;
 mod recording;
 mod request_body;
 mod request_id;
@@ -74,7 +75,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use ledger_adapters::cdevents;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
@@ -96,6 +97,7 @@ pub use limits::{Bounds, Limits};
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
 pub use rates::{RateLimits, Rates};
+pub use read_log::{ReadLog, ReadLogSettings};
 pub use server::{open_connections, serve};
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -117,6 +119,8 @@ pub struct App {
     pub rates: Rates,
     /// Mode of authentication of clients.
     pub authentication: Authentication,
+    /// Log of the reads of the history; `None` without authentication.
+    pub read_log: Option<Arc<ReadLog>>,
     /// Webhooks that the service accepts, by name.
     pub hooks: BTreeMap<String, TenantWebhook>,
     /// Settings for reading CDEvents.
@@ -176,6 +180,7 @@ fn service_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(access::list_tokens))
         .routes(routes!(access::list_grants))
         .routes(routes!(access::list_tenants))
+        .routes(routes!(access::list_reads))
         .routes(routes!(access::explain_access))
         .routes(routes!(hooks::deliver_webhook))
 }
@@ -207,7 +212,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ))
-        .layer(from_fn(access_log::log_access))
+        .layer(from_fn_with_state(Arc::clone(&app), access_log::log_access))
         // Handlers log their own failures once, with the cause.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)

@@ -43,12 +43,15 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "environment" | "service" | "target" | "tenant" | "hook" | "subscription" => {
             text(format!("^{NAME}$"))
         }
+        "before" if operation == "listReads" => {
+            text("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$".to_owned())
+        }
         "after" if operation.starts_with("getOverview") => text(format!("^{NAME}$")),
         "after" | "before" | "known_at" | "wait_for" | "position" | "Last-Event-ID" => {
             number(0, MAX_POSITION)
         }
         "wait_ms" => number(0, 30_000),
-        "limit" if operation.starts_with("listEvents") || operation.starts_with("findRelease") => {
+        "limit" if ["listEvents", "findRelease", "listReads"].iter().any(|it| operation.starts_with(it)) => {
             number(1, 1_000)
         }
         "limit" if operation.starts_with("getOverview") => number(1, 50),
@@ -70,7 +73,7 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
         "source" | "id" | "rollback_id" | "correlation" | "causation" | "actor" | "commit" | "artifact"
-        | "release" => text_up_to(512),
+        | "release" | "principal" => text_up_to(512),
         "Prefer" => one_of(&["return=minimal"]),
         "folder" => one_of(&["events", "kafka"]),
         "file" => text("^[a-z_.-]+\\.json$".to_owned()),

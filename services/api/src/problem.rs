@@ -123,6 +123,7 @@ kinds! {
     JournalUnavailable = 503 "journal-unavailable" "Stream unavailable";
     ProjectionsUnavailable = 503 "projections-unavailable" "Projections unavailable";
     ProjectionsBehind = 503 "projections-behind" "Projections behind the position";
+    ReadLogUnavailable = 503 "read-log-unavailable" "Read log unavailable";
     NotReady = 503 "not-ready" "Service not ready";
     Closing = 503 "closing" "Service shutting down";
     JournalFull = 507 "journal-full" "Stream full";

@@ -104,6 +104,7 @@ mod tests {
         };
         Arc::new(App {
             hooks: BTreeMap::new(),
+            read_log: None,
             cdevents: ledger_adapters::cdevents::Settings::default(),
             ledgers: Ledgers::default(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),

@@ -168,8 +168,11 @@ async fn follow(
             return Err(Problem::new(Kind::PositionAhead, detail));
         }
     }
+    let after = after.unwrap_or(projected);
     let feed = ledger.entry_feeds().subscribe(&ledger.projections, ledger.tenancy().principal())?;
-    let follower = Follower::new(ledger, feed, selection, progress, after.unwrap_or(projected));
+    let lane = (selection.filter.environment.as_ref(), selection.filter.service.as_ref());
+    ledger.record_stream(lane, after, projected).await?;
+    let follower = Follower::new(ledger, feed, selection, progress, after);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),

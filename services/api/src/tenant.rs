@@ -4,15 +4,22 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use ledger_domain::access::Verb;
+use ledger_domain::{EnvironmentName, Position, ServiceName};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tenancy;
+use crate::activity::Shown;
 use crate::budget::Share;
 use crate::entry_feed::EntryFeeds;
 use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
+use crate::read_log::MAX_PAGE_ENTRIES;
 use crate::{App, Ledger};
+
+/// Environment and service of a question about the history; `None`: all of them.
+pub(crate) type LaneNames<'n> = (Option<&'n EnvironmentName>, Option<&'n ServiceName>);
 
 /// The ledger of a request's tenant.
 pub(crate) struct TenantLedger {
@@ -46,6 +53,54 @@ impl TenantLedger {
     /// Returns the tenant and the sender of the request.
     pub(crate) const fn tenancy(&self) -> &Tenancy {
         &self.tenancy
+    }
+
+    /// Records an answer with entries of the history for auditors. Call it before the answer is sent: one with more entries
+    /// than a page is an export.
+    ///
+    /// # Errors
+    /// An export cannot be recorded, or the sender may not have one.
+    pub(crate) async fn record_answer(&self, lane: LaneNames<'_>, shown: Shown) -> Result<(), Problem> {
+        self.record_read(lane, shown, shown.entries() > MAX_PAGE_ENTRIES).await
+    }
+
+    /// Records a stream of entries for auditors. Call it before the stream is sent: one that begins more entries before the
+    /// end of the history than a page has is an export.
+    ///
+    /// # Errors
+    /// An export cannot be recorded, or the sender may not have one.
+    pub(crate) async fn record_stream(
+        &self,
+        lane: LaneNames<'_>,
+        after: Position,
+        end: Position,
+    ) -> Result<(), Problem> {
+        let is_export = end.get().saturating_sub(after.get()) > MAX_PAGE_ENTRIES;
+        self.record_read(lane, Shown::default(), is_export).await?;
+        // A live stream may last for weeks: record it when it begins, too.
+        if !is_export
+            && let Some(log) = &self.app.read_log
+            && let Some(record) = self.tenancy.activity().begun_read(Shown::default())
+        {
+            log.add(record);
+        }
+        Ok(())
+    }
+
+    async fn record_read(&self, lane: LaneNames<'_>, shown: Shown, is_export: bool) -> Result<(), Problem> {
+        let activity = self.tenancy.activity();
+        if let (Some(log), Some(reader)) = (&self.app.read_log, self.tenancy.sender()) {
+            if is_export && log.exports_need_grant() {
+                let (environment, service) = lane;
+                self.tenancy.check_history(Verb::Export, environment, service)?;
+            }
+            activity.begin_read(Arc::clone(reader), is_export, log.now());
+            if is_export && let Some(record) = activity.begun_read(shown) {
+                log.store_export(record).await?;
+            }
+        }
+        activity.add_entries(shown);
+        Ok(())
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {

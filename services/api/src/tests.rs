@@ -95,6 +95,7 @@ impl Service {
         ledgers.insert(tenant, ledger);
         let app = App {
             hooks: BTreeMap::new(),
+            read_log: None,
             cdevents: cdevents::Settings::default(),
             ledgers,
             metrics: PrometheusBuilder::new().build_recorder().handle(),

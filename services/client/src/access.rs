@@ -1,20 +1,25 @@
-//! `release-ledger access`: why a principal may do something, or may not.
+//! `release-ledger access`: why a principal may do something, or may not, and who read what.
+
+mod reads;
 
 use ledger_api_types::{ExplainRequest, ExplanationBody, GranteeBody};
 use ledger_domain::access::TokenId;
 use ledger_domain::{EnvironmentName, ServiceName};
 
+use self::reads::Reads;
 use super::connection::Connection;
 use super::credentials::Surroundings;
 use super::grant::parse_claim;
 use super::query::print_body;
 use super::table;
 
-/// Explain decisions about access
+/// Explain decisions about access, and list reads of the history
 #[derive(Debug, clap::Subcommand)]
 pub enum Access {
     /// Show if a principal may do something, and what each of its grants says
     Explain(Box<Explain>),
+    /// List who read what of the histories, latest first
+    Reads(Box<Reads>),
 }
 
 impl Access {
@@ -25,6 +30,7 @@ impl Access {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Explain(explain) => explain.run().await,
+            Self::Reads(reads) => reads.run().await,
         }
     }
 }

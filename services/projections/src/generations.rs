@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod indexes;
 pub(crate) mod lease;
 pub(crate) mod preferences;
+pub(crate) mod reads;
 pub(crate) mod rebuild;
 pub(crate) mod rebuilder;
 pub(crate) mod registry;

@@ -22,6 +22,7 @@ mod tables;
 pub use generations::digest::{RowDifference, TableDigest};
 pub use generations::history::HistoryMark;
 pub use generations::lease::Lease;
+pub use generations::reads::{ReadFilter, ReadRecord, Reader};
 pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations};
 pub use generations::rebuilder::{Comparison, Origin, Progress};
 pub use generations::registry::FollowerCheckpoint;

@@ -246,7 +246,7 @@ pub enum Purpose {
     /// Queries of clients.
     #[default]
     Queries,
-    /// Identity lookups and decisions, which events wait for.
+    /// Identity lookups and decisions, which events wait for, and the log of reads, which exports wait for.
     Recording,
     /// Probes and gauges.
     Operations,

@@ -123,6 +123,11 @@ fn start_background_tasks(
     tasks
 }
 
+/// Starts the task that stores the log of reads, if there is one.
+fn store_reads(app: &ledger_api::App, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+    Some(tokio::spawn(Arc::clone(app.read_log.as_ref()?).run(stop.clone())))
+}
+
 /// Starts the task that follows tokens and grants, if clients need credentials.
 fn follow_access(app: &ledger_api::App, stop: &CancellationToken) -> Option<JoinHandle<()>> {
     let authenticator = authenticator(&app.authentication)?;
@@ -209,7 +214,8 @@ impl App {
         supervisor.reconcile_once().await;
         let replicas = opened.iter().filter_map(|ledger| ledger.replica.clone()).collect();
         let (watcher, watched) = GenerationWatcher::new(replicas);
-        let primaries = opened.iter().map(|ledger| (ledger.tenant.clone(), ledger.primary.clone())).collect();
+        let primaries: BTreeMap<_, _> =
+            opened.iter().map(|ledger| (ledger.tenant.clone(), ledger.primary.clone())).collect();
         opened.into_iter().for_each(|ledger| tenants.serve(ledger));
         let supervised = supervisor.tenants();
         let mut background_tasks =
@@ -227,6 +233,7 @@ impl App {
             bounds: Bounds::new(&limits),
             authentication: config.access.authentication(&config.tenants, clock::now)?,
             rates: Rates::new(config.limits.rates()),
+            read_log: config.access.read_log(&primaries, clock::now),
             hooks,
             cdevents: config.cdevents.clone(),
             allowed_hosts: config.http.allowed_hosts.clone(),
@@ -235,6 +242,7 @@ impl App {
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
         });
         background_tasks.extend(follow_access(&app, &stops.background));
+        background_tasks.extend(store_reads(&app, &stops.background));
         let following = tenants.follow(authenticator(&app.authentication), supervised, watched);
         let tenants = tokio::spawn(following);
         let receiver = BrokerReceiver::new(Arc::clone(&app));

@@ -98,6 +98,16 @@ pub const METRICS: &[Metric] = &[
         "1 if tokens and grants follow their stream; 0: those that were read before hold.",
     ),
     counter(
+        "ledger_reads_recorded_total",
+        "Records of reads of the history that were stored: one at the end of each, and one at the \
+         beginning of exports and streams.",
+    ),
+    counter(
+        "ledger_reads_unrecorded_total",
+        "Reads of the history that are missing in the log of reads, or whose end is.",
+    ),
+    counter("ledger_exports_refused_total", "Exports that could not be recorded and were refused."),
+    counter(
         "ledger_http_refused_total",
         "Requests and connections beyond a bound: connections, bodies, deliveries, answers, followers; \
          of one client followers_of_principal, requests, events, concurrency, authentications.",
@@ -195,7 +205,13 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Counters without labels that start at zero.
-const PLAIN_COUNTERS: [&str; 2] = ["ledger_http_idle_closed_total", "ledger_tls_handshake_errors_total"];
+const PLAIN_COUNTERS: [&str; 5] = [
+    "ledger_exports_refused_total",
+    "ledger_http_idle_closed_total",
+    "ledger_reads_recorded_total",
+    "ledger_reads_unrecorded_total",
+    "ledger_tls_handshake_errors_total",
+];
 
 /// Counters whose one label has fixed values: they start at zero.
 const LABELLED_COUNTERS: [(&str, &str, &[&str]); 3] = [

@@ -247,6 +247,11 @@ impl Tenancy {
         self.sender.as_deref()
     }
 
+    /// Returns the authenticated sender, shared; `None` without authentication.
+    pub(crate) const fn sender(&self) -> Option<&Arc<Principal>> {
+        self.sender.as_ref()
+    }
+
     /// Checks that the sender may do something.
     fn ask(&self, question: &Question<'_>) -> Result<(), Problem> {
         if self.is_reporter {
@@ -294,8 +299,18 @@ impl Tenancy {
         environment: Option<&EnvironmentName>,
         service: Option<&ServiceName>,
     ) -> Result<(), Problem> {
+        self.check_history(Verb::Read, environment, service)
+    }
+
+    /// Checks that the sender may do something with the history of an environment and a service; `None`: of all of them.
+    pub(crate) fn check_history(
+        &self,
+        verb: Verb,
+        environment: Option<&EnvironmentName>,
+        service: Option<&ServiceName>,
+    ) -> Result<(), Problem> {
         self.ask(&Question {
-            verb: Verb::Read,
+            verb,
             tenant: &self.tenant,
             environment: environment.map_or(Scope::All, |name| Scope::Named(name.as_str())),
             service: service.map_or(Scope::All, |name| Scope::Named(name.as_str())),

@@ -65,7 +65,7 @@ fn grant_body(grant: &Grant) -> GrantBody {
 }
 
 /// Returns the authenticator, and the directory with its position, for a sender who may administrate access.
-fn administered<'a>(
+pub(super) fn administered<'a>(
     app: &'a App,
     sent: &Sent,
 ) -> Result<(&'a Authenticator, Arc<Directory>, Position), Problem> {

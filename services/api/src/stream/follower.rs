@@ -13,6 +13,7 @@ use ledger_domain::Position;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::activity::Shown;
 use crate::answers::CountedBytes;
 use crate::budget::{Exhausted, FREE_BYTES, Share};
 use crate::entry_feed::{Batch, FeedHandle, Page, PageSize, read_page};
@@ -165,10 +166,10 @@ impl Follower {
     async fn take(self, batch: Batch) -> Step {
         let events: Vec<Bytes> =
             batch.entries.iter().map(|entry| entry.event(self.selection.format)).collect();
-        let last = batch.entries.last().map(|entry| entry.position());
+        let shown = Shown::at(batch.entries.iter().map(|entry| entry.position()));
         let reserved = self.reserve(events.iter().map(Bytes::len).sum()).await;
         match reserved {
-            Ok(share) => self.send(events, last, batch.up_to, share),
+            Ok(share) => self.send(events, shown, batch.up_to, share),
             Err(_) => (vec![end(NO_MEMORY)], None),
         }
     }
@@ -231,7 +232,7 @@ impl Follower {
         let Page { rows, up_to, is_full, .. } = page;
         rows.last().into_iter().for_each(|last| self.feed.log().mark(last.mark()));
         let wanted: Vec<_> = rows.into_iter().filter(|row| self.selection.includes_row(row)).collect();
-        let last = wanted.last().map(|row| row.position);
+        let shown = Shown::at(wanted.iter().map(|row| row.position));
         let events: Vec<Bytes> =
             wanted.iter().map(|row| server_sent_event(row, self.selection.format)).collect();
         drop(wanted);
@@ -240,7 +241,7 @@ impl Follower {
             return (vec![end(NO_MEMORY)], None);
         }
         let share = (bytes > FREE_BYTES).then(|| Arc::new(share));
-        let (mut events, mut follower) = self.send(events, last, up_to, share);
+        let (mut events, mut follower) = self.send(events, shown, up_to, share);
         if !is_full {
             // A client that wants few entries does not read the same part of the tables again after a reconnection.
             events.extend(follower.as_mut().and_then(Self::send_progress));
@@ -249,17 +250,11 @@ impl Follower {
     }
 
     /// Sends the events of the entries up to a position, with the memory that is reserved for them.
-    fn send(
-        mut self,
-        events: Vec<Bytes>,
-        last: Option<Position>,
-        up_to: Position,
-        share: Option<Arc<Share>>,
-    ) -> Step {
-        self.ledger.tenancy().activity().add_reads(events.len());
+    fn send(mut self, events: Vec<Bytes>, shown: Shown, up_to: Position, share: Option<Arc<Share>>) -> Step {
+        self.ledger.tenancy().activity().add_entries(shown);
         self.after = up_to;
-        if last.is_some() {
-            self.sent = last;
+        if let Some(last) = shown.last() {
+            self.sent = Some(last);
             self.progress_at = Instant::now() + PROGRESS_INTERVAL;
         }
         let Some(share) = share else { return (events, Some(self)) };

@@ -36,7 +36,7 @@ pub enum Verb {
     Declare,
     /// Start and lift freezes.
     Freeze,
-    /// Export the history. Reserved: no route needs it.
+    /// Export the history: read more of it than a page. Needed only if the settings of the service say so.
     Export,
     /// Handle messages of other tools that could not be understood.
     Hooks,

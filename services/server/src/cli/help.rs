@@ -138,6 +138,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "access explain",
         "release-ledger access explain emit --token 8c1f2e3d4a5b6978 --environment production",
     ),
+    ("access reads", "release-ledger access reads --principal ada --since 7d"),
     ("quarantine list", "release-ledger quarantine list"),
     ("quarantine show", "release-ledger quarantine show ID"),
     ("quarantine retry", "release-ledger quarantine retry --all"),

@@ -1,17 +1,18 @@
 //! Settings of access: who may use the service.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::HeaderName;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_access::Directory;
 use ledger_access::oidc::{IssuerSettings, KeySource, SettingsError, Verifier};
-use ledger_api::{Authentication, Authenticator, ProxySettings};
+use ledger_api::{Authentication, Authenticator, ProxySettings, ReadLog, ReadLogSettings};
 use ledger_domain::access::{Grant, Grantee, Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::{PrincipalKind, ShortText, TenantName};
+use ledger_projections::Projections;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -23,6 +24,9 @@ pub struct Access {
     pub authentication: AuthenticationMode,
     /// Maximum number of tenants, those of the settings included.
     pub max_tenants: NonZeroUsize,
+    read_log_days: NonZeroU16,
+    read_log_records: NonZeroU32,
+    exports_need_grant: bool,
     #[serde(default)]
     administrators: Vec<Administrator>,
     #[serde(default)]
@@ -165,6 +169,26 @@ impl Access {
     /// Returns true if no client could be authenticated.
     pub(super) fn has_no_credentials(&self) -> bool {
         self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
+    }
+
+    /// Returns the log of the reads of the history, in the database of these projections on the primary. `None` without
+    /// authentication: it would name no one.
+    #[must_use]
+    pub fn read_log(
+        &self,
+        primaries: &BTreeMap<TenantName, Projections>,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Option<Arc<ReadLog>> {
+        if self.authentication == AuthenticationMode::Off {
+            return None;
+        }
+        let settings = ReadLogSettings {
+            keep_for: TimeDelta::days(self.read_log_days.get().into()),
+            max_records: self.read_log_records.get(),
+            exports_need_grant: self.exports_need_grant,
+        };
+        let projections = primaries.get(&TenantName::admin())?;
+        Some(Arc::new(ReadLog::new(projections, settings, clock)))
     }
 
     /// Returns how the service authenticates its clients. `tenants` are those of the settings.
