@@ -85,12 +85,6 @@ impl InProcess {
         &self.receiver
     }
 
-    /// Returns the service's URL.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Returns a client of the service.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -59,9 +59,10 @@ pub fn speaks_of(
     stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(release)
 }
 
-/// Returns true if the release under check came or went between the check's start and its end: it was on a track of the
-/// lane at some time of the check, but on no track throughout. `tracks` holds, for each track, the spans in which it
-/// held the release. Returns false if the release was not in the lane during the check: a check may precede the deploy.
+/// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some
+/// time of the check, but neither did traffic reach it throughout, nor was it in one slot throughout. `tracks` holds the
+/// spans in which traffic reached the release, and for each slot those in which it was there. Returns false if the release
+/// was not in the lane during the check: a check may precede the deploy.
 #[must_use]
 pub fn straddles(start: DateTime<Utc>, end: DateTime<Utc>, tracks: &[Vec<Span>]) -> bool {
     let was_present = tracks.iter().flatten().any(|span| span.from <= end && start < span.until);

@@ -191,10 +191,7 @@ async fn decide_event(
 ) -> Result<(), DecisionError> {
     let event = envelope.event();
     match &event.payload {
-        Payload::RollbackRequested(request) => {
-            check_requester(event, request)?;
-            decide_requested(snapshot, request, now).await
-        }
+        Payload::RollbackRequested(request) => decide_requested(snapshot, event, request, now).await,
         Payload::RollbackStarted(start) => decide_start(snapshot, start, now).await,
         Payload::DeployStarted(deploy) => decide_step(snapshot, deploy, now).await,
         Payload::RollbackFailed(rollback) => {
@@ -293,9 +290,11 @@ fn check_requester(event: &Event, request: &RollbackRequest) -> Result<(), Rejec
 /// Decides a rollback that is requested by a complete event: its plan must equal the ledger's own.
 async fn decide_requested(
     snapshot: &mut Snapshot,
+    event: &Event,
     request: &RollbackRequest,
     now: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
+    check_requester(event, request)?;
     let Rollback { environment, rollback_id } = &request.rollback;
     if request.automatic || request.cause.is_some() {
         return Err(Rejection::NotTheController.into());

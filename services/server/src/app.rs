@@ -148,6 +148,12 @@ fn own_descriptors(config: &Config) -> usize {
     OF_THE_PROCESS + config.webhooks.connections() + config.max_ledgers() * of_a_tenant
 }
 
+/// Returns the limits of the settings, with as many connections as the process may have.
+fn limits(config: &Config) -> Limits {
+    let connections = descriptors::reserve(config.http.max_connections, own_descriptors(config));
+    Limits { connections, ..config.http.limits() }
+}
+
 /// Listens on an address. Returns it with its port.
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let listen_error = |source| Error::Listen { address, source };
@@ -201,10 +207,7 @@ impl App {
         let tls = config.http.tls().map(Tls::open).transpose()?;
         let stops = Stops::default();
         let mut tenants = Tenants::new(config, open_journal, &stops)?;
-        let mut opened = Vec::new();
-        for tenant in config.ledgers() {
-            opened.push(tenants.open(&tenant).await?);
-        }
+        let opened = tenants.open_all().await?;
         let (process, runs_projectors) = (identity::process(), config.roles.contains(&Role::Projector));
         let supervisor_config = config.projections.supervisor_config(process, runs_projectors);
         let supervised = opened.iter().map(OpenLedger::supervised).collect();
@@ -220,10 +223,7 @@ impl App {
         let supervised = supervisor.tenants();
         let mut background_tasks =
             start_background_tasks(supervisor, watcher, tls.clone(), &stops.background);
-        let limits = Limits {
-            connections: descriptors::reserve(config.http.max_connections, own_descriptors(config)),
-            ..config.http.limits()
-        };
+        let limits = limits(config);
         let hooks = config.hooks()?;
         let kafka = Kafka::open(config, &hooks).map_err(Error::Kafka)?;
         let app = Arc::new(ledger_api::App {

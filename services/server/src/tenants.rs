@@ -172,6 +172,18 @@ impl Tenants {
         self.ledgers.clone()
     }
 
+    /// Opens the ledgers of the tenants of the settings.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub(crate) async fn open_all(&self) -> Result<Vec<OpenLedger>, Error> {
+        let mut opened = Vec::new();
+        for tenant in self.config.ledgers() {
+            opened.push(self.open(&tenant).await?);
+        }
+        Ok(opened)
+    }
+
     /// Opens the ledger of a tenant.
     ///
     /// # Errors

@@ -277,3 +277,31 @@ async fn a_correction_that_states_an_earlier_time_gives_an_old_check_no_new_comp
     let last = client.get("/v1/environments/production/points/last-known-good").await;
     assert_eq!((last.status, last.problem()), (404, "unknown-point"), "{}", last.text);
 }
+
+/// What traffic reaches is the same release before and after the switch, so it ran unchanged during the check.
+#[tokio::test]
+async fn a_switch_to_a_slot_with_the_same_release_does_not_interrupt_a_check_of_it() {
+    for is_reported_late in [false, true] {
+        let service = InProcess::start(&["--only=http,projector"]).await;
+        let client = service.client();
+        let story = Story::on(&client);
+        story.declare_policy(json!({"required_validations": ["e2e"]}), 0).await;
+        let first = story.deploy("web", "v2", 6).await;
+        let check = json!({"service": "web", "check": "e2e", "release": {"version": "v2"}});
+        story.record("validation.started", 7, check.clone()).await;
+        let green = json!({"service": "web", "slot": "green", "release": {"version": "v2"}});
+        let switch = json!({"service": "web", "slot": "green"});
+        if is_reported_late {
+            story.record("traffic.switched", 29, switch).await;
+            story.record("deploy.succeeded", 23, green).await;
+        } else {
+            story.record("deploy.succeeded", 23, green).await;
+            story.record("traffic.switched", 29, switch).await;
+        }
+        let failed = story.record("validation.failed", 46, check).await;
+
+        assert_eq!(story.point_status(first).await, "bad");
+        let entry = client.get(&format!("/v1/events/{failed}?wait_for={failed}")).await.ok();
+        assert!(entry.get("anomalies").is_none(), "{entry}");
+    }
+}

@@ -82,8 +82,6 @@ pub(super) struct ChangeDetails {
 pub(super) struct LaneState {
     /// The live release.
     pub(super) live: Option<Id>,
-    /// True if the live release is in a slot.
-    in_slot: bool,
 }
 
 /// The history of a lane.
@@ -197,9 +195,8 @@ impl LaneHistory {
                 let first = period.from.map_or(0, |from| self.count_before(from));
                 self.fold.live_after(first, last)
             });
-            let in_slot = live.is_some_and(|live| live.slot.is_some());
             let live = live.and_then(|live| releases.id_of(live.release));
-            self.states.push(LaneState { live, in_slot });
+            self.states.push(LaneState { live });
         }
     }
 
@@ -320,21 +317,15 @@ impl LaneHistory {
 
     /// Returns the spans during which a release was live, joined.
     pub(super) fn live_spans(&self, release: Id, periods: &[Period], releases: &Releases) -> Vec<Span> {
-        joined(self.spans_where(&releases.spellings(release), periods, |_| true))
+        joined(self.spans_live(&releases.spellings(release), periods))
     }
 
-    /// Returns the spans during which one of these spellings of a release was live and the state matches.
-    fn spans_where(
-        &self,
-        spellings: &[Id],
-        periods: &[Period],
-        matches: impl Fn(&LaneState) -> bool,
-    ) -> Vec<Span> {
+    /// Returns the spans during which one of these spellings of a release was live.
+    fn spans_live(&self, spellings: &[Id], periods: &[Period]) -> Vec<Span> {
         let Some(first) = self.all_deploy_times(spellings).min() else { return Vec::new() };
         let from = self.index(first);
         let is_live = |state: &LaneState| state.live.is_some_and(|live| spellings.contains(&live));
-        let states = self.states[from..].iter().zip(from..);
-        let states = states.filter(|(state, _)| is_live(state) && matches(state));
+        let states = self.states[from..].iter().zip(from..).filter(|(state, _)| is_live(state));
         states.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
     }
 
@@ -347,10 +338,10 @@ impl LaneHistory {
         Span::new(from, period.until.map_or(until, |end| end.min(until)))
     }
 
-    /// Returns the spans during which a release was on each track.
+    /// Returns the spans during which traffic reached a release, and those during which it was in each slot.
     pub(super) fn track_spans(&self, release: Id, periods: &[Period], releases: &Releases) -> Vec<Vec<Span>> {
         let spellings = releases.spellings(release);
-        let mut tracks = vec![self.spans_where(&spellings, periods, |state| !state.in_slot)];
+        let mut tracks = vec![self.spans_live(&spellings, periods)];
         let mut of_slots: HashMap<&Track, Vec<Span>> = HashMap::new();
         for at in self.all_deploy_times(&spellings) {
             let index = self.index(at);

@@ -60,6 +60,22 @@ LEFT JOIN LATERAL (
             ) b ON true
             WHERE t.environment_id = v.environment_id AND t.service = e.service
                 AND (e.target IS NULL OR t.target = e.target)
+            -- Traffic may be switched from one track of the release to another.
+            UNION ALL
+            SELECT l.version = v.version, false, l.version = v.version AND NOT EXISTS (
+                SELECT FROM live_changes n
+                WHERE n.environment_id = v.environment_id AND n.service = e.service AND n.target = t.target
+                    AND n.occurred_at > s.occurred_at AND n.occurred_at <= v.occurred_at
+                    AND n.version IS DISTINCT FROM v.version
+            )
+            FROM tracks t CROSS JOIN LATERAL (
+                SELECT l.version FROM live_changes l
+                WHERE l.environment_id = v.environment_id AND l.service = e.service AND l.target = t.target
+                    AND l.occurred_at <= s.occurred_at
+                ORDER BY l.number DESC LIMIT 1
+            ) l
+            WHERE v.scope = 'release' AND t.environment_id = v.environment_id AND t.service = e.service
+                AND (e.target IS NULL OR t.target = e.target) AND t.slot IS NULL
         ) t
     ) ELSE EXISTS (
         SELECT FROM live_changes l

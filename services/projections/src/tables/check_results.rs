@@ -551,11 +551,13 @@ impl ResultsQuery<'_> {
         }
         for (runs, spans) in runs.iter_mut().zip(spans) {
             runs.live.extend(spans.get(&None).into_iter().flatten().copied());
-            runs.tracks = spans.into_values().collect();
+            runs.tracks = spans.into_iter().filter_map(|(slot, spans)| slot.map(|_| spans)).collect();
         }
         self.replace_irregular(connection, &retirements, &mut runs).await?;
         for runs in &mut runs {
             runs.live = joined(std::mem::take(&mut runs.live));
+            // Traffic may be switched from one track of the release to another.
+            runs.tracks.push(runs.live.clone());
         }
         Ok(runs)
     }
@@ -600,8 +602,8 @@ impl ResultsQuery<'_> {
     }
 }
 
-/// Returns the spans in which traffic reached a release, and those in which it was on each track, by the whole history
-/// of its lane.
+/// Returns the spans in which traffic reached a release, and those in which it was in each slot, by the whole history of
+/// its lane.
 fn spans_from_history(
     fold: &LaneFold,
     release: &Release,
@@ -611,7 +613,7 @@ fn spans_from_history(
     let begins = std::iter::once(DateTime::<Utc>::MIN_UTC).chain(retired.iter().map(|span| span.until));
     let ends = retired.iter().map(|span| span.from).chain([DateTime::<Utc>::MAX_UTC]);
     let mut live = Vec::new();
-    let mut tracks: BTreeMap<Option<String>, Vec<Span>> = BTreeMap::new();
+    let mut slots: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     for (begin, end) in begins.zip(ends) {
         let part = fold.without_discarded_changes(RetirementStatus::Active(Some(begin)));
         let changes = part.changes();
@@ -623,9 +625,6 @@ fn spans_from_history(
             let Some(span) = Span::new(since.occurred_at, ends_at(index)) else { continue };
             if runs.as_ref().is_some_and(|runs| runs.release.is_same(release)) {
                 live.push(span);
-                if runs.is_some_and(|runs| runs.slot.is_none()) {
-                    tracks.entry(None).or_default().push(span);
-                }
             }
         }
         for (index, (track, written)) in changes.iter().enumerate() {
@@ -639,10 +638,10 @@ fn spans_from_history(
             let next = changes[index + 1..].iter().find(empties);
             let until = next.map_or(end, |(_, later)| later.since.occurred_at.min(end));
             let span = Span::new(written.since.occurred_at, until);
-            tracks.entry(Some(slot.to_string())).or_default().extend(span);
+            slots.entry(slot.to_string()).or_default().extend(span);
         }
     }
-    (live, tracks.into_values().collect())
+    (live, slots.into_values().collect())
 }
 
 /// Returns the item at an ordinal, counted from 1, and its index.

@@ -472,6 +472,23 @@ fn a_check_of_a_release_in_a_slot_straddles_a_removal_of_the_lane() {
 }
 
 #[test]
+fn a_check_of_a_release_does_not_straddle_a_switch_to_a_slot_with_it() {
+    let passed = version_check("staging", "1", "smoke", true);
+    let history = |of_slot: &str| {
+        [
+            deploy("staging", "1"),
+            start_of(passed.clone()),
+            in_slot("staging", of_slot, "green"),
+            switched("staging", "green"),
+            passed.clone(),
+            deploy("production", "1"),
+        ]
+    };
+    assert_eq!(allowed(&from_staging(), &history("1")), [true]);
+    assert_eq!(allowed(&from_staging(), &history("2")), [false]);
+}
+
+#[test]
 fn a_correction_replaces_the_corrected_event() {
     let entry = |payload: Payload, corrects| Entry { at: 1, payload, actor: "ada", corrects };
     let passed = |of: &str| version_check("staging", of, "smoke", true);

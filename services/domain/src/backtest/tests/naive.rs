@@ -159,9 +159,11 @@ impl Model {
         let on = |slot: Option<SlotName>| {
             Self::spans_where(|at| {
                 let fold = self.lane_at(lane, at);
-                let (live, idle) = (fold.live(), fold.idle());
-                let held = if slot.is_none() { Vec::new() } else { idle };
-                let mut held = held.into_iter().chain(live);
+                let live = fold.live();
+                if slot.is_none() {
+                    return live.is_some_and(|live| live.release.is_same(release));
+                }
+                let mut held = fold.idle().into_iter().chain(live);
                 held.any(|held| held.slot == slot.as_ref() && held.release.is_same(release))
             })
         };
