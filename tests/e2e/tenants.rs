@@ -17,7 +17,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 async fn tenant(arguments: &[&str], service: &Service, token: &str) -> ledger_tests::Outcome {
     let home = TempDir::new().expect("a folder");
     let home = home.path().to_str().expect("UTF-8");
-    let arguments = [&["tenant"], arguments, &["--url", &service.url()]].concat();
+    let url = service.url();
+    let arguments = [&["tenant"], arguments, &["--url", &url]].concat();
     let variables = [("HOME", home), ("XDG_STATE_HOME", home), ("RELEASE_LEDGER_TOKEN", token)];
     ledger_tests::Command::start_with(PROGRAM, &arguments, &variables).outcome().await
 }

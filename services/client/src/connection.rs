@@ -362,15 +362,15 @@ impl Client {
         })
     }
 
-    /// Waits until the service is ready, at most for the given time. After it, the request shows what is wrong. An answer
-    /// that is no failure of a server, such as that of a proxy which hides the path, ends the wait, too.
-    async fn wait_until_ready(&self) {
+    /// Waits until the service is ready, at most for the given time. After it, the next request shows what is wrong. An
+    /// answer that is no failure of a server, such as that of a proxy which hides the path, ends the wait, too.
+    pub async fn wait_until_ready(&self, limit: Duration) {
         let Ok(http) = &self.http else { return };
         let mut url = self.api.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop().push("readyz");
         }
-        let deadline = Instant::now() + self.startup_timeout;
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let probe = http.get(url.clone()).timeout(PROBE_TIMEOUT.min(left)).send().await;
@@ -389,7 +389,7 @@ impl Client {
     /// Returns the credentials, after the wait for a service that starts.
     async fn current_credentials(&self) -> &Credentials {
         let wait = || async {
-            self.wait_until_ready().await;
+            self.wait_until_ready(self.startup_timeout).await;
             self.reread.as_ref().and_then(Reread::read)
         };
         self.waited.get_or_init(wait).await.as_ref().unwrap_or(&self.credentials)

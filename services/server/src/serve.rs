@@ -44,9 +44,10 @@ impl Serve {
     }
 }
 
-/// Directive that leaves out the notices of Postgres, such as those of schemas that exist: they mean nothing to an
-/// operator. Its warnings stay.
-const QUIET: &str = "sqlx::postgres::notice=warn";
+/// Directives that leave out what means nothing to an operator: the notices of Postgres, such as those of schemas that
+/// exist, and the texts of slow statements, such as those that create tables; Postgres has `log_min_duration_statement`
+/// for these. Warnings of Postgres stay.
+const QUIET: &str = "sqlx::postgres::notice=warn,sqlx::query=error";
 
 /// Returns the filter of the log: with [`QUIET`], unless the settings have a directive of their own for sqlx.
 fn log_filter(directives: &str) -> anyhow::Result<EnvFilter> {
@@ -98,8 +99,10 @@ mod tests {
     #[test]
     fn the_log_has_no_notices_of_the_database_unless_the_filter_asks_for_them() {
         let filter = |directives: &str| log_filter(directives).expect("a filter").to_string();
-        assert!(filter("info").contains(QUIET));
-        assert!(!filter("info,sqlx=debug").contains(QUIET));
+        for directive in QUIET.split(',') {
+            assert!(filter("info").contains(directive));
+            assert!(!filter("info,sqlx=debug").contains(directive));
+        }
         assert!(log_filter("ledger=loud").is_err());
     }
 }

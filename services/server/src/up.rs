@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::value::{Dict, Value};
 use ledger_access::ApiToken;
@@ -18,6 +19,9 @@ use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
 use ledger_client::{self, Client, Url};
 use ledger_devstack::{Options, Stack};
+
+/// Longest wait for the projections before the ledger counts as up: a question at once would fail.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serve the ledger with a private NATS and Postgres in a data directory
 ///
@@ -98,6 +102,11 @@ impl Up {
         let address = app.address();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
         let url = local_url(address);
+        let client = Client::with_token(url.clone(), &TenantName::default(), token);
+        tokio::select! {
+            () = client.wait_until_ready(READY_TIMEOUT) => {}
+            () = shutdown.cancelled() => {}
+        }
         let saved = ledger_client::save_local_context(&url, token);
         if let Err(error) = &saved {
             let text = format!(
@@ -114,9 +123,7 @@ impl Up {
         if let Ok(context) = saved {
             writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(&context))?;
         }
-        let demo = self
-            .demo
-            .then(|| load_demo(Client::with_token(url, &TenantName::default(), token), shutdown.clone()));
+        let demo = self.demo.then(|| load_demo(client, shutdown.clone()));
         let failure = tokio::select! {
             () = shutdown.cancelled() => None,
             failure = stack.failure() => Some(failure),
