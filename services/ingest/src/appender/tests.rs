@@ -40,6 +40,7 @@ fn writer() -> (GroupWriter, MemoryJournal) {
         recent: Arc::new(Mutex::new(RecentAppends::new(10))),
         heads: RecentHeads::default(),
         append_failure: RecentAppendFailure::default(),
+        clock: || DateTime::UNIX_EPOCH,
     };
     (writer, journal)
 }
@@ -52,7 +53,7 @@ impl GroupWriter {
     /// Appends reports, none of which the history has.
     async fn append_reports(&self, events: &[Envelope], order: &OrderedSubmission) -> Vec<RecordOutcome> {
         let entries = events.iter().map(|event| self.entry(event, None, order));
-        self.append(Group::Reports(entries.collect())).await
+        self.append(Group::Reports { entries: entries.collect(), looked_up: vec![self.now()] }).await
     }
 
     async fn append_decided(&self, event: &Envelope, head: u64) -> Vec<RecordOutcome> {
@@ -97,7 +98,7 @@ async fn an_event_that_the_history_has_is_not_appended() {
         writer.entry(&other, Some(&different), &OrderedSubmission::default()),
     ];
 
-    let outcomes = writer.append(Group::Reports(entries)).await;
+    let outcomes = writer.append(Group::Reports { entries, looked_up: vec![writer.now()] }).await;
 
     assert_eq!(outcomes, [duplicate(7), conflict(8)]);
     assert_eq!(journal.head().await.expect("a head").position, Position::START);

@@ -177,14 +177,32 @@ pub(crate) struct Source {
     pub(crate) records: BoxStream<'static, Result<Record, ReadError>>,
     /// Creation time of the stream that the records belong to.
     pub(crate) stream_created: DateTime<Utc>,
-    /// Receives the identities of the records; `None` if they are not those of the history that answers.
+    /// Receives the identities of the records; `None` if they are not those of the history that answers. With it, the
+    /// envelopes that this process recorded are taken.
     pub(crate) identities: Option<IdentityFeed>,
 }
 
-/// What readers of the journal share with the write path of the process.
+/// What the reader of the live generation shares with the write path of the process.
 struct Shared {
-    recorded: RecordedEnvelopes,
-    identities: Option<IdentityFeed>,
+    generation: GenerationHandle,
+    identities: IdentityFeed,
+}
+
+impl Shared {
+    fn recorded(&self) -> &RecordedEnvelopes {
+        &self.generation.projections.recorded
+    }
+
+    /// Keeps the identities in use if the number of histories has changed and the generation is active all the same: the
+    /// history is the one before. A replica, or a divergence that has ended, has changed the number.
+    fn adopt_history(&self) {
+        let projections = &self.generation.projections;
+        // Read the number first: if another generation becomes active after that, the identities are not used.
+        let histories = projections.histories();
+        if projections.active_number() == Some(self.generation.number) && projections.divergence().is_none() {
+            self.identities.adopt(histories);
+        }
+    }
 }
 
 /// Applies a source to a generation until the source ends and all batches are written. Returns the state at the last
@@ -198,7 +216,7 @@ pub(crate) async fn run(
     cancelled: &CancellationToken,
 ) -> Result<(ProjectionState, PgConnection), ProjectionError> {
     let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
-    let shared = Shared { recorded: generation.projections.recorded.clone(), identities: source.identities };
+    let shared = source.identities.map(|identities| Shared { generation: generation.clone(), identities });
     let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, shared, sender)));
     let mut pipeline =
         Pipeline::start(generation, connection, state, source.stream_created, check_duplicates);
@@ -426,19 +444,22 @@ async fn gather(
 /// Reads and decodes records ahead of the state, limited by the channel's slots.
 async fn decode(
     records: BoxStream<'static, Result<Record, ReadError>>,
-    shared: Shared,
+    shared: Option<Shared>,
     sender: mpsc::Sender<Group>,
 ) {
     let mut groups = records.ready_chunks(GROUP_RECORDS);
     while let Some(group) = groups.next().await {
+        if let Some(shared) = &shared {
+            shared.adopt_history();
+        }
         let mut decoded = Vec::with_capacity(group.len());
         let mut failed = None;
         for record in group {
             let record = record.map_err(ProjectionError::from);
-            match record.and_then(|record| decode_one(record, &shared.recorded)) {
+            match record.and_then(|record| decode_one(record, shared.as_ref().map(Shared::recorded))) {
                 Ok(record) => {
-                    if let Some(identities) = &shared.identities {
-                        identities.add(record.position(), record.key());
+                    if let Some(shared) = &shared {
+                        shared.identities.add(record.position(), record.key());
                     }
                     decoded.push(record);
                 }
@@ -461,12 +482,12 @@ async fn decode(
 }
 
 /// Decodes a record. An entry that this process recorded was parsed when it arrived.
-fn decode_one(record: Record, recorded: &RecordedEnvelopes) -> Result<Decoded, ProjectionError> {
+fn decode_one(record: Record, recorded: Option<&RecordedEnvelopes>) -> Result<Decoded, ProjectionError> {
     let entry = match record {
         Record::Gap(position) => return Ok(Decoded::Gap(position)),
         Record::Entry(entry) => entry,
     };
-    let stored = match recorded.take(entry.position, &entry.bytes) {
+    let stored = match recorded.and_then(|recorded| recorded.take(entry.position, &entry.bytes)) {
         Some(envelope) => StoredEntry::Event(envelope),
         None => StoredEntry::parse(entry.bytes.clone()),
     };
@@ -655,7 +676,7 @@ mod tests {
         let record = entry("garbage");
         let expected = record.leaf_hash();
 
-        let decoded = decode_one(record, &RecordedEnvelopes::default());
+        let decoded = decode_one(record, None);
 
         let Ok(Decoded::Foreign { entry, lacks, leaf }) = decoded else { panic!("no foreign entry") };
         assert_eq!((entry.position, lacks, leaf), (Position::new(2), ForeignReason::NotAnObject, expected));
@@ -666,7 +687,7 @@ mod tests {
         let newer =
             r#"{"specversion":"1.0","id":"1","source":"urn:test","type":"io.releaseledger.ring.widened.v1"}"#;
 
-        let decoded = decode_one(entry(newer), &RecordedEnvelopes::default());
+        let decoded = decode_one(entry(newer), None);
 
         let Err(ProjectionError::Stopped(StopReason::NewerEntry { position, .. })) = decoded else {
             panic!("not stopped")
@@ -715,7 +736,7 @@ mod tests {
         let recorded = RecordedEnvelopes::default();
         recorded.extend([(Position::new(2), event.clone())]);
 
-        let (taken, parsed) = (decode_one(record(), &recorded), decode_one(record(), &recorded));
+        let (taken, parsed) = (decode_one(record(), Some(&recorded)), decode_one(record(), Some(&recorded)));
 
         for decoded in [taken, parsed] {
             let Ok(Decoded::Entry { envelope, key, .. }) = decoded else { panic!("no entry") };

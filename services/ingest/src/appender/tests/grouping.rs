@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ledger_journal::{Entry, Head, KnownHistory, ReadError, Record, SubjectFilter, Until};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::gathering::{GATHERED_EVENTS, GATHERING_WINDOW};
 use super::*;
@@ -101,7 +102,8 @@ impl Running {
         let shared: SharedJournal = journal.clone();
         let projections = no_projections();
         let decider = Decider::new(tenant.clone(), Arc::clone(&shared), projections.clone(), clock);
-        let appender = Appender::new(tenant, shared, projections, decider, RecentAppendFailure::default());
+        let failure = RecentAppendFailure::default();
+        let appender = Appender::new(tenant, shared, projections, decider, failure, clock);
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = AbortOnDropHandle::new(tokio::spawn(appender.run(submissions)));
         Self { journal, queue, _task: task }
