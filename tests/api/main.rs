@@ -12,6 +12,7 @@ mod live;
 mod manifests;
 mod queries;
 mod questions;
+mod repeats;
 mod requests;
 mod rollback;
 mod subscriptions;
