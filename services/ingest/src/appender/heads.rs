@@ -17,7 +17,11 @@ pub(super) const MIN_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const MAX_AGE: Duration = Duration::from_secs(40);
 /// Age of a look-up at which the journal's answer is no longer trusted: it may have recorded the event after the
 /// duplicate window.
-pub(super) const MAX_OUTCOME_AGE: Duration = MIN_DUPLICATE_WINDOW.saturating_sub(MAX_AGE);
+pub(super) const MAX_OUTCOME_AGE: Duration =
+    MIN_DUPLICATE_WINDOW.saturating_sub(MAX_AGE).saturating_sub(CLOCK_DIFFERENCE);
+/// Largest difference of the clocks of two servers of the journal that is expected: each measures the duplicate window by
+/// the times that another one has assigned.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10);
 /// Age at which a newer head is noted beside the one in use. Until then the older one is better: the projector has
 /// passed it.
 const RENEWAL_AGE: Duration = Duration::from_secs(15);

@@ -171,6 +171,30 @@ async fn a_group_waits_for_the_submitters_of_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_submits_again_at_once_is_expected_once() {
+    let appender = Arc::new(Running::releasing(0));
+    let order = OrderedSubmission::default();
+    let first = appender.submit([1], &order);
+    appender.journal.groups(1).await;
+    let second = appender.submit_alone([2]);
+    let client = Arc::clone(&appender);
+    // Submits again before the appender has seen the end of the group.
+    let again = tokio::spawn(async move {
+        outcomes(first).await;
+        outcomes(client.submit_alone([3])).await
+    });
+    tokio::task::yield_now().await;
+    let started = Instant::now();
+
+    appender.release(2);
+
+    assert_eq!(outcomes(second).await, [recorded(2)]);
+    assert_eq!(again.await.expect("outcomes"), [recorded(3)]);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(appender.journal.groups(2).await, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_does_not_wait_longer_than_the_window() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([1]);
