@@ -31,7 +31,7 @@ const AFTER_WINDOW: i64 = 130;
 
 type Clock = fn() -> DateTime<Utc>;
 
-/// Returns a clock of the calling test's own, and the seconds that it is ahead.
+/// Returns a clock of the calling test's own, and the seconds by which it is ahead.
 macro_rules! own_clock {
     () => {{
         static AHEAD: AtomicI64 = AtomicI64::new(0);

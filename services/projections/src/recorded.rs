@@ -75,6 +75,10 @@ impl RecordedEnvelopes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ledger_domain::{Principal, PrincipalKind, ShortText};
+
     use super::*;
 
     fn event(id: u64) -> Envelope {
@@ -136,6 +140,23 @@ mod tests {
 
         assert!(is_taken(&recorded, 2));
         assert!(!is_taken(&recorded, 9));
+    }
+
+    #[test]
+    fn an_event_as_sent_counts_beside_its_stored_form() {
+        let text = |text| ShortText::parse(text).expect("a text");
+        let sender = Principal {
+            kind: PrincipalKind::Person,
+            issuer: text("https://login.example"),
+            subject: text("ada"),
+            name: text("Ada"),
+            claims: BTreeMap::new(),
+        };
+        let plain = event(1);
+        let sent = plain.clone().sent_by(&sender).expect("an event with its sender");
+
+        assert_eq!(byte_len(&plain), plain.bytes().len());
+        assert_eq!(byte_len(&sent), sent.bytes().len() + plain.bytes().len());
     }
 
     #[test]
