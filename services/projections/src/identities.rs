@@ -111,10 +111,10 @@ impl IdentityFilter {
         }
     }
 
-    /// Returns false if the identity was never added.
+    /// Returns false if the identity was never added. Without a part, nothing is known.
     fn may_contain(&self, key: IdentityKey) -> bool {
         let hashes = hashes(key);
-        self.parts.iter().any(|part| part.contains(hashes))
+        self.parts.is_empty() || self.parts.iter().any(|part| part.contains(hashes))
     }
 }
 
@@ -166,7 +166,8 @@ impl HistoryIdentities {
     pub(crate) fn start(&self, histories: u64, after: Position) -> (IdentityFeed, TableLoad) {
         let mut guard = self.lock();
         let number = guard.as_ref().map_or(0, |identities| identities.feed) + 1;
-        let continues = |known: &Identities| known.histories == histories && known.position >= after;
+        let continues =
+            |known: &Identities| known.is_loaded && known.histories == histories && known.position >= after;
         let kept = guard.take().filter(continues);
         let is_too_many = after.get() > MAX_IDENTITIES;
         let known = guard.insert(kept.unwrap_or_else(|| Identities {
@@ -382,7 +383,7 @@ mod tests {
         feed.add(position(2), Some(key(2)));
 
         assert_eq!(identities.possibly_known(&[key(1)], 1, Position::START), None);
-        assert_eq!(identities.start(1, Position::START).1, TableLoad::Needed);
+        unloaded(&identities, 1, 1);
     }
 
     #[test]
@@ -424,5 +425,12 @@ mod tests {
         assert_eq!(load, TableLoad::TooMany);
         assert_eq!(identities.possibly_known(&[key(2)], 1, position(1)), None);
         assert!(identities.lock().as_ref().is_some_and(|identities| identities.filter.parts.is_empty()));
+        assert!(IdentityFilter::default().may_contain(key(1)), "nothing is known without a part");
+        // The tables went back: Postgres has lost its last batches.
+        let loaded = unloaded(&identities, 1, MAX_IDENTITIES);
+        loaded.loader().load(&[key(1)]);
+        loaded.loader().complete();
+        let known = identities.possibly_known(&[key(1), key(2)], 1, position(MAX_IDENTITIES));
+        assert_eq!(known, Some(vec![key(1)]));
     }
 }

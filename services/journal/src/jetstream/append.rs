@@ -74,7 +74,7 @@ pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry])
     let deadline = Instant::now() + SEND_TIMEOUT;
     let mut outcomes = Vec::with_capacity(new_entries.len());
     for chunk in new_entries.chunks(BATCH_LIMIT) {
-        match temporary_error(&outcomes) {
+        match temporary_error(&outcomes).or_else(|| expired(deadline)) {
             Some(error) => outcomes.extend(vec![Err(error); chunk.len()]),
             None => outcomes.extend(append_chunk(journal, chunk, deadline).await),
         }
@@ -85,6 +85,13 @@ pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry])
 /// Returns the first temporary error, if any. Its entry will be sent again, and no later one may be recorded before it.
 fn temporary_error(outcomes: &Outcomes) -> Option<AppendError> {
     outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()).cloned())
+}
+
+/// Returns the error of what is not sent because the deadline has passed.
+fn expired(deadline: Instant) -> Option<AppendError> {
+    let reason =
+        || format!("the journal took longer than {SEND_TIMEOUT:?} for earlier messages; send this one again");
+    (Instant::now() >= deadline).then(|| AppendError::Unavailable(reason()))
 }
 
 async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry], deadline: Instant) -> Outcomes {
@@ -145,6 +152,7 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry], deadlin
     let mut appended = append_atomically(journal, chunk).await;
     if let Err(AppendError::Unavailable(reason)) = &appended
         && journal.is_connected()
+        && expired(deadline).is_none()
     {
         // If only the acknowledgement was lost, the batch is stored, and the server rejects this one as a duplicate.
         debug!(reason, messages = chunk.len(), "batch is unacknowledged; sending it again");
@@ -236,11 +244,10 @@ async fn publish_before(
     journal: &JetStreamJournal,
     new_entry: &NewEntry,
 ) -> Result<Outcome, AppendError> {
-    if Instant::now() >= deadline {
-        let reason = format!("the entries before took longer than {SEND_TIMEOUT:?}; send this one again");
-        return Err(AppendError::Unavailable(reason));
+    match expired(deadline) {
+        Some(error) => Err(error),
+        None => publish(journal, new_entry).await,
     }
-    publish(journal, new_entry).await
 }
 
 async fn publish(journal: &JetStreamJournal, new_entry: &NewEntry) -> Result<Outcome, AppendError> {
