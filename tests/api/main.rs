@@ -1,4 +1,5 @@
-//! The HTTP API over a journal in memory and a real Postgres, in the process of each test: rules, SQL and handlers.
+//! The HTTP API and the write path over a journal in memory and a real Postgres, in the process of each test: rules, SQL
+//! and handlers.
 
 mod access;
 mod backtest;
@@ -12,6 +13,7 @@ mod live;
 mod manifests;
 mod queries;
 mod questions;
+mod repeats;
 mod requests;
 mod rollback;
 mod subscriptions;

@@ -4,7 +4,8 @@ use crate::assert_none;
 use crate::tree::root;
 
 /// Files and folders of the top level.
-const ENTRIES: [&str; 15] = [
+const ENTRIES: [&str; 16] = [
+    ".cargo",
     ".ci",
     ".clippy.toml",
     ".config",

@@ -5,11 +5,11 @@
 //! fails partway. The costs of a group beyond its events are high, so few large groups are better than many small ones:
 //! see `gathering`.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use ledger_codec::cloudevents::{Envelope, content_of};
 use ledger_domain::{IdentityKey, Position, TenantName};
@@ -19,12 +19,13 @@ use ledger_tlog::Hash;
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, warn};
 
 use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
-use self::heads::{JournalMark, MIN_DUPLICATE_WINDOW, RecentHeads};
+use self::heads::{JournalMark, MAX_OUTCOME_AGE, RecentHeads};
+use self::lookup::HistoryLookup;
+use self::moment::Moment;
 use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
@@ -32,12 +33,14 @@ use crate::rejection::DecisionError;
 use crate::repeats::{known_outcome, repeated_outcome};
 use crate::request::Request;
 use crate::{
-    CONFIRMATION_TIMEOUT, DECISION_BACKOFF, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL,
-    PROJECTION_WAIT, RecordError, RecordOutcome, Undecided,
+    CONFIRMATION_TIMEOUT, DECISION_BACKOFF, OrderedSubmission, PROJECTION_WAIT, RecordError, RecordOutcome,
+    Undecided,
 };
 
 mod gathering;
 mod heads;
+mod lookup;
+mod moment;
 mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
@@ -49,6 +52,14 @@ const LOOKUP_AHEAD: usize = 128;
 const APPEND_FAILURE_MAX_AGE: Duration = Duration::from_secs(10);
 /// Longest wait for a journal that lacks the last entry of this process: another server of it may only lag behind.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Age of a look-up at which its events are no longer appended. It covers the time that a look-up and the confirmation of
+/// the stream take.
+const MAX_APPEND_DELAY: Duration = Duration::from_secs(25);
+/// Reason of a group that waited too long.
+const LOOKUP_TOO_OLD: &str = "the event waited too long after its look-up in the history; send it again";
+/// Reason of an event that the journal may have recorded a second time.
+const OUTCOME_TOO_LATE: &str =
+    "the journal acknowledged the event so late that it may have been recorded before; send it again";
 /// Number of identities from the last appends that are cached.
 const RECENT_CAPACITY: usize = 65_536;
 
@@ -88,8 +99,7 @@ pub(crate) struct Appender {
     projections: Projections,
     decider: Decider,
     writer: GroupWriter,
-    /// Probe of a history that did not answer. The history is not queried until the probe has ended.
-    history_probe: Option<AbortOnDropHandle<()>>,
+    history: HistoryLookup,
     /// No request is confirmed before this time, because a confirmation timed out.
     confirmations_paused_until: Instant,
 }
@@ -148,7 +158,11 @@ enum Confirmation {
 /// Events that are appended together, in order.
 enum Group {
     /// Reports, which may be recorded after any entry.
-    Reports(Vec<PendingEntry>),
+    Reports {
+        entries: Vec<PendingEntry>,
+        /// Times at which look-ups of their identities began.
+        looked_up: Vec<Moment>,
+    },
     /// The result of a decision at a head of the journal: it must be recorded right after that head, or not at all.
     Decided { entry: PendingEntry, head: Position },
 }
@@ -156,8 +170,17 @@ enum Group {
 impl Group {
     fn entries(&self) -> &[PendingEntry] {
         match self {
-            Self::Reports(entries) => entries,
+            Self::Reports { entries, .. } => entries,
             Self::Decided { entry, .. } => std::slice::from_ref(entry),
+        }
+    }
+
+    /// Returns true if the identities were looked up at most `age` ago. That of a decided event is unknown up to its
+    /// head, at any time.
+    fn is_looked_up_within(&self, age: Duration, now: Moment) -> bool {
+        match self {
+            Self::Reports { looked_up, .. } => looked_up.iter().all(|at| now.is_within(age, *at)),
+            Self::Decided { .. } => true,
         }
     }
 }
@@ -169,17 +192,22 @@ impl Appender {
         projections: Projections,
         decider: Decider,
         append_failure: RecentAppendFailure,
+        clock: fn() -> DateTime<Utc>,
     ) -> Self {
+        let heads = RecentHeads::default();
+        let history =
+            HistoryLookup::new(tenant.clone(), Arc::clone(&journal), projections.clone(), heads.clone());
         let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
         let writer = GroupWriter {
             tenant,
             journal,
             projections: projections.clone(),
             recent,
-            heads: RecentHeads::default(),
+            heads,
             append_failure,
+            clock,
         };
-        Self { projections, decider, writer, history_probe: None, confirmations_paused_until: Instant::now() }
+        Self { projections, decider, writer, history, confirmations_paused_until: Instant::now() }
     }
 
     /// Appends what the queue delivers. Groups of reports and single requests take turns, so that neither waits for
@@ -190,7 +218,7 @@ impl Appender {
         loop {
             let mut expected = None;
             if let Some(group) = in_flight.take() {
-                expected = Some(self.finish(group, &mut queue, &mut waiting).await);
+                expected = Some(self.finish(group, &mut queue, &mut waiting, true).await);
             }
             if waiting.is_empty() {
                 match queue.recv().await {
@@ -201,14 +229,14 @@ impl Appender {
             gather(&mut queue, &mut waiting, expected).await;
             let mut batches = waiting.take_group(GROUP_SIZE);
             if !batches.is_empty() {
-                let (histories, now) = (self.projections.histories(), Instant::now());
+                let (histories, now) = (self.projections.histories(), self.writer.now());
                 let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories, now));
                 self.look_up(rest.collect()).await;
                 in_flight = Some(self.start(batches));
             }
             if let Some(request) = waiting.take_request() {
                 if let Some(group) = in_flight.take() {
-                    self.finish(group, &mut queue, &mut waiting).await;
+                    self.finish(group, &mut queue, &mut waiting, false).await;
                 }
                 self.record_request(*request).await;
             }
@@ -218,27 +246,31 @@ impl Appender {
     /// Starts to append a group. The one before has its outcomes, so the orders that it aborted are known.
     fn start(&self, group: Vec<WaitingBatch>) -> GroupInFlight {
         let mut batches = Vec::with_capacity(group.len());
-        let mut entries = Vec::new();
+        let (mut entries, mut looked_up) = (Vec::new(), Vec::new());
         for WaitingBatch { batch, lookup, .. } in group {
-            entries.extend(lookup.into_iter().flat_map(|lookup| lookup.entries));
+            if let Some(lookup) = lookup {
+                entries.extend(lookup.entries);
+                looked_up.push(lookup.at);
+            }
             batches.push(batch);
         }
         let orders = Orders::of(batches.iter());
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
-            let outcomes = writer.append(Group::Reports(entries)).await;
+            let outcomes = writer.append(Group::Reports { entries, looked_up }).await;
             writer.reply(batches, outcomes);
         });
         GroupInFlight { task, orders }
     }
 
-    /// Waits until a group has its outcomes. Receives submissions meanwhile, and looks them up if many wait. Returns the
-    /// submitters that are expected next.
+    /// Waits until a group has its outcomes. Receives submissions meanwhile. If many wait, and no request does, looks them
+    /// up: `may_look_ahead` is false if the caller has a request. Returns the submitters that are expected next.
     async fn finish(
         &mut self,
         group: GroupInFlight,
         queue: &mut mpsc::UnboundedReceiver<Submission>,
         waiting: &mut WaitingSubmissions,
+        may_look_ahead: bool,
     ) -> ExpectedSubmitters {
         let GroupInFlight { mut task, orders } = group;
         let mut is_queue_open = true;
@@ -257,12 +289,18 @@ impl Appender {
                     None => is_queue_open = false,
                 },
             }
-            if waiting.not_looked_up() >= LOOKUP_AHEAD && waiting.looked_up() < GROUP_SIZE {
+            if may_look_ahead
+                && !waiting.has_requests()
+                && waiting.not_looked_up() >= LOOKUP_AHEAD
+                && waiting.looked_up() < GROUP_SIZE
+            {
                 self.look_up(waiting.next_to_look_up(GROUP_SIZE)).await;
             }
         }
+        // Clients that had their outcomes first may have submitted again: they are counted once, as expected.
+        let expected = orders.expected_again(waiting);
         receive_queued(queue, waiting);
-        orders.expected_again(waiting)
+        expected
     }
 
     async fn record_request(&mut self, decided: DecidedRequest) {
@@ -391,10 +429,10 @@ impl Appender {
         if batches.is_empty() {
             return;
         }
-        let (histories, at) = (self.projections.histories(), Instant::now());
+        let (histories, at) = (self.projections.histories(), self.writer.now());
         let reports = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         let keys: Vec<IdentityKey> = reports.map(|envelope| envelope.identity().key()).collect();
-        let known = self.known_identities(&keys).await;
+        let known = self.history.find(&keys, at).await;
         let mut keys = keys.into_iter();
         for waiting in batches {
             let PendingBatch { reports, order, .. } = &waiting.batch;
@@ -404,59 +442,6 @@ impl Appender {
             waiting.lookup = Some(Lookup { histories, at, entries: entries.collect() });
         }
     }
-
-    /// Returns those keys that the history may have, if the process knows all identities up to a recent head of the
-    /// journal. Entries after that head are within the journal's duplicate window.
-    fn possibly_known(&self, keys: &[IdentityKey]) -> Option<Vec<IdentityKey>> {
-        if self.writer.journal.duplicate_window() < MIN_DUPLICATE_WINDOW {
-            return None;
-        }
-        let head = self.writer.heads.oldest(self.writer.journal_mark(), Instant::now())?;
-        self.projections.possibly_known(keys, head)
-    }
-
-    fn is_history_unavailable(&self) -> bool {
-        self.history_probe.as_ref().is_some_and(|probe| !probe.is_finished())
-    }
-
-    /// Starts a probe of the history. Until it succeeds, no further group waits for the history.
-    fn mark_history_unavailable(&mut self) {
-        let probe = probe_history(self.projections.clone(), self.writer.tenant.clone());
-        self.history_probe = Some(AbortOnDropHandle::new(tokio::spawn(probe)));
-    }
-
-    /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
-    /// journal's duplicate window and the projector ensure that an identity has one effect.
-    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, KnownEntry> {
-        let possible = self.possibly_known(keys);
-        let keys = possible.as_deref().unwrap_or(keys);
-        if keys.is_empty() {
-            return HashMap::new();
-        }
-        if !self.is_history_unavailable() {
-            match timeout(LOOKUP_TIMEOUT, self.projections.find_entries(keys)).await {
-                Ok(Ok(known)) => return known,
-                Ok(Err(error)) => {
-                    warn!(%error, tenant = %self.writer.tenant, "identity lookup failed; appending without it");
-                }
-                Err(_) => {
-                    warn!(tenant = %self.writer.tenant, "identity lookup timed out; appending without it");
-                }
-            }
-            self.mark_history_unavailable();
-        }
-        counter!("ledger_intake_unchecked_total", "tenant" => self.writer.tenant.to_string())
-            .increment(keys.len() as u64);
-        HashMap::new()
-    }
-}
-
-/// Queries the history until it answers: the first failure may have been a single slow response.
-async fn probe_history(projections: Projections, tenant: TenantName) {
-    while !matches!(timeout(LOOKUP_TIMEOUT, projections.checkpoint()).await, Ok(Ok(_))) {
-        tokio::time::sleep(PROBE_INTERVAL).await;
-    }
-    info!(%tenant, "the history answers again; identity lookups resume");
 }
 
 /// A group that is being appended.
@@ -475,6 +460,7 @@ struct GroupWriter {
     recent: Arc<Mutex<RecentAppends>>,
     heads: RecentHeads,
     append_failure: RecentAppendFailure,
+    clock: fn() -> DateTime<Utc>,
 }
 
 impl GroupWriter {
@@ -498,26 +484,62 @@ impl GroupWriter {
     /// each event, and aborts the orders of those that will be sent again.
     async fn append(&self, group: Group) -> Vec<RecordOutcome> {
         let mut recent = self.recent.lock().await;
-        let (started, mark) = (Instant::now(), self.journal_mark());
+        let (started, mark) = (self.now(), JournalMark::of(&self.projections, self.journal.as_ref()));
+        let followed = self.projections.identities_position();
         recent.set_stream(self.projections.stream(), self.projections.histories());
         if let Err(reason) = self.confirm_stream(&mut recent).await {
             return self.refuse(&group, AppendError::Unavailable(reason));
         }
+        if !group.is_looked_up_within(MAX_APPEND_DELAY, self.now()) {
+            return self.refuse(&group, AppendError::Unavailable(LOOKUP_TOO_OLD.into()));
+        }
+        let outcomes = self.append_unsettled(&group, &recent).await;
+        for (entry, outcome) in group.entries().iter().zip(&outcomes) {
+            if let RecordOutcome::Recorded(position) = outcome {
+                recent.insert(entry.new_entry.key, *position, &entry.new_entry.bytes, entry.content);
+            }
+            if outcome.is_temporary() {
+                entry.order.abort();
+            }
+        }
+        let positions = || outcomes.iter().filter_map(RecordOutcome::recorded);
+        if let (Some(first), Some(last)) = (positions().min(), positions().max())
+            // Otherwise an older copy of the journal assigns positions again that the projector has passed.
+            && followed.is_none_or(|followed| followed < first)
+        {
+            self.heads.note(mark, started, last);
+        }
+        // A decided event also fails while another process appends, which says nothing about the journal.
+        if let Group::Reports { .. } = group {
+            self.append_failure.update(&outcomes);
+            histogram!("ledger_append_seconds").record(started.monotonic.elapsed());
+            histogram!("ledger_append_group_events").record(outcomes.len() as f64);
+        }
+        outcomes
+    }
+
+    /// Appends those events of a group that are not settled, and returns the outcomes of all.
+    async fn append_unsettled(&self, group: &Group, recent: &RecentAppends) -> Vec<RecordOutcome> {
         // The decision of an event looked its identity up.
-        let settled: Vec<Option<RecordOutcome>> = match &group {
-            Group::Reports(entries) => entries.iter().map(|entry| entry.settled(&recent)).collect(),
+        let settled: Vec<Option<RecordOutcome>> = match group {
+            Group::Reports { entries, .. } => entries.iter().map(|entry| entry.settled(recent)).collect(),
             Group::Decided { .. } => vec![None],
         };
         let unsettled = group.entries().iter().zip(&settled).filter(|(_, settled)| settled.is_none());
         let new_entries: Vec<NewEntry> = unsettled.map(|(entry, _)| entry.new_entry.clone()).collect();
-        let appended = match &group {
+        let appended = match group {
             Group::Decided { entry, head } => {
                 vec![self.journal.append_expecting(&entry.new_entry, *head).await]
             }
-            Group::Reports(_) if new_entries.is_empty() => Vec::new(),
-            Group::Reports(_) => self.journal.append(&new_entries).await,
+            Group::Reports { .. } if new_entries.is_empty() => Vec::new(),
+            Group::Reports { .. } => self.journal.append(&new_entries).await,
         };
-        let mut appended = appended.into_iter();
+        // The process may have been paused meanwhile: after the duplicate window, the journal records a repeat again.
+        let is_in_time = group.is_looked_up_within(MAX_OUTCOME_AGE, self.now());
+        let mut appended = appended.into_iter().map(|appended| match appended {
+            Ok(Outcome::Recorded(_)) if !is_in_time => Err(AppendError::Unavailable(OUTCOME_TOO_LATE.into())),
+            appended => appended,
+        });
         let mut outcomes: Vec<RecordOutcome> = settled
             .into_iter()
             .map(|settled| settled.unwrap_or_else(|| record_outcome(appended.next())))
@@ -529,29 +551,11 @@ impl GroupWriter {
                 *outcome = RecordOutcome::Duplicate(position);
             }
         }
-        for (entry, outcome) in group.entries().iter().zip(&outcomes) {
-            if let RecordOutcome::Recorded(position) = outcome {
-                recent.insert(entry.new_entry.key, *position, &entry.new_entry.bytes, entry.content);
-            }
-            if outcome.is_temporary() {
-                entry.order.abort();
-            }
-        }
-        let last = outcomes.iter().filter_map(RecordOutcome::recorded).max();
-        if let Some(last) = last {
-            self.heads.note(mark, started, last);
-        }
-        // A decided event also fails while another process appends, which says nothing about the journal.
-        if let Group::Reports(_) = group {
-            self.append_failure.update(&outcomes);
-            histogram!("ledger_append_seconds").record(started.elapsed());
-            histogram!("ledger_append_group_events").record(outcomes.len() as f64);
-        }
         outcomes
     }
 
-    fn journal_mark(&self) -> JournalMark {
-        JournalMark { histories: self.projections.histories(), connections: self.journal.connections() }
+    fn now(&self) -> Moment {
+        Moment::now(self.clock)
     }
 
     /// Returns true if the entry at a position has this content. The journal compares whole entries, which differ if

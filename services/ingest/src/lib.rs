@@ -214,7 +214,7 @@ impl Ingest {
         let recording = projections.for_purpose(Purpose::Recording);
         let decider = Decider::new(tenant.clone(), Arc::clone(&journal), recording.clone(), clock);
         let appender =
-            Appender::new(tenant.clone(), journal, recording, decider.clone(), append_failure.clone());
+            Appender::new(tenant.clone(), journal, recording, decider.clone(), append_failure.clone(), clock);
         let task = tokio::spawn(appender.run(batches));
         let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
         let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));

@@ -20,7 +20,7 @@ mod work_queue;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -280,6 +280,7 @@ impl Connection {
             request_timeout: self.settings.request_timeout,
             created: microseconds(info.created),
             highest_seen: Arc::default(),
+            has_drifted: Arc::default(),
             disconnects: self.disconnects.clone(),
         })
     }
@@ -335,6 +336,8 @@ pub struct JetStreamJournal {
     created: DateTime<Utc>,
     /// Highest position that is known to be assigned.
     highest_seen: Arc<AtomicU64>,
+    /// True if the settings of the stream did not fit when they were last read.
+    has_drifted: Arc<AtomicBool>,
     disconnects: watch::Receiver<u64>,
 }
 
@@ -360,7 +363,13 @@ impl JetStreamJournal {
     }
 
     async fn info(&self) -> Result<Info, ReadError> {
-        self.while_connected(self.stream().await?.get_info()).await?.map_err(read_error)
+        let info = self.while_connected(self.stream().await?.get_info()).await?.map_err(read_error)?;
+        self.has_drifted.store(!self.drift_of(&info).is_empty(), Ordering::Relaxed);
+        Ok(info)
+    }
+
+    fn drift_of(&self, info: &Info) -> Vec<String> {
+        stream::config_drift(&self.tenant, &self.settings, &info.config)
     }
 
     fn note_position(&self, position: Position) {
@@ -479,7 +488,7 @@ impl Journal for JetStreamJournal {
     }
 
     async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
-        Ok(stream::config_drift(&self.tenant, &self.settings, &self.info().await?.config))
+        Ok(self.drift_of(&self.info().await?))
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
@@ -509,7 +518,8 @@ impl Journal for JetStreamJournal {
     }
 
     fn duplicate_window(&self) -> Duration {
-        self.settings.duplicate_window
+        // The window in the settings may be another one than that of the stream.
+        if self.has_drifted.load(Ordering::Relaxed) { Duration::ZERO } else { self.settings.duplicate_window }
     }
 }
 

@@ -187,6 +187,8 @@ pub trait Journal: Send + Sync + 'static {
     /// - The rejection of one event MUST NOT affect the others. But after a temporary error
     ///   ([`AppendError::is_temporary`]), later events of the call MUST NOT be recorded: the order would be lost
     ///   when the failed one is appended again.
+    /// - The call MUST end in bounded time, also if each event takes long: later events then get
+    ///   [`AppendError::Unavailable`].
     async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>>;
 
     /// Appends one event if the journal's head is still `head`.
@@ -242,7 +244,7 @@ pub trait Journal: Send + Sync + 'static {
     fn connections(&self) -> u64;
 
     /// Returns the duplicate window of [`Journal::append`]: the time after an entry within which the journal finds its
-    /// identity.
+    /// identity. It is zero while the settings of the journal do not meet the ledger's requirements.
     fn duplicate_window(&self) -> Duration;
 }
 

@@ -16,7 +16,7 @@ use crate::{
     Subject, SubjectFilter, Until, microseconds,
 };
 
-/// A journal that does not survive its process. Its duplicate window is unlimited.
+/// A journal that does not survive its process. Its duplicate window is unlimited, unless another one is set.
 #[derive(Clone)]
 pub struct MemoryJournal {
     tenant: TenantName,
@@ -25,6 +25,7 @@ pub struct MemoryJournal {
     log: Arc<Mutex<Log>>,
     head: watch::Sender<u64>,
     connections: Arc<AtomicU64>,
+    duplicate_window: Duration,
 }
 
 #[derive(Default)]
@@ -39,13 +40,16 @@ impl Log {
         self.entries.get(index)
     }
 
-    fn append(&mut self, new_entry: &NewEntry, now: DateTime<Utc>) -> Outcome {
+    fn append(&mut self, new_entry: &NewEntry, now: DateTime<Utc>, window: Duration) -> Outcome {
         if let Some(position) = self.by_key.get(&new_entry.key) {
             let stored = self.at(*position).and_then(|(_, entry)| entry.as_ref());
-            return match stored {
-                Some(entry) if entry.bytes == new_entry.bytes => Outcome::Duplicate(*position),
-                _ => Outcome::Conflict(*position),
-            };
+            let age = stored.map(|entry| (now - entry.recorded_at).to_std().unwrap_or_default());
+            if age.is_none_or(|age| age <= window) {
+                return match stored {
+                    Some(entry) if entry.bytes == new_entry.bytes => Outcome::Duplicate(*position),
+                    _ => Outcome::Conflict(*position),
+                };
+            }
         }
         let position = Position::new(self.entries.len() as u64 + 1);
         let entry = Entry { position, recorded_at: now, bytes: new_entry.bytes.clone() };
@@ -59,12 +63,13 @@ impl Log {
         new_entry: &NewEntry,
         head: Position,
         now: DateTime<Utc>,
+        window: Duration,
     ) -> Result<Outcome, AppendError> {
         let end = Position::new(self.entries.len() as u64);
         // With a later head, look for the identity right after the expected head only. JetStream reports no
         // more, so callers must not depend on more.
         if end == head || self.by_key.get(&new_entry.key) == Some(&head.next()) {
-            Ok(self.append(new_entry, now))
+            Ok(self.append(new_entry, now, window))
         } else {
             Err(AppendError::WrongHead(format!("expected {head}, found {end}")))
         }
@@ -82,7 +87,14 @@ impl MemoryJournal {
             log: Arc::default(),
             head: watch::Sender::new(0),
             connections: Arc::new(AtomicU64::new(1)),
+            duplicate_window: Duration::MAX,
         }
+    }
+
+    /// Returns the same journal with a duplicate window.
+    #[must_use]
+    pub fn with_duplicate_window(self, duplicate_window: Duration) -> Self {
+        Self { duplicate_window, ..self }
     }
 
     /// Loses the entry at a position, as a broken disk would: the position becomes a gap.
@@ -135,7 +147,8 @@ impl Journal for MemoryJournal {
         let mut log = self.log();
         // Read the clock while the log is locked, so that times never decrease with the position.
         let now = microseconds((self.clock)());
-        let outcomes = new_entries.iter().map(|new_entry| Ok(log.append(new_entry, now))).collect();
+        let window = self.duplicate_window;
+        let outcomes = new_entries.iter().map(|new_entry| Ok(log.append(new_entry, now, window))).collect();
         self.head.send_replace(log.entries.len() as u64);
         outcomes
     }
@@ -143,7 +156,7 @@ impl Journal for MemoryJournal {
     async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
         let mut log = self.log();
         let now = microseconds((self.clock)());
-        let outcome = log.append_expecting(new_entry, head, now);
+        let outcome = log.append_expecting(new_entry, head, now, self.duplicate_window);
         self.head.send_replace(log.entries.len() as u64);
         outcome
     }
@@ -222,7 +235,7 @@ impl Journal for MemoryJournal {
     }
 
     fn duplicate_window(&self) -> Duration {
-        Duration::MAX
+        self.duplicate_window
     }
 }
 

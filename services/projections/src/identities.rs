@@ -11,6 +11,8 @@ use ledger_domain::{IdentityKey, Position};
 
 /// Maximum size of a filter in bytes. With more than eight million identities it takes more and more new ones for known.
 const MAX_BYTES: usize = 16 << 20;
+/// Number of identities above which none are loaded: the filter would take most new ones for known.
+const MAX_IDENTITIES: u64 = 16 << 20;
 /// Size of a new part of a filter in blocks: for 2,048 identities.
 const MIN_BLOCKS: usize = 64;
 /// Bytes of a block, which is a line of the processor's cache.
@@ -109,10 +111,10 @@ impl IdentityFilter {
         }
     }
 
-    /// Returns false if the identity was never added.
+    /// Returns false if the identity was never added. Without a part, nothing is known.
     fn may_contain(&self, key: IdentityKey) -> bool {
         let hashes = hashes(key);
-        self.parts.iter().any(|part| part.contains(hashes))
+        self.parts.is_empty() || self.parts.iter().any(|part| part.contains(hashes))
     }
 }
 
@@ -125,36 +127,77 @@ struct Identities {
     histories: u64,
     /// Number of the feed that fills the filter.
     feed: u64,
+    /// True while this feed lasts. Without it, others may have projected since.
+    is_fed: bool,
     is_loaded: bool,
     filter: IdentityFilter,
     /// The last position whose identity is in the filter, with those of all positions before it once it is loaded.
     position: Position,
 }
 
-/// The one source of identities: a projector, and what its tables had when it started. A later feed replaces it.
+/// The one source of identities: a projector, and what its tables had when it started. It ends with the value, and a later
+/// feed replaces it.
+pub(crate) struct IdentityFeed(FeedNumber);
+
+/// Adds what the tables had when a feed started. Clones belong to the same feed.
 #[derive(Clone)]
-pub(crate) struct IdentityFeed {
+pub(crate) struct IdentityLoader(FeedNumber);
+
+/// The number of a feed of some identities.
+#[derive(Clone)]
+struct FeedNumber {
     identities: HistoryIdentities,
     number: u64,
 }
 
+/// What a projector has to do at the start of its feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableLoad {
+    /// The identities of the tables are known.
+    Known,
+    /// The tables have to be loaded: after the start of the process, and after another process has projected.
+    Needed,
+    /// The tables have too many identities to load.
+    TooMany,
+}
+
 impl HistoryIdentities {
-    /// Starts the feed of a projector that continues a history after a position. Returns true if the tables have to be
-    /// loaded: after the start of the process, and after another process has projected.
-    pub(crate) fn start(&self, histories: u64, after: Position) -> (IdentityFeed, bool) {
+    /// Starts the feed of a projector that continues a history after a position.
+    pub(crate) fn start(&self, histories: u64, after: Position) -> (IdentityFeed, TableLoad) {
         let mut guard = self.lock();
         let number = guard.as_ref().map_or(0, |identities| identities.feed) + 1;
-        let continues = |known: &Identities| known.histories == histories && known.position >= after;
+        let continues =
+            |known: &Identities| known.is_loaded && known.histories == histories && known.position >= after;
         let kept = guard.take().filter(continues);
+        let is_too_many = after.get() > MAX_IDENTITIES;
         let known = guard.insert(kept.unwrap_or_else(|| Identities {
             histories,
             feed: number,
+            is_fed: true,
             is_loaded: after == Position::START,
-            filter: IdentityFilter::for_identities(after.get()),
+            // Without a part, a filter takes no memory.
+            filter: if is_too_many {
+                IdentityFilter::default()
+            } else {
+                IdentityFilter::for_identities(after.get())
+            },
             position: after,
         }));
-        known.feed = number;
-        (IdentityFeed { identities: self.clone(), number }, !known.is_loaded)
+        // The projector reads again what is after the position: an older copy of the journal may have something else there.
+        (known.feed, known.is_fed, known.position) = (number, true, after);
+        let load = if known.is_loaded {
+            TableLoad::Known
+        } else if is_too_many {
+            TableLoad::TooMany
+        } else {
+            TableLoad::Needed
+        };
+        (IdentityFeed(FeedNumber { identities: self.clone(), number }), load)
+    }
+
+    /// Returns the position up to which a feed has added identities, if it lasts.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.lock().as_ref().filter(|identities| identities.is_fed).map(|identities| identities.position)
     }
 
     /// Returns those keys that the history up to a position may have. `None`: the identities up to there are not known.
@@ -166,7 +209,8 @@ impl HistoryIdentities {
     ) -> Option<Vec<IdentityKey>> {
         let guard = self.lock();
         let identities = guard.as_ref()?;
-        if identities.histories != histories || !identities.is_loaded || identities.position < up_to {
+        let is_usable = identities.is_fed && identities.is_loaded && identities.histories == histories;
+        if !is_usable || identities.position < up_to {
             return None;
         }
         Some(keys.iter().copied().filter(|key| identities.filter.may_contain(*key)).collect())
@@ -181,7 +225,7 @@ impl IdentityFeed {
     /// Adds the record at a position, with the identity of its event, if it is one. If positions are missing before it,
     /// none are known from there on.
     pub(crate) fn add(&self, position: Position, key: Option<IdentityKey>) {
-        self.with(|identities| {
+        self.0.with(|identities| {
             if position > identities.position.next() {
                 identities.is_loaded = false;
                 return;
@@ -193,16 +237,36 @@ impl IdentityFeed {
         });
     }
 
+    /// Adopts a number of histories: the history is the same one as before.
+    pub(crate) fn adopt(&self, histories: u64) {
+        self.0.with(|identities| identities.histories = histories);
+    }
+
+    /// Returns what adds the identities of the tables.
+    pub(crate) fn loader(&self) -> IdentityLoader {
+        IdentityLoader(self.0.clone())
+    }
+}
+
+impl Drop for IdentityFeed {
+    fn drop(&mut self) {
+        self.0.with(|identities| identities.is_fed = false);
+    }
+}
+
+impl IdentityLoader {
     /// Adds identities that the tables have. Returns false if a later feed has replaced this one.
     pub(crate) fn load(&self, keys: &[IdentityKey]) -> bool {
-        self.with(|identities| keys.iter().for_each(|key| identities.filter.insert(*key))).is_some()
+        self.0.with(|identities| keys.iter().for_each(|key| identities.filter.insert(*key))).is_some()
     }
 
     /// Declares that the identities that the tables had when the feed started are added.
-    pub(crate) fn complete_load(&self) {
-        self.with(|identities| identities.is_loaded = true);
+    pub(crate) fn complete(&self) {
+        self.0.with(|identities| identities.is_loaded = true);
     }
+}
 
+impl FeedNumber {
     /// Changes the identities, unless a later feed has replaced this one.
     fn with<T>(&self, change: impl FnOnce(&mut Identities) -> T) -> Option<T> {
         let mut guard = self.identities.lock();
@@ -228,8 +292,8 @@ mod tests {
 
     /// Starts a feed that has to be loaded.
     fn unloaded(identities: &HistoryIdentities, histories: u64, after: u64) -> IdentityFeed {
-        let (feed, has_to_load) = identities.start(histories, position(after));
-        assert!(has_to_load);
+        let (feed, load) = identities.start(histories, position(after));
+        assert_eq!(load, TableLoad::Needed);
         feed
     }
 
@@ -261,9 +325,9 @@ mod tests {
         feed.add(position(3), Some(key(3)));
         let ask = |up_to| identities.possibly_known(&[key(1), key(3), key(9)], 1, position(up_to));
 
-        assert!(feed.load(&[key(1), key(2)]));
+        assert!(feed.loader().load(&[key(1), key(2)]));
         assert_eq!(ask(3), None);
-        feed.complete_load();
+        feed.loader().complete();
 
         assert_eq!(ask(3), Some(vec![key(1), key(3)]));
         assert_eq!(ask(4), None);
@@ -273,10 +337,10 @@ mod tests {
     #[test]
     fn an_empty_history_need_not_be_loaded() {
         let identities = HistoryIdentities::default();
-        let (feed, has_to_load) = identities.start(1, Position::START);
+        let (feed, load) = identities.start(1, Position::START);
         feed.add(position(1), None);
 
-        assert!(!has_to_load);
+        assert_eq!(load, TableLoad::Known);
         assert_eq!(identities.possibly_known(&[key(1)], 1, position(1)), Some(Vec::new()));
     }
 
@@ -284,14 +348,14 @@ mod tests {
     fn a_projector_loads_again_only_what_others_have_projected() {
         let identities = HistoryIdentities::default();
         let feed = unloaded(&identities, 1, 2);
-        feed.complete_load();
+        feed.loader().complete();
         feed.add(position(3), Some(key(3)));
 
-        assert!(!identities.start(1, position(3)).1);
-        assert!(!identities.start(1, position(2)).1);
+        assert_eq!(identities.start(1, position(3)).1, TableLoad::Known);
+        assert_eq!(identities.start(1, position(2)).1, TableLoad::Known);
         let behind = unloaded(&identities, 1, 5);
         assert_eq!(identities.possibly_known(&[key(3)], 1, position(3)), None);
-        behind.complete_load();
+        behind.loader().complete();
         unloaded(&identities, 2, 5);
     }
 
@@ -300,12 +364,13 @@ mod tests {
         let identities = HistoryIdentities::default();
         let (first, second) = (unloaded(&identities, 1, 2), unloaded(&identities, 1, 2));
 
-        assert!(!first.load(&[key(1)]));
+        assert!(!first.loader().load(&[key(1)]));
         first.add(position(9), Some(key(9)));
-        first.complete_load();
+        first.loader().complete();
+        drop(first);
         assert_eq!(identities.possibly_known(&[key(1)], 1, position(2)), None);
-        assert!(second.load(&[key(1)]));
-        second.complete_load();
+        assert!(second.loader().load(&[key(1)]));
+        second.loader().complete();
 
         assert_eq!(identities.possibly_known(&[key(1)], 1, position(2)), Some(vec![key(1)]));
     }
@@ -318,6 +383,54 @@ mod tests {
         feed.add(position(2), Some(key(2)));
 
         assert_eq!(identities.possibly_known(&[key(1)], 1, Position::START), None);
-        assert!(identities.start(1, Position::START).1);
+        unloaded(&identities, 1, 1);
+    }
+
+    #[test]
+    fn identities_are_not_used_after_the_end_of_their_feed_until_the_next_one() {
+        let identities = HistoryIdentities::default();
+        let (feed, _) = identities.start(1, Position::START);
+        feed.add(position(1), Some(key(1)));
+        let ask = || identities.possibly_known(&[key(1), key(2)], 1, position(1));
+        assert_eq!((ask(), identities.position()), (Some(vec![key(1)]), Some(position(1))));
+
+        // As at a handover: another process projects from here.
+        drop(feed);
+        assert_eq!((ask(), identities.position()), (None, None));
+        let (_feed, load) = identities.start(1, position(1));
+
+        assert_eq!((ask(), load), (Some(vec![key(1)]), TableLoad::Known));
+    }
+
+    #[test]
+    fn identities_of_another_history_are_not_used_until_the_feed_adopts_it() {
+        let identities = HistoryIdentities::default();
+        let (feed, _) = identities.start(1, Position::START);
+        feed.add(position(1), Some(key(1)));
+        let ask = || identities.possibly_known(&[key(2)], 2, position(1));
+
+        assert_eq!(ask(), None);
+        feed.adopt(2);
+
+        assert_eq!(ask(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn too_many_identities_are_not_loaded_and_take_no_memory() {
+        let identities = HistoryIdentities::default();
+
+        let (feed, load) = identities.start(1, position(MAX_IDENTITIES + 1));
+        feed.add(position(MAX_IDENTITIES + 2), Some(key(1)));
+
+        assert_eq!(load, TableLoad::TooMany);
+        assert_eq!(identities.possibly_known(&[key(2)], 1, position(1)), None);
+        assert!(identities.lock().as_ref().is_some_and(|identities| identities.filter.parts.is_empty()));
+        assert!(IdentityFilter::default().may_contain(key(1)), "nothing is known without a part");
+        // The tables went back: Postgres has lost its last batches.
+        let loaded = unloaded(&identities, 1, MAX_IDENTITIES);
+        loaded.loader().load(&[key(1)]);
+        loaded.loader().complete();
+        let known = identities.possibly_known(&[key(1), key(2)], 1, position(MAX_IDENTITIES));
+        assert_eq!(known, Some(vec![key(1)]));
     }
 }

@@ -385,6 +385,12 @@ impl Projections {
         self.identities.possibly_known(keys, self.histories(), up_to)
     }
 
+    /// Returns the position up to which this process's projector has read the identities of the history, if it follows.
+    #[must_use]
+    pub fn identities_position(&self) -> Option<Position> {
+        self.identities.position()
+    }
+
     /// Keeps the envelopes of events that this process recorded, by ascending position, so that its projector need not
     /// parse their entries. Keeps none while this process does not project.
     pub fn keep_recorded(&self, recorded: impl IntoIterator<Item = (Position, Envelope)>) {

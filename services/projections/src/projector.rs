@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use self::pipeline::{GenerationHandle, ProjectionError, Source, close, with_step_timeout};
 use self::status::{ProjectorStatus, StopReason};
-use crate::identities::IdentityFeed;
+use crate::identities::{IdentityFeed, IdentityLoader, TableLoad};
 use crate::projector::apply::ProjectionState;
 use crate::projector::checkpoint::{check_continuity, stream_created_at};
 use crate::tables::events::identity_page;
@@ -29,6 +29,8 @@ const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Initial and maximum delay between attempts.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Initial and maximum delay between attempts to load the identities of the history.
+const LOAD_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Number of identities that are loaded at a time.
 const IDENTITY_PAGE: u32 = 10_000;
 
@@ -144,32 +146,43 @@ impl Projector {
         if projections.active_number() != Some(self.generation.number) {
             return (None, None);
         }
-        let (feed, has_to_load) = projections.identities.start(histories, after);
-        let load = has_to_load.then(|| {
-            AbortOnDropHandle::new(tokio::spawn(load_identities(self.generation.clone(), feed.clone())))
-        });
+        let (feed, table_load) = projections.identities.start(histories, after);
+        let load = match table_load {
+            TableLoad::Known => None,
+            TableLoad::Needed => {
+                let load = load_identities(self.generation.clone(), feed.loader());
+                Some(AbortOnDropHandle::new(tokio::spawn(load)))
+            }
+            TableLoad::TooMany => {
+                let tenant = projections.tenant.to_string();
+                info!(tenant, "the history is too large to have its identities in memory");
+                None
+            }
+        };
         (Some(feed), load)
     }
 }
 
-/// Loads the identities that the tables of a generation have. After a failure, the write path asks the tables instead.
-async fn load_identities(generation: GenerationHandle, feed: IdentityFeed) {
+/// Loads the identities that the tables of a generation have. Until that succeeds, the write path asks the tables.
+async fn load_identities(generation: GenerationHandle, loader: IdentityLoader) {
     let tenant = generation.projections.tenant.to_string();
-    match try_load_identities(&generation, &feed).await {
-        Ok(count) => debug!(tenant, count, "the identities of the history are in memory"),
-        Err(error) => {
-            warn!(
-                tenant,
-                ?error,
-                "cannot load the identities of the history; they are looked up one group at a time"
-            );
+    let mut delay = LOAD_BACKOFF.0;
+    loop {
+        match try_load_identities(&generation, &loader).await {
+            Ok(count) => {
+                debug!(tenant, count, "the identities of the history are in memory");
+                return;
+            }
+            Err(error) => warn!(tenant, ?error, "cannot load the identities of the history; retrying"),
         }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(LOAD_BACKOFF.1);
     }
 }
 
 async fn try_load_identities(
     generation: &GenerationHandle,
-    feed: &IdentityFeed,
+    loader: &IdentityLoader,
 ) -> Result<usize, ProjectionError> {
     let mut connection = generation.connect().await?;
     let (mut after, mut count) = (None, 0);
@@ -178,12 +191,12 @@ async fn try_load_identities(
         let keys = with_step_timeout(read).await?;
         let Some(last) = keys.last().copied() else { break };
         count += keys.len();
-        if !feed.load(&keys) {
+        if !loader.load(&keys) {
             break;
         }
         after = Some(last);
     }
-    feed.complete_load();
+    loader.complete();
     close(connection).await;
     Ok(count)
 }

@@ -9,7 +9,7 @@ use ledger_domain::Position;
 
 /// Maximum number of envelopes that wait for the projector.
 const MAX_ENVELOPES: usize = 20_000;
-/// Maximum number of bytes of their events. The parsed forms take about as much again.
+/// Maximum number of bytes of their events, as stored and as sent. The parsed forms take about as much again.
 const MAX_BYTES: usize = 8 << 20;
 
 /// Envelopes that wait for the projector, at most [`MAX_ENVELOPES`] with [`MAX_BYTES`]. Clones share them.
@@ -25,6 +25,13 @@ struct Waiting {
     bytes: usize,
 }
 
+/// Returns the number of bytes that an envelope has of its event: as stored, and as sent if that differs.
+fn byte_len(envelope: &Envelope) -> usize {
+    let (bytes, content) = (envelope.bytes(), envelope.content());
+    let is_shared = bytes.as_ptr() == content.as_ptr();
+    bytes.len() + if is_shared { 0 } else { content.len() }
+}
+
 impl RecordedEnvelopes {
     /// Adds envelopes by ascending position. When they are full, adds no more: the projector needs the oldest first.
     pub(crate) fn extend(&self, recorded: impl IntoIterator<Item = (Position, Envelope)>) {
@@ -34,7 +41,7 @@ impl RecordedEnvelopes {
                 // Another journal, or an older copy of it, assigns these positions again.
                 *waiting = Waiting::default();
             }
-            let bytes = waiting.bytes + envelope.bytes().len();
+            let bytes = waiting.bytes + byte_len(&envelope);
             if waiting.envelopes.len() == MAX_ENVELOPES || bytes > MAX_BYTES {
                 return;
             }
@@ -53,7 +60,7 @@ impl RecordedEnvelopes {
         let mut waiting = self.lock();
         while waiting.envelopes.front().is_some_and(|(first, _)| *first <= position) {
             let (first, envelope) = waiting.envelopes.pop_front()?;
-            waiting.bytes -= envelope.bytes().len();
+            waiting.bytes -= byte_len(&envelope);
             if first == position {
                 return (envelope.bytes() == bytes).then_some(envelope);
             }
@@ -68,6 +75,10 @@ impl RecordedEnvelopes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ledger_domain::{Principal, PrincipalKind, ShortText};
+
     use super::*;
 
     fn event(id: u64) -> Envelope {
@@ -129,6 +140,23 @@ mod tests {
 
         assert!(is_taken(&recorded, 2));
         assert!(!is_taken(&recorded, 9));
+    }
+
+    #[test]
+    fn an_event_as_sent_counts_beside_its_stored_form() {
+        let text = |text| ShortText::parse(text).expect("a text");
+        let sender = Principal {
+            kind: PrincipalKind::Person,
+            issuer: text("https://login.example"),
+            subject: text("ada"),
+            name: text("Ada"),
+            claims: BTreeMap::new(),
+        };
+        let plain = event(1);
+        let sent = plain.clone().sent_by(&sender).expect("an event with its sender");
+
+        assert_eq!(byte_len(&plain), plain.bytes().len());
+        assert_eq!(byte_len(&sent), sent.bytes().len() + plain.bytes().len());
     }
 
     #[test]

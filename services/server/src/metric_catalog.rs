@@ -72,6 +72,10 @@ pub const METRICS: &[Metric] = &[
     histogram("ledger_append_seconds", "Time to append a group of reports; no labels."),
     histogram("ledger_append_group_events", "Reports in a group; no labels."),
     counter(
+        "ledger_intake_filtered_total",
+        "Events whose identity is new by the identities in memory, so that Postgres was not asked for it.",
+    ),
+    counter(
         "ledger_intake_unchecked_total",
         "Events that were appended without a look-up of their identity, while Postgres was away.",
     ),
@@ -235,12 +239,13 @@ const LABELLED_COUNTERS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Counters of each tenant that start at zero.
-const TENANT_COUNTERS: [&str; 9] = [
+const TENANT_COUNTERS: [&str; 10] = [
     "ledger_projector_fenced_total",
     "ledger_projector_entries_total",
     "ledger_gaps_total",
     "ledger_foreign_entries_total",
     "ledger_repeated_entries_total",
+    "ledger_intake_filtered_total",
     "ledger_intake_unchecked_total",
     "ledger_requests_judged_again_total",
     "ledger_rollback_controller_answers_total",

@@ -1,8 +1,10 @@
 //! Groups on the memory journal. The history is never read: its results are part of a group. What a group holds is in
 //! `grouping`.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
-use chrono::DateTime;
+use chrono::TimeDelta;
 use ledger_journal::{Journal, MemoryJournal};
 use ledger_projections::{SchemaVersion, Settings};
 
@@ -40,6 +42,7 @@ fn writer() -> (GroupWriter, MemoryJournal) {
         recent: Arc::new(Mutex::new(RecentAppends::new(10))),
         heads: RecentHeads::default(),
         append_failure: RecentAppendFailure::default(),
+        clock: || DateTime::UNIX_EPOCH,
     };
     (writer, journal)
 }
@@ -52,7 +55,7 @@ impl GroupWriter {
     /// Appends reports, none of which the history has.
     async fn append_reports(&self, events: &[Envelope], order: &OrderedSubmission) -> Vec<RecordOutcome> {
         let entries = events.iter().map(|event| self.entry(event, None, order));
-        self.append(Group::Reports(entries.collect())).await
+        self.append(Group::Reports { entries: entries.collect(), looked_up: vec![self.now()] }).await
     }
 
     async fn append_decided(&self, event: &Envelope, head: u64) -> Vec<RecordOutcome> {
@@ -97,7 +100,7 @@ async fn an_event_that_the_history_has_is_not_appended() {
         writer.entry(&other, Some(&different), &OrderedSubmission::default()),
     ];
 
-    let outcomes = writer.append(Group::Reports(entries)).await;
+    let outcomes = writer.append(Group::Reports { entries, looked_up: vec![writer.now()] }).await;
 
     assert_eq!(outcomes, [duplicate(7), conflict(8)]);
     assert_eq!(journal.head().await.expect("a head").position, Position::START);
@@ -167,4 +170,53 @@ async fn an_intact_journal_is_appended_to_after_a_reconnect() {
     let outcomes = writer.append_reports(&[event(2, "v1")], &OrderedSubmission::default()).await;
 
     assert_eq!(outcomes, [recorded(2)]);
+}
+
+/// A clock that is 200 seconds ahead from its fourth reading: the process was suspended while it appended.
+fn suspended_while_appending() -> DateTime<Utc> {
+    static READINGS: AtomicU32 = AtomicU32::new(0);
+    let seconds = if READINGS.fetch_add(1, Ordering::Relaxed) < 3 { 0 } else { 200 };
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn is_unavailable(outcome: &RecordOutcome, expected: &str) -> bool {
+    matches!(
+        outcome,
+        RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(reason))) if reason == expected
+    )
+}
+
+#[tokio::test]
+async fn events_that_waited_too_long_after_their_look_up_are_not_appended() {
+    let (writer, journal) = writer();
+    let order = OrderedSubmission::default();
+    let now = writer.now();
+    let suspended = Moment { wall: now.wall - TimeDelta::seconds(26), ..now };
+    let set_back = Moment { wall: now.wall + TimeDelta::seconds(1), ..now };
+
+    for looked_up in [suspended, set_back] {
+        let entries = vec![writer.entry(&event(1, "v1"), None, &order)];
+        let outcomes = writer.append(Group::Reports { entries, looked_up: vec![now, looked_up] }).await;
+
+        assert!(is_unavailable(&outcomes[0], LOOKUP_TOO_OLD), "{outcomes:?}");
+    }
+
+    assert!(order.is_aborted());
+    assert_eq!(journal.head().await.expect("a head").position, Position::START);
+}
+
+#[tokio::test]
+async fn an_event_that_is_recorded_long_after_its_look_up_is_not_reported_as_recorded() {
+    let (mut writer, journal) = writer();
+    writer.clock = suspended_while_appending;
+    let order = OrderedSubmission::default();
+
+    let late = writer.append_reports(&[event(1, "v1")], &order).await;
+    let again = writer.append_reports(&[event(1, "v1")], &OrderedSubmission::default()).await;
+
+    assert!(is_unavailable(&late[0], OUTCOME_TOO_LATE), "{late:?}");
+    assert!(order.is_aborted());
+    assert_eq!(journal.head().await.expect("a head").position, Position::new(1));
+    // The history may have it at an earlier position; here it does not.
+    assert_eq!(again, [duplicate(1)]);
 }

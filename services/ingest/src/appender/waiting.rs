@@ -3,8 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::moment::Moment;
 use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
 
 /// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
@@ -37,16 +36,16 @@ pub(super) struct Lookup {
     /// Number of histories that the projections had had before it. It holds for the last of them.
     pub(super) histories: u64,
     /// Time at which it began.
-    pub(super) at: Instant,
+    pub(super) at: Moment,
     /// One for each event.
     pub(super) entries: Vec<PendingEntry>,
 }
 
 impl WaitingBatch {
     /// Returns true if the events were looked up in the current history, and not long ago.
-    pub(super) fn is_looked_up(&self, histories: u64, now: Instant) -> bool {
+    pub(super) fn is_looked_up(&self, histories: u64, now: Moment) -> bool {
         let lookup = self.lookup.as_ref().filter(|lookup| lookup.histories == histories);
-        lookup.is_some_and(|lookup| now.duration_since(lookup.at) <= MAX_LOOKUP_AGE)
+        lookup.is_some_and(|lookup| now.is_within(MAX_LOOKUP_AGE, lookup.at))
     }
 }
 
@@ -142,8 +141,10 @@ impl WaitingSubmissions {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, TimeDelta};
     use ledger_codec::cloudevents::Envelope;
     use tokio::sync::oneshot;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::OrderedSubmission;
@@ -242,7 +243,7 @@ mod tests {
             reports(&orders[1], &["b1", "b2"]),
             reports(&orders[2], &["c1"]),
         ]);
-        let now = Instant::now();
+        let now = Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
         let lookup = || Some(Lookup { histories: 1, at: now, entries: Vec::new() });
 
         let first = waiting.next_to_look_up(3);
@@ -253,10 +254,12 @@ mod tests {
         let taken = waiting.take_group(3);
 
         assert_eq!(taken.len(), 2);
-        let late = now + MAX_LOOKUP_AGE + Duration::from_millis(1);
+        let late = Moment { monotonic: now.monotonic + MAX_LOOKUP_AGE + Duration::from_millis(1), ..now };
+        let resumed = Moment { wall: now.wall + TimeDelta::seconds(11), ..now };
         for batch in &taken {
             assert!(batch.is_looked_up(1, now));
             assert!(!batch.is_looked_up(2, now) && !batch.is_looked_up(1, late));
+            assert!(!batch.is_looked_up(1, resumed));
         }
         assert_eq!((waiting.events(), waiting.looked_up()), (1, 0));
         assert_eq!(waiting.next_to_look_up(3).len(), 1);

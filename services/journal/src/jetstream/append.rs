@@ -12,6 +12,7 @@ use async_nats::{HeaderMap, HeaderValue, Request, RequestErrorKind};
 use bytes::Bytes;
 use ledger_domain::Position;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::JetStreamJournal;
@@ -20,6 +21,9 @@ use crate::{AppendError, Journal, NewEntry, Outcome};
 /// Maximum number of messages in a batch, set by the server.
 pub(super) const BATCH_LIMIT: usize = 1_000;
 
+/// Time after which no further message of a call is sent. A look-up of its identities may have been made before the call,
+/// and counts on the duplicate window for what was recorded since.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delays in milliseconds before a request is repeated while replicas are still storing a message.
 const RETRY_DELAYS_MS: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
 
@@ -67,11 +71,12 @@ impl From<ApiError> for AppendError {
 type Outcomes = Vec<Result<Outcome, AppendError>>;
 
 pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry]) -> Outcomes {
+    let deadline = Instant::now() + SEND_TIMEOUT;
     let mut outcomes = Vec::with_capacity(new_entries.len());
     for chunk in new_entries.chunks(BATCH_LIMIT) {
-        match temporary_error(&outcomes) {
+        match temporary_error(&outcomes).or_else(|| expired(deadline)) {
             Some(error) => outcomes.extend(vec![Err(error); chunk.len()]),
-            None => outcomes.extend(append_chunk(journal, chunk).await),
+            None => outcomes.extend(append_chunk(journal, chunk, deadline).await),
         }
     }
     outcomes
@@ -82,7 +87,14 @@ fn temporary_error(outcomes: &Outcomes) -> Option<AppendError> {
     outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()).cloned())
 }
 
-async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
+/// Returns the error of what is not sent because the deadline has passed.
+fn expired(deadline: Instant) -> Option<AppendError> {
+    let reason =
+        || format!("the journal took longer than {SEND_TIMEOUT:?} for earlier messages; send this one again");
+    (Instant::now() >= deadline).then(|| AppendError::Unavailable(reason()))
+}
+
+async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry], deadline: Instant) -> Outcomes {
     // The server rejects a batch that contains an identity twice, so append only the first entry of each.
     let mut first_of_key = HashMap::with_capacity(chunk.len());
     let firsts: Vec<usize> = chunk
@@ -91,7 +103,7 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcome
         .map(|(index, new_entry)| *first_of_key.entry(new_entry.key).or_insert(index))
         .collect();
     if first_of_key.len() == chunk.len() {
-        return append_distinct(journal, chunk).await;
+        return append_distinct(journal, chunk, deadline).await;
     }
     let is_first = |index: usize| firsts[index] == index;
     let distinct: Vec<NewEntry> = chunk
@@ -100,7 +112,7 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcome
         .filter(|(index, _)| is_first(*index))
         .map(|(_, new_entry)| new_entry.clone())
         .collect();
-    let appended = append_distinct(journal, &distinct).await;
+    let appended = append_distinct(journal, &distinct, deadline).await;
     let mut failed = temporary_error(&appended);
     let mut appended = appended.into_iter();
     let mut outcomes = Outcomes::with_capacity(chunk.len());
@@ -121,7 +133,7 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcome
             (Ok(Outcome::Conflict(position)), None) => {
                 compare_with_stored(journal, new_entry, *position).await
             }
-            (Err(_), None) => publish(journal, new_entry).await,
+            (Err(_), None) => publish_before(deadline, journal, new_entry).await,
         };
         if let Err(error) = &outcome
             && error.is_temporary()
@@ -133,13 +145,14 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcome
     outcomes
 }
 
-async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
+async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry], deadline: Instant) -> Outcomes {
     if chunk.len() < 2 {
-        return append_one_by_one(journal, chunk).await;
+        return append_one_by_one(journal, chunk, deadline).await;
     }
     let mut appended = append_atomically(journal, chunk).await;
     if let Err(AppendError::Unavailable(reason)) = &appended
         && journal.is_connected()
+        && expired(deadline).is_none()
     {
         // If only the acknowledgement was lost, the batch is stored, and the server rejects this one as a duplicate.
         debug!(reason, messages = chunk.len(), "batch is unacknowledged; sending it again");
@@ -153,7 +166,7 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outc
         // One message caused the rejection, and the server does not tell which. Replicas may still be storing it.
         Err(AppendError::Refused(reason)) => {
             debug!(reason, messages = chunk.len(), "batch is rejected; appending its entries one by one");
-            append_one_by_one(journal, chunk).await
+            append_one_by_one(journal, chunk, deadline).await
         }
         Err(error) => vec![Err(error); chunk.len()],
     }
@@ -212,17 +225,29 @@ pub(super) async fn publish_batch(
 }
 
 /// Appends entries one by one. The server's duplicate window reports for each if it already exists. After a temporary
-/// error, the later entries are not sent.
-async fn append_one_by_one(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
+/// error, or after the deadline, the later entries are not sent.
+async fn append_one_by_one(journal: &JetStreamJournal, chunk: &[NewEntry], deadline: Instant) -> Outcomes {
     let mut outcomes = Outcomes::with_capacity(chunk.len());
     for new_entry in chunk {
         let outcome = match outcomes.last() {
             Some(Err(error)) if error.is_temporary() => Err(error.clone()),
-            _ => publish(journal, new_entry).await,
+            _ => publish_before(deadline, journal, new_entry).await,
         };
         outcomes.push(outcome);
     }
     outcomes
+}
+
+/// Publishes an entry, unless the deadline has passed.
+async fn publish_before(
+    deadline: Instant,
+    journal: &JetStreamJournal,
+    new_entry: &NewEntry,
+) -> Result<Outcome, AppendError> {
+    match expired(deadline) {
+        Some(error) => Err(error),
+        None => publish(journal, new_entry).await,
+    }
 }
 
 async fn publish(journal: &JetStreamJournal, new_entry: &NewEntry) -> Result<Outcome, AppendError> {

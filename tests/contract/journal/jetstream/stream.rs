@@ -236,3 +236,20 @@ fn subject_of(name: &str) -> Subject {
     let environment = EnvironmentName::parse("production").expect("a name");
     Subject::of(&tenant(name), &Payload::EnvironmentRetired(environment))
 }
+
+#[tokio::test]
+async fn the_duplicate_window_is_not_counted_on_while_the_settings_of_the_stream_differ() {
+    let server = Server::start().await;
+    let journal = server.journal().await;
+    let designed = stream_settings().duplicate_window;
+    assert_eq!(journal.duplicate_window(), designed);
+
+    server.update(|config| config.duplicate_window = Duration::from_secs(1)).await;
+    let drift = journal.config_drift().await.expect("the settings");
+    let changed = journal.duplicate_window();
+    server.update(|config| config.duplicate_window = designed).await;
+    journal.head().await.expect("a head");
+
+    assert_eq!((drift.len(), changed), (1, Duration::ZERO), "{drift:?}");
+    assert_eq!(journal.duplicate_window(), designed);
+}

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ledger_journal::{Entry, Head, KnownHistory, ReadError, Record, SubjectFilter, Until};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::gathering::{GATHERED_EVENTS, GATHERING_WINDOW};
 use super::*;
@@ -101,7 +102,8 @@ impl Running {
         let shared: SharedJournal = journal.clone();
         let projections = no_projections();
         let decider = Decider::new(tenant.clone(), Arc::clone(&shared), projections.clone(), clock);
-        let appender = Appender::new(tenant, shared, projections, decider, RecentAppendFailure::default());
+        let failure = RecentAppendFailure::default();
+        let appender = Appender::new(tenant, shared, projections, decider, failure, clock);
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = AbortOnDropHandle::new(tokio::spawn(appender.run(submissions)));
         Self { journal, queue, _task: task }
@@ -165,6 +167,30 @@ async fn a_group_waits_for_the_submitters_of_the_one_before() {
     appender.release(1);
 
     assert_eq!((outcomes(second).await, outcomes(again).await), (vec![recorded(2)], vec![recorded(3)]));
+    assert_eq!(appender.journal.groups(2).await, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_submits_again_at_once_is_expected_once() {
+    let appender = Arc::new(Running::releasing(0));
+    let order = OrderedSubmission::default();
+    let first = appender.submit([1], &order);
+    appender.journal.groups(1).await;
+    let second = appender.submit_alone([2]);
+    let client = Arc::clone(&appender);
+    // Submits again before the appender has seen the end of the group.
+    let again = tokio::spawn(async move {
+        outcomes(first).await;
+        outcomes(client.submit_alone([3])).await
+    });
+    tokio::task::yield_now().await;
+    let started = Instant::now();
+
+    appender.release(2);
+
+    assert_eq!(outcomes(second).await, [recorded(2)]);
+    assert_eq!(again.await.expect("outcomes"), [recorded(3)]);
+    assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(appender.journal.groups(2).await, [1, 2]);
 }
 
