@@ -1,5 +1,6 @@
 //! Generations of the projections: building, comparing, activating and dropping them, and leasing each to one process.
 
+pub(crate) mod cleanup;
 pub(crate) mod continuity;
 pub(crate) mod copy;
 pub(crate) mod digest;

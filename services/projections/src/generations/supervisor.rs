@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::generations::cleanup::drop_expired;
 use crate::generations::continuity::ContinuityMonitor;
 use crate::generations::eligibility::{Eligibility, INELIGIBLE_BACKOFF};
 use crate::generations::preferences::Preferences;
@@ -26,7 +27,7 @@ use crate::generations::tenants::{SupervisedTenants, TenantChange};
 use crate::generations::watcher::{POLL_INTERVAL, REGISTRY_TIMEOUT};
 use crate::postgres::{Database, Error, Projections};
 use crate::projector::Projector;
-use crate::projector::pipeline::{GenerationHandle, close};
+use crate::projector::pipeline::GenerationHandle;
 use crate::projector::status::{ProjectorStatus, StopReason};
 
 /// Interval of heartbeats and lease renewals.
@@ -35,8 +36,6 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout of one clean-up.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest wait for readers of a generation that is dropped.
-const DROP_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Delay before taking over a tenant that prefers another worker.
 const TAKEOVER_DELAY: Duration = Duration::from_secs(2);
 /// Timeout for reading the head of a journal.
@@ -441,33 +440,6 @@ type GenerationsByTenant<'g> = HashMap<&'g str, Vec<&'g Generation>>;
 
 fn generations_of<'m, 'g>(generations: &'m GenerationsByTenant<'g>, tenant: &str) -> &'m [&'g Generation] {
     generations.get(tenant).map_or(&[], Vec::as_slice)
-}
-
-/// Drops expired generations, and generations of older schema versions that no worker supports.
-async fn drop_expired(
-    database: Database,
-    worker: Worker,
-    retention: Duration,
-    tenants: Vec<String>,
-    mut expired: Vec<(String, i32, i32)>,
-) -> Result<(), Error> {
-    let mut connection = database.connect().await?;
-    Worker::delete_stale(&mut connection, retention).await?;
-    expired.extend(worker.outdated(&mut connection, &tenants, retention).await?);
-    for (tenant, version, number) in expired {
-        let generation = (tenant.as_str(), version, number);
-        match worker.drop_generation(&mut connection, generation, DROP_LOCK_TIMEOUT).await {
-            Ok(true) => info!(tenant, version, number, "dropped expired generation"),
-            // Another process dropped it first.
-            Ok(false) => {}
-            Err(error) if error.is_lock_timeout() => {
-                info!(tenant, version, number, "expired generation is still in use; retrying later");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    close(connection).await;
-    Ok(())
 }
 
 /// The input of claims that is the same for all tenants in a tick.
