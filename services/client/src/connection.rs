@@ -238,11 +238,13 @@ impl Client {
     /// Sends a GET request and returns the body.
     pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
         let request = self.request(Method::GET, &url)?.timeout(RESPONSE_TIMEOUT);
-        let response = self.respond(request, &url).await?;
-        if is_page(&response) {
-            return Err(Error::ForeignResponse { url: origin(&url), status: response.status() });
+        match self.respond(request, &url).await {
+            Ok(response) if is_page(&response) => {
+                Err(Error::ForeignResponse { url: origin(&url), status: response.status() })
+            }
+            Ok(response) => read_body(response, &url, MAX_RESPONSE_BYTES).await,
+            Err(error) => Err(self.with_suggestion(error).await),
         }
-        read_body(response, &url, MAX_RESPONSE_BYTES).await
     }
 
     /// Sends a POST request with a JSON body and returns the response body. `if_match` is the position at

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_access::oidc::SettingsError;
-use ledger_api::{AccessFollower, Bounds, BrokerReceiver, Limits, MAX_HISTORY_SCANS, Rates, Tls, TlsError};
+use ledger_api::{AccessFollower, Bounds, BrokerReceiver, Limits, MAX_HISTORY_SCANS, Rates, Tls};
 use ledger_client::{clock, identity};
 use ledger_domain::TenantName;
-use ledger_journal::jetstream::{Connection, OpenError};
+use ledger_journal::jetstream::Connection;
 use ledger_journal::{Quarantine, SharedJournal};
 use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections};
-use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -25,12 +24,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, HookError, Role, WebhookError};
+use crate::config::{Config, Role};
 use crate::descriptors;
 use crate::kafka::{self, Kafka};
 use crate::metric_catalog;
 use crate::nats;
 use crate::reload;
+pub use crate::start_error::Error;
 pub use crate::tenants::JournalOpener;
 use crate::tenants::{OpenLedger, Stops, Tasks, Tenants, authenticator, join};
 
@@ -43,53 +43,6 @@ const STOP_TIMEOUTS: [Duration; 3] = [Duration::from_secs(5), Duration::from_sec
 /// Upper bounds of the histogram buckets, in seconds.
 const HISTOGRAM_BUCKETS: &[f64] =
     &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-
-/// Error that prevents the service from starting.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The service cannot open the journal.
-    #[error("cannot open the journal")]
-    Journal(#[from] OpenError),
-    /// The settings of the projections are unusable.
-    #[error("cannot open the projections of {tenant}")]
-    Projections {
-        /// Tenant of the projections.
-        tenant: TenantName,
-        /// Cause.
-        #[source]
-        source: ledger_projections::Error,
-    },
-    /// The service cannot listen on the address.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Address to listen on.
-        address: SocketAddr,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The settings of access cannot be used.
-    #[error("cannot use the settings of access")]
-    Access(#[from] SettingsError),
-    /// A webhook cannot be used.
-    #[error("cannot accept webhooks")]
-    Hooks(#[from] HookError),
-    /// The settings of Kafka cannot be used.
-    #[error("cannot use Kafka")]
-    Kafka(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The settings of outgoing webhooks cannot be used.
-    #[error("cannot deliver to webhooks")]
-    Webhooks(#[from] WebhookError),
-    /// The HTTP client of webhooks cannot be created.
-    #[error("cannot deliver to webhooks")]
-    WebhookClient(#[from] ledger_webhooks::SetupError),
-    /// The files of TLS are unusable.
-    #[error("cannot start TLS")]
-    Tls(#[from] TlsError),
-    /// The metrics recorder cannot be installed.
-    #[error("cannot install the metrics recorder")]
-    Metrics(#[from] MetricsError),
-}
 
 /// Service that is ready to serve.
 pub struct App {

@@ -28,6 +28,7 @@ pub mod restore;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]
+mod start_error;
 mod stream_settings;
 mod tenants;
 #[cfg(feature = "server")]

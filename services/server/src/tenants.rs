@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::app::Error;
 use crate::config::{Config, Role, SigningSecrets};
 use crate::metric_catalog;
+use crate::start_error::Error;
 use crate::stream_settings;
 
 /// Pause after the ledger of a new tenant could not be opened.
