@@ -337,8 +337,7 @@ CREATE TABLE freezes (
     PRIMARY KEY (environment_id, freeze_id, started)
 );
 
-CREATE INDEX freezes_started ON freezes (started);
-CREATE INDEX freezes_end ON freezes (least(coalesce(ends_at, 'infinity'), coalesce(lifted_at, 'infinity')));
+CREATE INDEX freezes_started ON freezes (environment_id, started);
 CREATE INDEX freezes_in_force ON freezes (environment_id, coalesce(ends_at, 'infinity'), coalesce(lifted_at, 'infinity'));
 
 -- Answers of people to rollbacks and deploys.

@@ -149,7 +149,7 @@ fn duplicates(positions: impl IntoIterator<Item = u64>) -> Vec<RecordOutcome> {
 /// Returns the number of events that were found new without a look-up in Postgres.
 fn found_new_in_memory(metrics: &PrometheusHandle) -> u64 {
     let text = metrics.render();
-    let line = text.lines().find(|line| line.starts_with("ledger_intake_filtered_total{"));
+    let line = text.lines().find(|line| line.starts_with("ledger_ingest_filtered_total{"));
     let value = line.and_then(|line| line.rsplit(' ').next());
     value.map_or(0, |value| value.parse().expect("a number"))
 }

@@ -29,7 +29,7 @@ fn examples() -> Vec<Value> {
 
 /// Prefixes of the kinds that are decided before they are recorded, that only the ledger records, or that another tenant
 /// records.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "rollback.",
     "release_point.",
     "approval.",
@@ -39,6 +39,7 @@ const COMMANDS: [&str; 9] = [
     "subscription.disabled",
     "token.",
     "grant.",
+    "tenant.",
 ];
 
 fn is_of(event: &Value, kind: &str) -> bool {

@@ -32,6 +32,20 @@ fn an_unknown_argument_is_rejected_with_the_usage_in_one_line() {
     );
 }
 
+#[test]
+fn the_commands_of_the_guide_for_scale_print_estimates() {
+    let guide = read(&root().join("ops/guides/scale.md"));
+    let (_, block) = guide.split_once("```sh\n").expect("commands");
+    let (commands, _) = block.split_once("```").expect("an end");
+
+    for command in commands.lines() {
+        let Output { status, stdout, stderr } =
+            Command::new("bash").args(["-c", command]).current_dir(root()).output().expect("bash runs");
+        assert!(status.success(), "{command}: {}", String::from_utf8_lossy(&stderr));
+        assert!(stdout.len() > 500, "{command}");
+    }
+}
+
 /// Returns true for a program whose arguments are not names of planted patches.
 fn has_options(path: &Path) -> bool {
     let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

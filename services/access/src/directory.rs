@@ -209,7 +209,7 @@ impl Directory {
                 self.tenants.insert(tenant.clone(), TenantState::Created);
                 Ok(())
             }
-            Some(TenantState::OfSettings | TenantState::Created) => Err(format!("a tenant {tenant} exists")),
+            Some(TenantState::OfSettings | TenantState::Created) => Err(format!("a tenant {tenant} exists; choose another name")),
             Some(TenantState::Retired) => Err(format!(
                 "a tenant {tenant} existed; add it to the setting tenants to open its ledger again"
             )),
@@ -225,8 +225,8 @@ impl Directory {
             Some(TenantState::OfSettings) => {
                 Err(format!("tenant {tenant} is in the settings; remove it there"))
             }
-            Some(TenantState::Retired) => Err(format!("tenant {tenant} was retired")),
-            None => Err(format!("no tenant {tenant} exists")),
+            Some(TenantState::Retired) => Err(format!("tenant {tenant} is retired already")),
+            None => Err(format!("no tenant {tenant} exists; see `release-ledger tenant list`")),
         }
     }
 
@@ -412,12 +412,12 @@ mod tests {
         let (created, retired) =
             (Payload::TenantCreated(tenant("maps")), Payload::TenantRetired(tenant("maps")));
         let mut directory = directory(std::slice::from_ref(&created));
-        assert_eq!(directory.apply(&created), Err("a tenant maps exists".to_owned()));
+        assert_eq!(directory.apply(&created), Err("a tenant maps exists; choose another name".to_owned()));
         assert!(directory.tenants().all(|(_, state)| state.is_open()));
 
         directory.apply(&retired).expect("retired");
 
-        assert_eq!(directory.apply(&retired), Err("tenant maps was retired".to_owned()));
+        assert_eq!(directory.apply(&retired), Err("tenant maps is retired already".to_owned()));
         assert!(directory.apply(&created).expect_err("used").starts_with("a tenant maps existed"));
         assert_eq!(directory.tenants().collect::<Vec<_>>(), [(&tenant("maps"), TenantState::Retired)]);
     }

@@ -84,7 +84,8 @@ impl Fault {
     }
 }
 
-/// Reports readiness. A process becomes ready once every part has been healthy. Later faults of shared parts
+/// Reports readiness. A process becomes ready once every part of the tenants in the settings has been healthy, and the
+/// tenants that were created are served. Later faults of shared parts
 /// only degrade it: taking all processes out of rotation would also stop the requests that they can still serve.
 /// It becomes unready again only while both the journal and the projections of a tenant fail.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
@@ -95,6 +96,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     };
     if faults.iter().any(|fault| fault.since_start) || app.ledgers.all().keys().any(is_unusable) {
         return not_ready(&app, &faults);
+    }
+    if !app.ledgers.is_complete() {
+        let detail = "the ledgers of the tenants that were created are being opened";
+        return Problem::new(Kind::NotReady, detail).into_response();
     }
     let checked = app.checks.iter().filter_map(|check| Some((check.name(), check.fault()?)));
     let checked = checked.map(|(name, detail)| match app.authentication {
@@ -139,6 +144,8 @@ async fn faults(app: &App) -> Vec<Fault> {
 async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |part, detail: String, since_start| {
+        // A tenant that was created while the service runs does not take its processes out of rotation.
+        let since_start = since_start && ledger.is_of_settings;
         faults.push(Fault { tenant: tenant.clone(), part, detail, since_start });
     };
     let timed_out = || format!("no answer within {PROBE_TIMEOUT:?}");

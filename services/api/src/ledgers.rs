@@ -1,6 +1,7 @@
 //! Ledgers of the tenants that a process serves.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
@@ -24,6 +25,8 @@ pub struct Ledger {
     pub clock: fn() -> DateTime<Utc>,
     /// Cancelled when the service stops, or the tenant is retired: ends responses that have no end of their own.
     pub closing: CancellationToken,
+    /// True for a tenant of the settings. The process is not ready before its ledger is.
+    pub is_of_settings: bool,
 }
 
 /// Ledgers by tenant.
@@ -33,30 +36,44 @@ pub type LedgerMap = BTreeMap<TenantName, Arc<Ledger>>;
 ///
 /// Invariant: a request keeps the ledger that it began with.
 #[derive(Clone, Default)]
-pub struct Ledgers(Arc<RwLock<Arc<LedgerMap>>>);
+pub struct Ledgers {
+    map: Arc<RwLock<Arc<LedgerMap>>>,
+    is_complete: Arc<AtomicBool>,
+}
 
 impl Ledgers {
     /// Returns the ledgers of now.
     #[must_use]
     pub fn all(&self) -> Arc<LedgerMap> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the ledger of a tenant; `None` if the process does not serve it.
     #[must_use]
     pub fn get(&self, tenant: &TenantName) -> Option<Arc<Ledger>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+    }
+
+    /// Records that the tenants which were created before the start are served, too, as far as their ledgers can be opened.
+    pub fn set_complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Returns true after [`Self::set_complete`].
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
     }
 
     /// Adds the ledger of a tenant.
     pub fn insert(&self, tenant: TenantName, ledger: Ledger) {
-        let mut ledgers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ledgers = self.map.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut ledgers).insert(tenant, Arc::new(ledger));
     }
 
     /// Removes the ledger of a tenant, and ends its responses that have no end of their own.
     pub fn remove(&self, tenant: &TenantName) {
-        let mut ledgers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ledgers = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(removed) = Arc::make_mut(&mut ledgers).remove(tenant) {
             removed.closing.cancel();
         }

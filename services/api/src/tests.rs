@@ -90,9 +90,11 @@ impl Service {
             quarantine: Arc::new(Quarantine::in_memory(|| DateTime::UNIX_EPOCH)),
             clock: || DateTime::UNIX_EPOCH,
             closing: CancellationToken::new(),
+            is_of_settings: true,
         };
         let ledgers = Ledgers::default();
         ledgers.insert(tenant, ledger);
+        ledgers.set_complete();
         let app = App {
             hooks: BTreeMap::new(),
             read_log: None,

@@ -62,7 +62,8 @@ impl Pager {
 fn start(words: &[String]) -> Option<Running> {
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped());
+    // A pager under sudo must not offer a shell.
+    command.args(arguments).stdin(Stdio::piped()).env("LESSSECURE", "1");
     if !environment::has_less_options() {
         // Quit if the output fits the screen, show colours, and leave the output on the screen.
         command.env("LESS", "FRX");

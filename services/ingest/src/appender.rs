@@ -1,5 +1,5 @@
-//! Group commit: while one group is being appended, submissions wait; all of them are the next group. Requests are
-//! confirmed and appended one by one between the groups.
+//! Group commit: while one group is being appended, submissions wait; up to 1,000 of their events are the next group.
+//! Requests are confirmed and appended one by one between the groups.
 //!
 //! Only one group is in flight at a time, so that entries keep the order of submission, also when an append
 //! fails partway. The costs of a group beyond its events are high, so few large groups are better than many small ones:

@@ -408,6 +408,13 @@ impl Projections {
         self.divergence.borrow().clone()
     }
 
+    /// Waits until the journal has been compared with the projections, at most for a time.
+    pub async fn wait_until_compared(&self, limit: Duration) {
+        let mut stream = self.stream.subscribe();
+        // After the limit, the caller goes on without the comparison.
+        let _ = tokio::time::timeout(limit, stream.wait_for(Option::is_some)).await;
+    }
+
     /// Publishes the reason of a divergence, or that there is none.
     pub(crate) fn set_divergence(&self, reason: Option<String>) {
         let starts = reason.is_some() && self.divergence.borrow().is_none();

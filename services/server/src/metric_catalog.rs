@@ -72,11 +72,11 @@ pub const METRICS: &[Metric] = &[
     histogram("ledger_append_seconds", "Time to append a group of reports; no labels."),
     histogram("ledger_append_group_events", "Reports in a group; no labels."),
     counter(
-        "ledger_intake_filtered_total",
+        "ledger_ingest_filtered_total",
         "Events whose identity is new by the identities in memory, so that Postgres was not asked for it.",
     ),
     counter(
-        "ledger_intake_unchecked_total",
+        "ledger_ingest_unchecked_total",
         "Events that were appended without a look-up of their identity, while Postgres was away.",
     ),
     counter(
@@ -108,7 +108,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "ledger_reads_unrecorded_total",
-        "Reads of the history that are missing in the log of reads, or whose end is.",
+        "Reads of the history whose record, or whose end, could not be stored.",
     ),
     counter("ledger_exports_refused_total", "Exports that could not be recorded and were refused."),
     counter(
@@ -245,8 +245,8 @@ const TENANT_COUNTERS: [&str; 10] = [
     "ledger_gaps_total",
     "ledger_foreign_entries_total",
     "ledger_repeated_entries_total",
-    "ledger_intake_filtered_total",
-    "ledger_intake_unchecked_total",
+    "ledger_ingest_filtered_total",
+    "ledger_ingest_unchecked_total",
     "ledger_requests_judged_again_total",
     "ledger_rollback_controller_answers_total",
     "ledger_webhook_disabled_total",

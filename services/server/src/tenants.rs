@@ -29,8 +29,11 @@ use crate::stream_settings;
 
 /// Pause after the ledger of a new tenant could not be opened.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Time limit for opening the ledger of a new tenant: others wait for it.
+/// Time limit for opening the ledger of a new tenant.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for its projections, and for the comparison of its journal with them. After it, the tenant is served all the
+/// same, as those of the settings are while Postgres is away.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit of each stage in which the tasks of a retired tenant stop.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -207,6 +210,7 @@ impl Tenants {
             quarantine,
             clock: clock::now,
             closing: stops.streams.clone(),
+            is_of_settings: self.config.ledgers().contains(tenant),
         };
         Ok(OpenLedger { tenant: tenant.clone(), ledger, primary, replica, ingest_task, stops })
     }
@@ -258,7 +262,10 @@ impl Tenants {
                     () = self.follow_directory(&authenticator, &supervised, &watched) => {}
                 }
             }
-            None => stop.cancelled().await,
+            None => {
+                self.ledgers.set_complete();
+                stop.cancelled().await;
+            }
         }
         self.into_tasks()
     }
@@ -272,7 +279,11 @@ impl Tenants {
         let mut changes = authenticator.changes();
         loop {
             changes.mark_unchanged();
+            let is_known = authenticator.created_tenants().is_some();
             let has_failed = self.reconcile(authenticator, supervised, watched).await;
+            if is_known {
+                self.ledgers.set_complete();
+            }
             self.closing.retain(|task| !task.is_finished());
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() {
@@ -300,34 +311,43 @@ impl Tenants {
             watched.remove(&tenant);
             self.retire(&tenant);
         }
-        let mut has_failed = false;
-        for tenant in created.iter().filter(|tenant| !of_settings.contains(tenant)) {
-            if self.served.contains_key(tenant) {
-                continue;
-            }
-            match timeout(OPEN_TIMEOUT, self.open(tenant)).await {
-                Ok(Ok(open)) => {
-                    metric_catalog::register_tenant(tenant);
-                    let (primary, journal) = open.supervised();
-                    supervised.add(&primary, &journal);
-                    if let Some(replica) = &open.replica {
-                        watched.add(replica.clone());
-                    }
-                    self.serve(open);
-                    info!(%tenant, "opened the ledger of a tenant that was created");
-                }
-                Ok(Err(error)) => {
-                    let error = anyhow::Error::from(error);
-                    error!(%tenant, error = format!("{error:#}"), "cannot open the ledger of a tenant; retrying");
-                    has_failed = true;
-                }
-                Err(_) => {
-                    error!(%tenant, "opening the ledger of a tenant timed out; retrying");
-                    has_failed = true;
-                }
-            }
-        }
+        let is_new = |tenant: &&TenantName| !of_settings.contains(tenant) && !self.served.contains_key(*tenant);
+        let opening = created.iter().filter(is_new).map(|tenant| self.open_created(tenant, supervised, watched));
+        let opened = join_all(opening).await;
+        let has_failed = opened.iter().any(Option::is_none);
+        opened.into_iter().flatten().for_each(|ledger| self.serve(ledger));
         has_failed
+    }
+
+    /// Opens the ledger of a tenant that was created, and waits until its journal has been compared with its projections.
+    /// Returns `None` if it cannot be opened now.
+    async fn open_created(
+        &self,
+        tenant: &TenantName,
+        supervised: &SupervisedTenants,
+        watched: &WatchedTenants,
+    ) -> Option<OpenLedger> {
+        let opened = match timeout(OPEN_TIMEOUT, self.open(tenant)).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                let error = anyhow::Error::from(error);
+                error!(%tenant, error = format!("{error:#}"), "cannot open the ledger of a tenant; retrying");
+                return None;
+            }
+            Err(_) => {
+                error!(%tenant, "opening the ledger of a tenant timed out; retrying");
+                return None;
+            }
+        };
+        metric_catalog::register_tenant(tenant);
+        let (primary, journal) = opened.supervised();
+        supervised.add(&primary, &journal);
+        if let Some(replica) = &opened.replica {
+            watched.add(replica.clone());
+        }
+        primary.wait_until_compared(COMPARE_TIMEOUT).await;
+        info!(%tenant, "opened the ledger of a tenant that was created");
+        Some(opened)
     }
 
     /// Stops to serve a tenant, and closes its ledger when its requests and tasks have ended.
@@ -339,13 +359,11 @@ impl Tenants {
         info!(%tenant, "closed the ledger of a tenant that was retired");
     }
 
-    /// Returns the tasks of all tenants. Requests find no ledgers any more.
+    /// Returns the tasks of all tenants. Their ledgers stay until the requests and the readers of brokers have ended: a
+    /// message without a ledger would count as one for an unknown tenant.
     fn into_tasks(self) -> Tasks {
         let mut all = Tasks { recorders: self.closing, ..Tasks::default() };
-        for (tenant, (_, tasks)) in self.served {
-            self.ledgers.remove(&tenant);
-            all.extend(tasks);
-        }
+        self.served.into_values().for_each(|(_, tasks)| all.extend(tasks));
         all
     }
 }

@@ -35,6 +35,7 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("whoAmI", Credentials),
         ("listTokens", Administration),
         ("listGrants", Administration),
+        ("listTenants", Administration),
         ("listReads", Administration),
         ("explainAccess", Administration),
         ("postEvents", Tenant),

@@ -231,7 +231,7 @@ fn read_of_day(day: u8) -> ReadRecord {
         request_id: text("r"),
         route: text("/v1/events"),
         query: String::new(),
-        is_export: true,
+        is_export: false,
         status: None,
         entries: 0,
         span: None,

@@ -45,7 +45,7 @@ impl HistoryLookup {
         let possible = self.possibly_known(keys, now);
         if let Some(possible) = &possible {
             let new = keys.len() - possible.len();
-            counter!("ledger_intake_filtered_total", "tenant" => self.tenant.to_string())
+            counter!("ledger_ingest_filtered_total", "tenant" => self.tenant.to_string())
                 .increment(new as u64);
         }
         let keys = possible.as_deref().unwrap_or(keys);
@@ -64,7 +64,7 @@ impl HistoryLookup {
             }
             self.mark_history_unavailable();
         }
-        counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
+        counter!("ledger_ingest_unchecked_total", "tenant" => self.tenant.to_string())
             .increment(keys.len() as u64);
         HashMap::new()
     }

@@ -1,11 +1,15 @@
 -- Selects the freezes of environments that started before a position, the newest start first, with the events of their
--- start and their lift. A time limits them to those in force then; null selects all.
+-- start and their lift. A time limits them to those in force then, at most $5 of each environment; null selects all.
 SELECT n.name, f.freeze_id, f.started, f.started_at, f.ends_at, s.bytes, f.lifted, f.lifted_at, l.bytes AS lift
-FROM freezes f
-JOIN environments n ON n.environment_id = f.environment_id
+FROM environments n
+CROSS JOIN LATERAL (
+    SELECT * FROM freezes f
+    WHERE f.environment_id = n.environment_id AND f.started < $2 AND ($3::timestamptz IS NULL OR (
+        f.started_at <= $3 AND coalesce(f.ends_at, 'infinity') > $3 AND coalesce(f.lifted_at, 'infinity') > $3
+    ))
+    ORDER BY f.started DESC LIMIT $5
+) f
 JOIN events s ON s.position = f.started
 LEFT JOIN events l ON l.position = f.lifted
-WHERE n.name = ANY($1::text[]) AND f.started < $2 AND ($3::timestamptz IS NULL OR (
-    f.started_at <= $3 AND least(coalesce(f.ends_at, 'infinity'), coalesce(f.lifted_at, 'infinity')) > $3
-))
+WHERE n.name = ANY($1::text[])
 ORDER BY f.started DESC LIMIT $4

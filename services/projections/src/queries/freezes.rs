@@ -9,6 +9,9 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 
+/// Number of freezes in force of one environment that a list shows: those of one must not hide those of another.
+const MAX_ACTIVE_OF_ENVIRONMENT: u32 = 20;
+
 /// Freeze of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreezeRow {
@@ -84,7 +87,7 @@ impl Row {
 
 impl Snapshot {
     /// Returns freezes of environments, the one that started last first: those that started before a position, at most
-    /// `limit` of them. A time limits them to those in force then.
+    /// `limit` of them. A time limits them to those in force then, the last 20 of each environment.
     ///
     /// # Errors
     /// The database query fails.
@@ -100,7 +103,8 @@ impl Snapshot {
             .bind(names)
             .bind(before.map_or(i64::MAX, bigint))
             .bind(active_at)
-            .bind(i64::from(limit));
+            .bind(i64::from(limit))
+            .bind(i64::from(active_at.map_or(limit, |_| MAX_ACTIVE_OF_ENVIRONMENT)));
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(Row::parse).collect()
     }
