@@ -8,7 +8,7 @@ use ledger_domain::Position;
 use serde_json::Value;
 
 use crate::choices::Choices;
-use crate::codec::check_event;
+use crate::codec::{check_event, check_shown, has_secret};
 use crate::{edit, samples};
 
 /// Returns settings: none, or defaults for what a message does not name.
@@ -48,6 +48,10 @@ pub(crate) fn bare(choices: &mut Choices<'_>) {
     let translation = cdevents::read(&json, &settings);
     check_translation(&translation);
     assert_eq!(translation, cdevents::read(&json, &settings), "two meanings");
+    if has_secret(&json) {
+        assert!(translation.is_err(), "a secret is accepted: {}", String::from_utf8_lossy(&json));
+    }
+    check_shown(&format!("{:?}", translation.as_ref().err()), &json);
     if let (Ok(translation), Ok(message)) = (translation, serde_json::from_slice::<Value>(&json)) {
         let envelope = samples::in_cloudevent(&message).to_string();
         let structured = cdevents::read_structured(envelope.as_bytes(), &settings);

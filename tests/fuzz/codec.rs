@@ -15,8 +15,39 @@ use crate::{edit, samples};
 /// Parses a new event. What is accepted has canonical bytes that mean the same.
 pub(crate) fn event(choices: &mut Choices<'_>) {
     let json = edit::document(samples::events(), choices);
-    check_event(&json);
-    let _ = check_secrets(&json);
+    let envelope = check_event(&json);
+    let checked = check_secrets(&json);
+    if has_secret(&json) {
+        assert!(
+            checked.is_err() && envelope.is_none(),
+            "a secret is accepted: {}",
+            String::from_utf8_lossy(&json)
+        );
+    }
+    check_shown(&format!("{checked:?} {:?}", Envelope::parse(&json).err()), &json);
+}
+
+/// Returns true if a text or a member's name in valid JSON is a well-known secret.
+pub(crate) fn has_secret(json: &[u8]) -> bool {
+    fn is_in(value: &Value) -> bool {
+        match value {
+            Value::String(text) => secrets::find(text).is_some(),
+            Value::Array(items) => items.iter().any(is_in),
+            Value::Object(members) => {
+                members.iter().any(|(name, value)| secrets::find(name).is_some() || is_in(value))
+            }
+            _ => false,
+        }
+    }
+    serde_json::from_slice(json).is_ok_and(|value| is_in(&value))
+}
+
+/// Checks that an error quotes no secret of the message.
+pub(crate) fn check_shown(error: &str, json: &[u8]) {
+    let json = String::from_utf8_lossy(json);
+    for secret in edit::secrets().iter().filter(|secret| json.contains(*secret)) {
+        assert!(!error.contains(secret), "{error} quotes a secret of {json}");
+    }
 }
 
 /// Checks the properties of every new event.

@@ -1,5 +1,8 @@
 //! Documents that are nearly valid: samples with a few edits, chosen by a fuzzer.
 
+use std::sync::OnceLock;
+
+use ledger_codec::secrets::examples::examples;
 use serde_json::{Map, Value, json};
 
 use crate::choices::Choices;
@@ -145,8 +148,15 @@ pub(crate) fn scalar(choices: &mut Choices<'_>) -> Value {
         7 => json!([]),
         8 => json!({}),
         9 => json!(choices.text()),
+        10 => json!(choices.pick(secrets())),
         _ => json!(choices.pick(WORDS)),
     }
+}
+
+/// Returns an example of each well-known secret.
+pub(crate) fn secrets() -> &'static [String] {
+    static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
+    SECRETS.get_or_init(|| examples().into_iter().map(|(_, secret)| secret).collect())
 }
 
 /// Changes one node of a value.
@@ -225,7 +235,11 @@ fn insert(node: &mut Value, choices: &mut Choices<'_>) {
     match node {
         Value::Array(items) => items.push(scalar(choices)),
         Value::Object(members) => {
-            let name = if choices.one_in(2) { choices.text() } else { (*choices.pick(WORDS)).to_owned() };
+            let name = match choices.below(8) {
+                0..=3 => (*choices.pick(WORDS)).to_owned(),
+                4..=6 => choices.text(),
+                _ => choices.pick(secrets()).clone(),
+            };
             members.insert(name, scalar(choices));
         }
         other => *other = json!({ "a": scalar(choices) }),

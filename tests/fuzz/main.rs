@@ -4,6 +4,7 @@
 //! runs briefly with random choices. `ops/fuzz` runs it with libFuzzer, guided by coverage. The bytes of an input are
 //! choices (`choices`), by which a sample is edited (`edit`): most inputs are nearly valid.
 
+mod access;
 mod cdevents;
 mod check;
 mod choices;
@@ -16,7 +17,7 @@ mod large;
 mod samples;
 
 /// Number of random inputs of a target when tests run.
-const ITERATIONS: usize = 1000;
+const ITERATIONS: usize = 3000;
 
 /// Maximum number of bytes of a random input.
 const MAX_INPUT_BYTES: usize = 512;
@@ -59,4 +60,6 @@ targets! {
     artifacts: domain::artifact;
     points: domain::point;
     words: domain::words;
+    api_tokens: access::api_token;
+    issuer_tokens: access::issuer_token;
 }
