@@ -76,7 +76,7 @@ pub(crate) fn issuer_token(choices: &mut Choices<'_>) {
     let text = format!("{}.{}", base64(header), base64(&claims));
     KNOWN.with(|issuer| {
         let signature = issuer.key.sign(text.as_bytes());
-        let signed = format!("{text}.{}", base64(&signature));
+        let signed = format!("{text}.{}", base64(signature));
         if let Ok(principal) = issuer.runtime.block_on(issuer.verifier.verify(&signed)) {
             assert!(signed.len() <= MAX_TOKEN_BYTES);
             let claims: Value = serde_json::from_slice(&claims).expect("accepted claims are JSON");

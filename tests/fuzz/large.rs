@@ -160,7 +160,7 @@ fn an_input_of_one_mebibyte_takes_little_time_and_memory() {
     }
     for input in grown(&samples::cdevents()[0]) {
         timed("CDEvents", &input, |text| {
-            drop(cdevents::read(text.as_bytes(), &cdevents::Settings::default()))
+            drop(cdevents::read(text.as_bytes(), &cdevents::Settings::default()));
         });
     }
     let used = memory("VmHWM").saturating_sub(before);
