@@ -102,11 +102,6 @@ impl Up {
         let address = app.address();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
         let url = local_url(address);
-        let client = Client::with_token(url.clone(), &TenantName::default(), token);
-        tokio::select! {
-            () = client.wait_until_ready(READY_TIMEOUT) => {}
-            () = shutdown.cancelled() => {}
-        }
         let saved = ledger_client::save_local_context(&url, token);
         if let Err(error) = &saved {
             let text = format!(
@@ -115,6 +110,11 @@ impl Up {
             );
             // A closed stderr leaves nowhere to report it.
             let _ = writeln!(std::io::stderr().lock(), "warning: {}", ledger_client::printable(&text));
+        }
+        let client = Client::with_token(url, &TenantName::default(), token);
+        tokio::select! {
+            () = client.wait_until_ready(READY_TIMEOUT) => {}
+            () = shutdown.cancelled() => {}
         }
         writeln!(
             std::io::stdout().lock(),
