@@ -195,7 +195,7 @@ async fn history_follow_prints_the_latest_entries_and_ends_quietly_with_its_read
 async fn history_follow_rejects_what_it_cannot_do() {
     for (arguments, code, words) in [
         (&["--wait-for=1"][..], 2, "--wait-for"),
-        (&["--after=1", "--limit=2"][..], 1, "--limit"),
+        (&["--after=1", "--limit=2"][..], 2, "--limit"),
         (&["--url=http://127.0.0.1:1"][..], 1, "no release ledger answers"),
     ] {
         let arguments = [&["history", "--follow"], arguments].concat();

@@ -269,7 +269,7 @@ const POINTS_AND_TIMES: &[Mistake] = &[
     ("ask entry 4711", 1, "error: Unknown position: no entry at position 4711"),
     ("ask correct 4711 --version v1", 1, "error: Unknown position: no entry at position 4711"),
     ("ask mark production 4711 --as bad --reason x", 1, "error: Unknown position: "),
-    ("ask horizon production --window 3w4", 1, "window: must be a whole number of days, hours or seconds"),
+    ("ask horizon production --window 3w4", 2, "window: must be a whole number of days, hours or seconds"),
 ];
 
 const QUESTIONS: &[Mistake] = &[
@@ -280,16 +280,16 @@ const QUESTIONS: &[Mistake] = &[
     (
         "ask history --environment production --service serch-api",
         1,
-        "service serch-api has never been in production (known: search-api)",
+        "service serch-api has never been in production; did you mean search-api? (known: search-api)",
     ),
     ("ask gate prodution search-api v1", 2, "error: Unknown environment: unknown environment prodution"),
     ("ask gate production serch-api v1", 2, "(known: search-api); for a first deploy set"),
-    ("ask history --type deploy.succeded", 1, "did you mean deploy.succeeded?"),
-    ("ask history --limit 0", 1, "limit: must be a whole number from 1 to 1000"),
+    ("ask history --type deploy.succeded", 2, "did you mean deploy.succeeded?"),
+    ("ask history --limit 0", 2, "limit: must be a whole number from 1 to 1000"),
     ("ask rollback show back-x", 1, "error: Unknown rollback: unknown rollback back-x"),
     ("ask rollback execute back-x --exec true", 1, "error: Unknown rollback: unknown rollback back-x"),
     ("ask unfreeze production --name nothing", 1, "freeze nothing of production is not active"),
-    ("ask quarantine show nothing", 1, "message_id: must be 32 lower-case hexadecimal digits"),
+    ("ask quarantine show nothing", 2, "message_id: must be 32 lower-case hexadecimal digits"),
     ("release-ledger state production --output xml", 2, "[possible values: table, wide, json"),
     ("release-ledger history --output csv --json", 2, "cannot be used with '--json'"),
     ("echo '{' | ask import releases -", 1, "error: nothing is recorded: 1 of 1 rows are invalid"),
