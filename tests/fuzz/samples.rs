@@ -89,7 +89,8 @@ pub(crate) fn in_cloudevent(message: &Value) -> Value {
 /// Returns the first JSON of a guide.
 fn guide(name: &str) -> Value {
     let text = read(&format!("ops/guides/{name}.md"));
-    let (_, block) = text.split_once("```json\n").expect("the guide has an example");
+    let (_, block) = text.split_once("```json").expect("the guide has an example");
+    let (_, block) = block.split_once('\n').expect("the example begins on a line of its own");
     parse(block.split_once("```").expect("the example ends").0)
 }
 
