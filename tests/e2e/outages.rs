@@ -40,6 +40,9 @@ async fn until(mut condition: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(WAIT_LIMIT, holds).await.expect("the condition becomes true");
 }
 
+/// Number of clients of a load.
+const CLIENTS: u64 = 4;
+
 /// Clients that record one event after the other until they are stopped.
 struct Load {
     running: Arc<AtomicBool>,
@@ -50,7 +53,7 @@ struct Load {
 impl Load {
     fn on(client: &Client) -> Self {
         let (running, response_count) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let clients = (0..4).map(|name| {
+        let clients = (0..CLIENTS).map(|name| {
             let (client, running, response_count) =
                 (client.clone(), Arc::clone(&running), Arc::clone(&response_count));
             tokio::spawn(async move {
@@ -171,7 +174,8 @@ async fn postgres_outage(kind: Outage) {
     assert!(rejected.is_empty(), "{rejected:?}");
     assert!(lag_before.is_some());
     assert!(lag >= 400.0, "{lag}");
-    assert!(later >= lag + 100.0, "{lag}, then {later}");
+    // The stream may have the next event of each client before its response.
+    assert!(later >= lag + 100.0 - CLIENTS as f64, "{lag}, then {later}");
     assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
     assert!(ready.text.contains("default: projections: "), "{}", ready.text);
     assert_eq!((ingest.status, queries.status), (200, 503), "{}", ingest.text);
