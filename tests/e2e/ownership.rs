@@ -6,13 +6,24 @@ use std::time::Duration;
 use ledger_tests::{
     Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, projections_schema,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::PROGRAM;
 
 fn web(number: u64) -> Value {
     deploy(&number.to_string(), "2026-08-01T10:00:00Z", "production", "web", &format!("v{number}"))
+}
+
+/// Returns a deploy, of which each second one corrects the one before: a batch with a correction takes several statements
+/// and so a transaction, other batches take one statement.
+fn corrected(number: u64) -> Value {
+    let mut event = web(number);
+    if number % 2 == 1 {
+        let before = web(number - 1);
+        event["data"]["corrects"] = json!({"source": before["source"], "id": before["id"]});
+    }
+    event
 }
 
 /// Returns the owner of each tenant's live projections: the worker's id.
@@ -169,7 +180,8 @@ async fn a_projector_paused_within_a_transaction_is_replaced() {
     let load = tokio::spawn(async move {
         let mut number = 0;
         loop {
-            let events: Vec<String> = (number..number + 100).map(|number| web(number).to_string()).collect();
+            let events: Vec<String> =
+                (number..number + 100).map(|number| corrected(number).to_string()).collect();
             client.record_all(&events).await;
             number += 100;
         }
