@@ -411,7 +411,7 @@ impl Projections {
     /// Waits until the journal has been compared with the projections, at most for a time.
     pub async fn wait_until_compared(&self, limit: Duration) {
         let mut stream = self.stream.subscribe();
-        // After the limit, the caller goes on without the comparison.
+        // After the limit, the caller continues without the comparison.
         let _ = tokio::time::timeout(limit, stream.wait_for(Option::is_some)).await;
     }
 
