@@ -209,7 +209,9 @@ impl Directory {
                 self.tenants.insert(tenant.clone(), TenantState::Created);
                 Ok(())
             }
-            Some(TenantState::OfSettings | TenantState::Created) => Err(format!("a tenant {tenant} exists; choose another name")),
+            Some(TenantState::OfSettings | TenantState::Created) => {
+                Err(format!("a tenant {tenant} exists; choose another name"))
+            }
             Some(TenantState::Retired) => Err(format!(
                 "a tenant {tenant} existed; add it to the setting tenants to open its ledger again"
             )),

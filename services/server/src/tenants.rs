@@ -311,8 +311,10 @@ impl Tenants {
             watched.remove(&tenant);
             self.retire(&tenant);
         }
-        let is_new = |tenant: &&TenantName| !of_settings.contains(tenant) && !self.served.contains_key(*tenant);
-        let opening = created.iter().filter(is_new).map(|tenant| self.open_created(tenant, supervised, watched));
+        let is_new =
+            |tenant: &&TenantName| !of_settings.contains(tenant) && !self.served.contains_key(*tenant);
+        let opening =
+            created.iter().filter(is_new).map(|tenant| self.open_created(tenant, supervised, watched));
         let opened = join_all(opening).await;
         let has_failed = opened.iter().any(Option::is_none);
         opened.into_iter().flatten().for_each(|ledger| self.serve(ledger));

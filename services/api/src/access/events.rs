@@ -79,7 +79,9 @@ impl Tenancy {
         let mut directory = Directory::clone(&authenticator.directory().0);
         let open = directory.tenants().filter(|(_, state)| state.is_open()).count();
         if matches!(payload, Payload::TenantCreated(_)) && open >= authenticator.max_tenants() {
-            let detail = format!("the service has {open} tenants, the most that access.max_tenants allows; raise it, or retire a tenant");
+            let detail = format!(
+                "the service has {open} tenants, the most that access.max_tenants allows; raise it, or retire a tenant"
+            );
             return Err(Problem::new(Kind::ChangeWithoutEffect, detail));
         }
         directory.apply(payload).map_err(|reason| Problem::new(Kind::ChangeWithoutEffect, reason))
