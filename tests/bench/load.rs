@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{Family, Kind, TenantName};
+use ledger_domain::TenantName;
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_tests::{Servers, nats_client};
@@ -23,11 +23,7 @@ pub(crate) struct Message {
 /// Returns the first `count` reports of the demo history. Requests are excluded: the ledger decides them one by one,
 /// which is not measured here.
 pub(crate) fn report_events(count: usize) -> Vec<Envelope> {
-    let requests = [Family::Rollback, Family::ReleasePoint, Family::Approval, Family::Freeze];
-    let is_report = |event: &Envelope| {
-        let kind = event.event().payload.kind();
-        kind != Kind::EnvironmentDeclared && !requests.contains(&kind.family())
-    };
+    let is_report = |event: &Envelope| !event.event().payload.is_command();
     let reports: Vec<_> =
         ledger_demo::history(Some(count * 5 / 4 + 100)).filter(is_report).take(count).collect();
     assert_eq!(reports.len(), count, "the demo history has enough reports");
