@@ -35,7 +35,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exports that are recorded at the same time, each over a connection.
 const PARALLEL_EXPORTS: usize = 4;
-/// Interval between two searches for records that are not kept any more.
+/// Delay of the first search for records that are not kept any more: until then, the projections of a new ledger are built.
+const FIRST_FORGET_DELAY: Duration = Duration::from_secs(60);
+/// Interval between two searches.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Maximum number of records that one statement removes.
 const FORGET_BATCH: u32 = 10_000;
@@ -167,7 +169,7 @@ impl ReadLog {
     /// Stores the records that wait and removes those that are not kept any more, until `stop` is cancelled; then stores
     /// the last ones.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut forget_at = Instant::now();
+        let mut forget_at = Instant::now() + FIRST_FORGET_DELAY;
         let mut is_failing = false;
         loop {
             let stops = tokio::select! {
