@@ -1,4 +1,4 @@
-//! What a request does, counted for the access log and for the log of reads.
+//! Counts of what a request does, for the access log and for the log of reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,7 +8,7 @@ use ledger_domain::{Position, Principal, TenantName};
 use ledger_projections::{ReadRecord, Reader};
 use uuid::Uuid;
 
-/// What the log of reads states about a request.
+/// Statement of the log of reads about a request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestSummary {
     pub(crate) id: String,

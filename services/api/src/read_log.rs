@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::error_chain::error_chain;
 use crate::problem::{Kind, Problem};
 
 /// Largest number of entries that an answer shows, or that a stream may begin before the end of the history, without
@@ -149,7 +150,7 @@ impl ReadLog {
                 counter!("ledger_reads_recorded_total").increment(1);
                 return Ok(());
             }
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => error_chain(&error),
             Err(_) => format!("timed out after {EXPORT_TIMEOUT:?}"),
         };
         warn!(cause, "an export cannot be recorded and is refused");
@@ -182,7 +183,7 @@ impl ReadLog {
                 Err(error) => {
                     if !is_failing {
                         warn!(
-                            cause = chain(&error),
+                            cause = error_chain(&error),
                             "reads cannot be recorded; they wait, and exports are refused"
                         );
                     }
@@ -249,7 +250,7 @@ impl ReadLog {
         match forgotten.await {
             Ok(Ok(forgotten)) => forgotten == 0,
             Ok(Err(error)) => {
-                warn!(cause = chain(&error), "old records of reads cannot be removed");
+                warn!(cause = error_chain(&error), "old records of reads cannot be removed");
                 true
             }
             Err(_) => {
@@ -258,17 +259,6 @@ impl ReadLog {
             }
         }
     }
-}
-
-/// Returns the text of an error with those of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
+use crate::error_chain::error_chain;
 use files::{Contents, Loaded};
 
 /// Maximum number of bytes of a connection that are encrypted or wait for it. One record of TLS has up to 16 KiB.
@@ -152,7 +153,7 @@ impl Shared {
             }
             Err(error) => {
                 gauge!("ledger_tls_reload_failed").set(1.0);
-                let error = chain(&error);
+                let error = error_chain(&error);
                 warn!(error, "cannot use the new TLS files; the previous certificate stays in use");
             }
         }
@@ -170,15 +171,9 @@ fn digest(contents: &Result<Contents, TlsError>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match contents {
         Ok(contents) => contents.hash(&mut hasher),
-        Err(error) => chain(error).hash(&mut hasher),
+        Err(error) => error_chain(error).hash(&mut hasher),
     }
     hasher.finish()
-}
-
-/// Returns an error and its causes on one line.
-fn chain(error: &TlsError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

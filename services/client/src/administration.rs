@@ -13,10 +13,12 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Actor, Event, Payload};
 use ledger_domain::{EventId, Identity, LongText, Source, TenantName};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::address::AddressError;
 use super::connection::{Client, Error, ServiceFlags};
 use super::credentials::Surroundings;
+use super::output::print_json_or_text;
 use super::query::{head, read, with_param};
 use super::retry::retry;
 use super::{actor, identity};
@@ -106,6 +108,20 @@ pub(super) async fn record(client: &Client, event: &Envelope, retry_for: Duratio
             _ => Err(anyhow::Error::from(error).context(Unknown)),
         },
     }
+}
+
+/// Prints a change of a named item: `{"KIND":"NAME","position":N}`, or a sentence.
+pub(super) fn print_change(
+    json: bool,
+    (kind, name): (&str, &str),
+    position: u64,
+    text: &str,
+) -> anyhow::Result<()> {
+    let text = match json {
+        true => json!({kind: name, "position": position}).to_string(),
+        false => format!("{text} (position {position})"),
+    };
+    Ok(print_json_or_text(json, &text)?)
 }
 
 /// The answer to a change was lost.

@@ -6,13 +6,11 @@ use ledger_api_types::{GrantBody, GranteeBody, GrantsBody};
 use ledger_domain::access::{Grant as Permission, Grantee, Pattern, TokenId, VerbSet};
 use ledger_domain::event::Payload;
 use ledger_domain::{LongText, ShortText};
-use serde_json::json;
 
-use super::administration::ChangeArgs;
+use super::administration::{ChangeArgs, print_change};
 use super::connection::Connection;
 use super::credentials::Surroundings;
 use super::invalid::{InvalidArgument, invalid};
-use super::output::print_json_or_text;
 use super::query::print_body;
 use super::table;
 
@@ -145,7 +143,7 @@ impl Add {
         }));
         let id = format!("grant-{}", self.name);
         let position = self.change.record(&client, &id, payload, self.reason).await?;
-        print_change(self.json, &self.name, position, &text)
+        print_change(self.json, ("grant", self.name.as_str()), position, &text)
     }
 }
 
@@ -171,16 +169,13 @@ impl Remove {
         let id = format!("grant-{}-removed", self.name);
         let payload = Payload::GrantRemoved(self.name.clone());
         let position = self.change.record(&client, &id, payload, self.reason).await?;
-        print_change(self.json, &self.name, position, &format!("grant {} is removed", self.name))
+        print_change(
+            self.json,
+            ("grant", self.name.as_str()),
+            position,
+            &format!("grant {} is removed", self.name),
+        )
     }
-}
-
-fn print_change(json: bool, name: &ShortText, position: u64, text: &str) -> anyhow::Result<()> {
-    let text = match json {
-        true => json!({"grant": name.as_str(), "position": position}).to_string(),
-        false => format!("{text} (position {position})"),
-    };
-    Ok(print_json_or_text(json, &text)?)
 }
 
 /// The command `grant list`.
@@ -234,6 +229,8 @@ fn describe(grantee: &GranteeBody) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn grantee(token: Option<&str>, subject: Option<[&str; 2]>, claims: Option<&[&str]>) -> GranteeArgs {

@@ -6,13 +6,12 @@ use anyhow::bail;
 use ledger_api_types::{TenantBody, TenantsBody};
 use ledger_domain::event::Payload;
 use ledger_domain::{LongText, TenantName};
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::administration::ChangeArgs;
+use super::administration::{ChangeArgs, print_change};
 use super::connection::{Client, Connection};
 use super::credentials::Surroundings;
-use super::output::{print_json_or_text, print_notice};
+use super::output::print_notice;
 use super::query::{print_body, read};
 use super::{identity, table};
 
@@ -81,7 +80,12 @@ impl Change {
                 OPEN_TIMEOUT.as_secs()
             ));
         }
-        print_change(self.json, &self.name, position, &format!("created tenant {}", self.name))
+        print_change(
+            self.json,
+            ("tenant", self.name.as_str()),
+            position,
+            &format!("created tenant {}", self.name),
+        )
     }
 }
 
@@ -107,7 +111,12 @@ impl Retirement {
         let payload = Payload::TenantRetired(self.name.clone());
         let id = change_id(&self.name, "retired");
         let position = self.change.record(&client, &id, payload, Some(self.reason)).await?;
-        print_change(self.json, &self.name, position, &format!("tenant {} is retired", self.name))
+        print_change(
+            self.json,
+            ("tenant", self.name.as_str()),
+            position,
+            &format!("tenant {} is retired", self.name),
+        )
     }
 }
 
@@ -129,14 +138,6 @@ async fn wait_until_open(client: &Client, name: &TenantName) -> anyhow::Result<b
         }
     }
     Ok(false)
-}
-
-fn print_change(json: bool, name: &TenantName, position: u64, text: &str) -> anyhow::Result<()> {
-    let text = match json {
-        true => json!({"tenant": name.as_str(), "position": position}).to_string(),
-        false => format!("{text} (position {position})"),
-    };
-    Ok(print_json_or_text(json, &text)?)
 }
 
 /// The command `tenant list`.

@@ -15,13 +15,12 @@ use ledger_api_types::TokensBody;
 use ledger_domain::access::TokenId;
 use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
 use ledger_domain::{LongText, PrincipalKind, ShortText, parse_time};
-use serde_json::json;
 
-use super::administration::{ChangeArgs, Unknown};
+use super::administration::{ChangeArgs, Unknown, print_change};
 use super::connection::{Connection, Error};
 use super::credentials::Surroundings;
 use super::invalid::invalid;
-use super::output::{print_json_or_text, print_notice, print_text};
+use super::output::{print_notice, print_text};
 use super::query::print_body;
 use super::{duration, table};
 use crate::clock;
@@ -296,11 +295,8 @@ impl Revoke {
         let payload = Payload::TokenRevoked(self.token.clone());
         let id = format!("token-{}-revoked", self.token);
         let position = self.change.record(&client, &id, payload, Some(self.reason)).await?;
-        let text = match self.json {
-            true => json!({"token": self.token.as_str(), "position": position}).to_string(),
-            false => format!("token {} is revoked (position {position})", self.token),
-        };
-        Ok(print_json_or_text(self.json, &text)?)
+        let text = format!("token {} is revoked", self.token);
+        print_change(self.json, ("token", self.token.as_str()), position, &text)
     }
 }
 

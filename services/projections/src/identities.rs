@@ -150,7 +150,7 @@ struct FeedNumber {
     number: u64,
 }
 
-/// What a projector has to do at the start of its feed.
+/// Work of a projector at the start of its feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TableLoad {
     /// The identities of the tables are known.

@@ -49,7 +49,7 @@ pub type JournalOpener = Arc<
 pub(crate) struct Stops {
     /// Responses without an end of their own.
     pub(crate) streams: CancellationToken,
-    /// What records events of its own: rollback controllers, deliveries to webhooks.
+    /// Tasks that record events of their own: rollback controllers, deliveries to webhooks.
     pub(crate) recorders: CancellationToken,
     /// Projectors and gauges.
     pub(crate) background: CancellationToken,

@@ -278,7 +278,7 @@ async fn a_correction_that_states_an_earlier_time_gives_an_old_check_no_new_comp
     assert_eq!((last.status, last.problem()), (404, "unknown-point"), "{}", last.text);
 }
 
-/// What traffic reaches is the same release before and after the switch, so it ran unchanged during the check.
+/// Traffic reaches the same release before and after the switch, so it ran unchanged during the check.
 #[tokio::test]
 async fn a_switch_to_a_slot_with_the_same_release_does_not_interrupt_a_check_of_it() {
     for is_reported_late in [false, true] {

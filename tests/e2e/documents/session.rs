@@ -13,16 +13,16 @@ use crate::PROGRAM;
 /// Functions for the commands of documents and for what stands before them.
 const PRELUDE: &str = include_str!("prelude.sh");
 
-/// What the shell prints after the commands of each example.
+/// Line that the shell prints after the commands of each example.
 const SEPARATOR: &str = "\u{1e}\n";
 
 /// The end of the commands of an example: queries know what they recorded, and the separator is printed.
 const END: &str = "settled || true\nprintf '\\036\\n'\n";
 
-/// What stands in documents for the address of the reader's service.
+/// Text in documents for the address of the reader's service.
 const SERVICE: &str = "https://ledger.example";
 
-/// What stands in documents for the folder of the reader's settings.
+/// Text in documents for the folder of the reader's settings.
 const SETTINGS_FOLDER: &str = "/etc/release-ledger";
 
 /// The ledger that a document speaks of.

@@ -102,7 +102,7 @@ async fn rebuild(servers: &Servers, client: &Client) {
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
 }
 
-/// What a client has received.
+/// Entries that a client has received.
 struct Followed {
     positions: Vec<u64>,
     connections: usize,

@@ -9,7 +9,7 @@ use super::*;
 const SETTINGS: ReadLogSettings =
     ReadLogSettings { keep_for: TimeDelta::days(90), max_records: 1_000, exports_need_grant: false };
 
-/// What the log asked of the database.
+/// Calls of the log to the database.
 #[derive(Debug, Default)]
 struct Calls {
     is_down: AtomicBool,

@@ -183,7 +183,7 @@ fn gauges_show_the_expiry_and_a_failed_reload() {
 fn files_that_cannot_be_used_are_named() {
     let authority = Authority::new();
     let folder = Folder::new(&authority);
-    let error = |files| super::chain(&Tls::open(files).expect_err("rejected"));
+    let error = |files| super::error_chain(&Tls::open(files).expect_err("rejected"));
 
     let mut files = folder.files();
     files.key = files.certificate.clone();

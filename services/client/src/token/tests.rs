@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How long a group is gathered: until everyone who waits is part of it, and a moment longer if more are expected.
+//! Gathers the next group: all waiting submissions, and those that are expected within a moment.
 
 use std::collections::HashSet;
 use std::time::Duration;

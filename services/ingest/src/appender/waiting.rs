@@ -31,7 +31,7 @@ pub(super) struct WaitingBatch {
     pub(super) lookup: Option<Lookup>,
 }
 
-/// What a look-up in the history found for the events of a batch.
+/// Result of a look-up in the history for the events of a batch.
 pub(super) struct Lookup {
     /// Number of histories that the projections had had before it. It holds for the last of them.
     pub(super) histories: u64,

@@ -182,7 +182,7 @@ pub(crate) struct Source {
     pub(crate) identities: Option<IdentityFeed>,
 }
 
-/// What the reader of the live generation shares with the write path of the process.
+/// State that the reader of the live generation shares with the write path of the process.
 struct Shared {
     generation: GenerationHandle,
     identities: IdentityFeed,

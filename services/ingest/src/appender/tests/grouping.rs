@@ -1,4 +1,4 @@
-//! Which submissions a group holds, and how long it waits for them.
+//! Submissions of a group, and the time for which it waits for them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
