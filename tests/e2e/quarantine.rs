@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::PROGRAM;
 
-const SECRET: &str = "a secret of thirty-two characters";
+pub(crate) const SECRET: &str = "a secret of thirty-two characters";
 
-fn delivery() -> Value {
+pub(crate) fn delivery() -> Value {
     json!({"id": "run-7", "time": "2026-08-01T12:00:00Z", "stage": "Prod (EU)", "app": "search-api", "version": "v948"})
 }
 
 /// Writes the settings of a webhook, and returns their file.
-fn settings(folder: &Path, more: &str) -> PathBuf {
+pub(crate) fn settings(folder: &Path, more: &str) -> PathBuf {
     let (file, secret) = (folder.join("ledger.toml"), folder.join("deployer.secret"));
     std::fs::write(&secret, SECRET).expect("written");
     let text = format!(

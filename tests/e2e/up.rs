@@ -1,8 +1,10 @@
 //! The command `up`: its private servers must be installed.
 
 use ledger_tests::{Client, Command, free_port};
+use reqwest::Method;
 
 use crate::PROGRAM;
+use crate::quarantine::{SECRET, delivery, settings};
 
 #[tokio::test]
 async fn a_missing_server_is_named_with_the_command_that_installs_it_and_nothing_is_created() {
@@ -110,4 +112,38 @@ async fn a_demo_says_when_it_is_complete_and_survives_an_event_of_a_user_in_betw
     assert!(again.code == Some(0) && !again.stderr.contains("cannot load"), "{}", again.stderr);
     // A log in a file or a pipe has no codes of colours.
     assert!(!again.stderr.contains('\u{1b}'), "{:?}", again.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settings_file_sets_webhooks_and_names_no_other_servers() {
+    let folder = || tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+    let (home, data) = (folder(), folder());
+    let (home_path, data_path) = (home.path().to_str().expect("UTF-8"), data.path().to_str().expect("UTF-8"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let url = format!("http://{address}");
+    let own = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url)];
+    let file = settings(home.path(), "names.environments = { \"Prod (EU)\" = \"production\" }\n");
+    let config = format!("--config={}", file.display());
+    let up = ["up", &config, "--data-dir", data_path, "--listen", &address];
+
+    let service = Command::start_with(PROGRAM, &up, &own);
+    let client = Client::new(&url);
+    client.wait_until_ready().await;
+    let request = client.request(Method::POST, "/v1/hooks/deployer").bearer_auth(SECRET);
+    let delivered = Client::send(request.json(&delivery())).await;
+    assert_eq!(delivered.status, 201, "{}", delivered.text);
+    let shown = Command::start_with(PROGRAM, &["state", "production"], &own).outcome().await;
+    assert!(shown.stdout.contains("v948"), "{} {}", shown.stdout, shown.stderr);
+    service.send_sigterm();
+    assert_eq!(service.outcome().await.code, Some(0));
+
+    settings(home.path(), "[journal]\nurl = \"nats://production\"\n");
+    let refused = Command::start_with(PROGRAM, &up, &own).outcome().await;
+    assert_eq!(refused.code, Some(1));
+    let expected = format!("error: settings file {} sets journal.url, which `up` decides", file.display());
+    assert!(
+        refused.stderr.starts_with(&expected) && refused.stderr.lines().count() == 1,
+        "{}",
+        refused.stderr
+    );
 }

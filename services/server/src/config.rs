@@ -7,6 +7,7 @@ mod hooks;
 mod kafka;
 mod limits;
 mod lists;
+mod local;
 mod misspelt;
 mod nats;
 mod role;
@@ -25,7 +26,7 @@ use ledger_adapters::cdevents;
 use ledger_api::AllowedHosts;
 use ledger_domain::TenantName;
 use ledger_projections::{SchemaVersion, SupervisorConfig};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ use tls::TlsFlags;
 pub use access::{Access, AuthenticationMode};
 pub use hooks::{HookError, WebhookTable};
 pub use limits::{LimitFlags, Limits};
+pub use local::Local;
 pub use nats::Nats;
 pub use role::Role;
 pub use tls::check_plain;
@@ -380,6 +382,11 @@ pub enum Error {
     /// The settings file does not exist.
     #[error("settings file {0} does not exist")]
     NoFile(PathBuf),
+    /// The settings file of `up` sets what `up` decides.
+    #[error(
+        "settings file {0} sets {1}, which `up` decides or has a flag for; remove them, or use `release-ledger serve`"
+    )]
+    DecidedByUp(PathBuf, String),
     /// A setting is missing, unknown or invalid.
     #[error("{}", misspelt::describe(.0))]
     Setting(Box<figment::Error>),
@@ -516,12 +523,6 @@ impl Config {
     }
 }
 
-/// Returns the hosts by which clients may reach a service that listens on an address, without a name of its own.
-fn local_hosts(listen: SocketAddr) -> Vec<String> {
-    let hosts: &[&str] = if listen.ip().is_loopback() { &["loopback"] } else { &["loopback", "addresses"] };
-    hosts.iter().map(|host| (*host).to_owned()).collect()
-}
-
 /// Splits a comma-separated list.
 fn list(text: &str) -> Value {
     Value::from(text.split(',').map(|word| Value::from(word.trim())).collect::<Vec<_>>())
@@ -536,31 +537,6 @@ impl Flags {
     #[must_use]
     pub fn of_file(config: Option<PathBuf>) -> Self {
         Self { config, ..Self::default() }
-    }
-
-    /// Returns the flags of a service that uses the private servers of `stack`. Without `allowed_hosts`, clients may
-    /// reach it as a loopback host, and as an address if it does not listen on a loopback address.
-    #[must_use]
-    pub fn for_local(
-        listen: SocketAddr,
-        is_behind_proxy: bool,
-        tenants: Option<Vec<String>>,
-        allowed_hosts: Option<Vec<String>>,
-        log_filter: String,
-        administrator: Dict,
-        stack: &ledger_devstack::Stack,
-    ) -> Self {
-        Self {
-            administrator: Some(administrator),
-            listen: Some(listen),
-            tenants,
-            http_allowed_hosts: Some(allowed_hosts.unwrap_or_else(|| local_hosts(listen))),
-            http_tls: TlsFlags::behind_proxy(is_behind_proxy),
-            log_filter: Some(log_filter),
-            journal_url: Some(stack.nats.url().expose_secret().to_owned()),
-            projections_url: Some(stack.postgres.url().expose_secret().to_owned()),
-            ..Self::default()
-        }
     }
 
     /// Returns the given flags as a tree of settings.
@@ -628,6 +604,7 @@ impl Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret as _;
 
     /// Flags of a service without authentication.
     fn open() -> Flags {
@@ -664,14 +641,6 @@ mod tests {
         assert_eq!(with(r#"["a.example", "loopback"]"#), Ok(both.clone()));
         assert_eq!(with(r#""a.example, loopback""#), Ok(both));
         assert!(with(r#"["a.example:80"]"#).is_err_and(|error| error.contains("a.example:80")));
-    }
-
-    #[test]
-    fn without_a_list_a_local_service_has_loopback_hosts_and_addresses_if_others_may_connect() {
-        let hosts = |listen: &str| local_hosts(listen.parse().expect("an address"));
-
-        assert_eq!(hosts("127.0.0.1:0"), ["loopback"]);
-        assert_eq!(hosts("0.0.0.0:80"), ["loopback", "addresses"]);
     }
 
     #[test]

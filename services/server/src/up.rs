@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::app::App;
-use crate::config::{Config, Flags, check_plain};
+use crate::config::{Config, Flags, Local, check_plain};
 use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
 use ledger_client::{self, Client, Url};
@@ -29,6 +29,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// contents of the directory.
 #[derive(Debug, clap::Args)]
 pub struct Up {
+    /// Settings file, for what has no flag here, such as webhooks
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Data directory [default: /var/lib/release-ledger for root, else ~/.local/share/release-ledger]
     #[arg(long, value_name = "FOLDER", env = "RELEASE_LEDGER_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -60,29 +63,32 @@ impl Up {
     /// A server cannot start, or failed.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         check_plain(self.listen, self.behind_proxy)?;
+        let local = self.local();
+        local.check()?;
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
         let shutdown = shutdown_on_signal()?;
         let mut options = Options::found_in(search);
         options.nats.environment = environment::servers_dir();
         let mut stack = Stack::start(&data, &options).await?;
-        let (tenants, hosts) = (self.tenants.clone(), self.allowed_hosts.clone());
         // A new one at each start: while the ledger is down, another program may listen on its port and receive the token.
         let token = ApiToken::generate()?;
-        let administrator = local_administrator(&token);
-        let flags = Flags::for_local(
-            self.listen,
-            self.behind_proxy,
-            tenants,
-            hosts,
-            self.log_filter.clone(),
-            administrator,
-            &stack,
-        );
+        let flags = local.flags(local_administrator(&token), &stack)?;
         let served = self.serve(&flags, &token, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;
         served?;
         Ok(stopped?)
+    }
+
+    fn local(&self) -> Local {
+        Local {
+            config: self.config.clone(),
+            listen: self.listen,
+            is_behind_proxy: self.behind_proxy,
+            tenants: self.tenants.clone(),
+            allowed_hosts: self.allowed_hosts.clone(),
+            log_filter: self.log_filter.clone(),
+        }
     }
 
     async fn serve(
