@@ -1,6 +1,8 @@
 //! Records a history on a service; the recorded entries are the input of the model.
 
-use ledger_tests::Client;
+use std::time::{Duration, Instant};
+
+use ledger_tests::{Client, Response};
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, micros};
@@ -8,6 +10,9 @@ use crate::generate::{Item, id, time, with_tag};
 
 /// Source of all events of a history.
 pub(crate) const SOURCE: &str = "https://model.example/histories";
+
+/// Longest time for which a request is repeated: on a busy machine, the service decides too late and answers 503.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The entries that a service recorded of a history.
 #[derive(Debug)]
@@ -85,8 +90,8 @@ impl Driver<'_> {
             "time": time,
             "data": data,
         });
-        let response = self.client.record(&body).await;
-        assert!(response.status < 500, "{body}: {} {}", response.status, response.text);
+        // The same id: an event whose answer was lost is recorded once.
+        let response = retry(&body.to_string(), || self.client.record(&body)).await;
         let position = response.body["position"].as_u64().filter(|_| response.status < 300);
         let Some(position) = position else { return false };
         self.positions.push((item.number, position));
@@ -107,8 +112,8 @@ impl Driver<'_> {
         let last = self.entries.last().map_or(0, |entry| entry.position);
         let environment = data["environment"].as_str().unwrap_or_default();
         let path = format!("/v1/environments/{environment}/rollbacks?dry_run=true&wait_for={last}");
-        let response = self.client.post(&path, "application/json", json!({"to": to}).to_string()).await;
-        assert!(response.status < 500, "{path}: {} {}", response.status, response.text);
+        let body = json!({"to": to}).to_string();
+        let response = retry(&path, || self.client.post(&path, "application/json", body.clone())).await;
         if response.status != 200 {
             return;
         }
@@ -170,5 +175,18 @@ impl Driver<'_> {
                 }
             }
         }
+    }
+}
+
+/// Sends a request until the service is not too busy to answer it.
+async fn retry<F: Future<Output = Response>>(request: &str, send: impl Fn() -> F) -> Response {
+    let began = Instant::now();
+    loop {
+        let response = send().await;
+        if response.status == 503 && began.elapsed() < RETRY_TIMEOUT {
+            continue;
+        }
+        assert!(response.status < 500, "{request}: {} {}", response.status, response.text);
+        return response;
     }
 }
