@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # Functions that provide the requirements besides Rust: compilers, a nats-server, a Postgres, and for tests an object
-# storage, a Kafka broker and generators of API clients. Source this from the project's root. Existing installations are
-# used; missing ones are installed: the nats-server into target/servers, where `release-ledger up` finds it, the object
-# storage into target/storage, the broker into target/kafka, the generators into target/generators, the others by
-# apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
+# storage, a Kafka broker, generators of API clients and a proxy. Source this from the project's root. Existing
+# installations are used; missing ones are installed: the nats-server into target/servers, where `release-ledger up`
+# finds it, the object storage into target/storage, the broker into target/kafka, the generators into
+# target/generators, the proxy into target/nginx, the others by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces
+# target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
@@ -22,6 +23,7 @@ PYTHON_GENERATOR='openapi-python-client==0.29.1'
 TYPESCRIPT_GENERATOR=(openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3)
 NODE_OLDEST=18
 GENERATORS="$TARGET_DIR/generators"
+NGINX="$TARGET_DIR/nginx"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -187,6 +189,33 @@ need_generators() {
     mkdir -p "$npm"
     npm install --prefix "$npm" --no-save --no-audit --no-fund --loglevel=error "${TYPESCRIPT_GENERATOR[@]}" >&2 ||
         fail "npm could not install ${TYPESCRIPT_GENERATOR[*]}"
+}
+
+# For tests only. The package is unpacked, not installed: an installed nginx starts as a service.
+need_nginx() {
+    PATH="$PATH:/usr/sbin:$NGINX/usr/sbin"
+    export PATH
+    command -v nginx >/dev/null && return
+
+    command -v apt-get >/dev/null || fail "nginx was not found; install it, then run this again"
+    say "unpacking nginx into $NGINX"
+    # The second one has the program where the first one only refers to it.
+    unpack_package nginx "$NGINX"
+    [[ -x "$NGINX/usr/sbin/nginx" ]] || unpack_package nginx-core "$NGINX"
+    nginx -v 2>/dev/null || install_packages libpcre2-8-0
+    nginx -v 2>/dev/null || fail "the nginx in $NGINX does not run on this machine"
+}
+
+# unpack_package NAME FOLDER: unpacks a package of the distribution without installing it.
+unpack_package() {
+    local package="$1" folder="$2"
+    mkdir -p "$folder"
+    rm -f "$folder"/*.deb
+    if ! (cd "$folder" && apt-get download -qq "$package" >/dev/null 2>&1); then
+        as_root apt-get update -qq >/dev/null || say "warning: apt-get update failed; using the existing package lists"
+        (cd "$folder" && apt-get download -qq "$package" >/dev/null 2>&1) || fail "apt-get could not download $package"
+    fi
+    dpkg-deb -x "$folder"/*.deb "$folder"
 }
 
 need_node() {

@@ -21,6 +21,7 @@ mod live;
 mod mistakes;
 mod nats;
 mod nats_users;
+mod nginx;
 mod older_copy;
 mod outages;
 mod output;
