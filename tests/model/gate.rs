@@ -111,10 +111,18 @@ impl Model {
 
     /// Returns true if a person's vote covers a release in a lane. The release must be completed with its artifact.
     pub(crate) fn covers(&self, vote: &Entry, lane: [&str; 3], release: &Release, k: u64) -> bool {
-        let named = self.with_artifact([lane[0], lane[1]], &vote.release(), vote.moment(), k);
+        let named = self.voted_release(vote, lane, k);
         vote.text("service") == lane[1]
             && vote.optional("target").is_none_or(|target| target == lane[2])
             && matches(&named, release)
+    }
+
+    /// Returns the release of a vote, with the artifact that its version meant when the vote was recorded; if it meant
+    /// none then, with the one that it means at the vote's moment by what is known at K.
+    fn voted_release(&self, vote: &Entry, lane: [&str; 3], k: u64) -> Release {
+        let lane = [lane[0], lane[1]];
+        let then = self.with_artifact(lane, &vote.release(), vote.moment(), vote.position);
+        self.with_artifact(lane, &then, vote.moment(), k)
     }
 
     fn is_approved(
@@ -171,7 +179,7 @@ impl Model {
 
     /// Returns true if a release that the grant covers was deployed after it and is no longer in the lane.
     fn is_used_up(&self, grant: &Entry, lane: [&str; 3], k: u64) -> bool {
-        let named = self.with_artifact([lane[0], lane[1]], &grant.release(), grant.moment(), k);
+        let named = self.voted_release(grant, lane, k);
         let covered = |release: &Release| !crate::entry::contradicts(&named, release);
         let deployed = self.changes(lane[0], lane[1], lane[2], k).into_iter().any(|deploy| {
             deploy.is("deploy.succeeded")

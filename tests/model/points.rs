@@ -205,23 +205,63 @@ impl Model {
                 failures.push(result.moment());
             }
         }
-        if let Some(mark) = self.mark(environment, contains, k) {
-            let marked = self.state_at(environment, mark.data["position"].as_u64().unwrap_or_default());
-            for check in self.check_names(k) {
-                let result = self.composition_result(environment, &marked.identity(), &check, k);
-                failures.extend(result.filter(|it| it.is("validation.failed")).map(Entry::moment));
+        // The compositions with a mark or a check that contained the release, each with the mark in force.
+        let mut compositions: Vec<(Vec<Vec<String>>, Option<&Entry>)> = Vec::new();
+        let mut states: Vec<State> = Vec::new();
+        for entry in self.known_in(environment, "release_point.marked", k) {
+            states.push(self.state_at(environment, entry.data["position"].as_u64().unwrap_or_default()));
+        }
+        for check in self.check_names(k) {
+            for end in self.composition_ends(environment, &check, k) {
+                states.push(self.state(environment, at_end_of(end), k));
             }
-            return mark.text("status") == "known_good"
-                && failures.iter().all(|moment| *moment < mark.moment());
+        }
+        for state in states.iter().filter(|state| contains(state)) {
+            let identity = state.identity();
+            if compositions.iter().all(|(other, _)| *other != identity) {
+                let mark = self.mark(environment, |other| other.identity() == identity, k);
+                compositions.push((identity, mark));
+            }
+        }
+        let ends = |identity: &Vec<Vec<String>>, kind: &str| -> Vec<&Entry> {
+            let names = self.check_names(k);
+            let results =
+                names.iter().filter_map(|check| self.composition_result(environment, identity, check, k));
+            results.filter(|result| result.is(kind)).collect()
+        };
+        let mut not_bad: Vec<&Vec<Vec<String>>> = Vec::new();
+        let (mut has_good_mark, mut has_bad_mark) = (false, false);
+        for (identity, mark) in &compositions {
+            match mark {
+                Some(mark) if mark.text("status") == "bad" => {
+                    has_bad_mark = true;
+                    continue;
+                }
+                Some(mark)
+                    if ends(identity, "validation.failed").iter().all(|end| end.moment() < mark.moment()) =>
+                {
+                    has_good_mark = true;
+                    failures.retain(|moment| *moment > mark.moment());
+                }
+                _ => {}
+            }
+            not_bad.push(identity);
+        }
+        if has_good_mark {
+            return failures.is_empty();
+        }
+        let is_good = |identity: &&Vec<Vec<String>>| {
+            !ends(identity, "validation.passed").is_empty() && ends(identity, "validation.failed").is_empty()
+        };
+        if has_bad_mark && !not_bad.iter().any(is_good) {
+            return false;
         }
         let passed = |check: &str| {
             results.iter().any(|result| result.is("validation.passed") && result.text("check") == check)
         };
         let in_composition = |check: &str| {
-            self.composition_ends(environment, check, k).iter().any(|end| {
-                let state = self.state(environment, at_end_of(end), k);
-                let latest = self.composition_result(environment, &state.identity(), check, k);
-                contains(&state) && latest.is_some_and(|latest| latest.is("validation.passed"))
+            not_bad.iter().any(|identity| {
+                ends(identity, "validation.passed").iter().any(|end| end.text("check") == check)
             })
         };
         let checked = if required.is_empty() {

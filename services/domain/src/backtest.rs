@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation};
+use crate::event::{
+    ApprovalSubject, Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation,
+};
 use crate::gate::{
     Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, counts_as_requested, decide,
 };
@@ -439,6 +441,19 @@ impl Backtest {
         EventEffect::LaneChange(self.lanes.intern(&lane))
     }
 
+    /// Returns the artifact that the version of a vote on a deploy means by the events so far, if the vote names none.
+    fn artifact_of_vote(&self, payload: &Payload, at: EventTime) -> Option<Artifact> {
+        let (Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval)) = payload else {
+            return None;
+        };
+        match &approval.subject {
+            ApprovalSubject::Deploy { lane, release } if release.artifact.is_none() => self
+                .artifact_of_version(&lane.environment, &lane.service, &release.version, at.occurred_at)
+                .cloned(),
+            _ => None,
+        }
+    }
+
     /// Applies an event that does not change a lane.
     fn apply_without_lane_change(&mut self, event: &Event, at: EventTime) -> EventEffect {
         let payload = &event.payload;
@@ -447,7 +462,8 @@ impl Backtest {
             if let Payload::RollbackStarted(start) = payload {
                 self.record_acknowledged_lanes(start);
             }
-            self.rule_evidence.apply(event, at, &mut self.releases);
+            let meant = self.artifact_of_vote(payload, at);
+            self.rule_evidence.apply(event, at, meant, &mut self.releases);
         }
         let environment = name.and_then(|name| self.environments.get_mut(name));
         match (payload, environment) {

@@ -108,7 +108,8 @@ pub struct TargetSkew<'a> {
     pub targets: Vec<(&'a TargetName, Option<&'a LiveRelease>)>,
 }
 
-/// Returns the services that do not run the same release at every target of the environment that runs anything.
+/// Returns the services that do not run the same release at every target of the environment that runs anything. Compares
+/// artifacts by identity, and only parts that both targets state.
 #[must_use]
 pub fn uneven(composition: &Composition) -> Vec<TargetSkew<'_>> {
     let targets: BTreeSet<&TargetName> = composition.lanes().map(|(_, target, _)| target).collect();
@@ -118,10 +119,18 @@ pub fn uneven(composition: &Composition) -> Vec<TargetSkew<'_>> {
         .filter_map(|service| {
             let runs: Vec<_> =
                 targets.iter().map(|target| (*target, composition.lane(service, target))).collect();
-            let mut releases = runs.iter().map(|(_, live)| live.map(|live| &live.release));
-            let first = releases.next()?;
-            let same = releases.all(|release| release == first);
-            (!same).then_some(TargetSkew { service, targets: runs })
+            let mut spellings: Vec<Option<&Release>> = Vec::new();
+            for release in runs.iter().map(|(_, live)| live.map(|live| &live.release)) {
+                if !spellings.contains(&release) {
+                    spellings.push(release);
+                }
+            }
+            // Not only with the first one: a release that leaves out a part agrees with two that differ in it.
+            let mut pairs = spellings
+                .iter()
+                .enumerate()
+                .flat_map(|(index, one)| spellings[index + 1..].iter().map(move |other| (*one, *other)));
+            pairs.any(|(one, other)| differs(one, other)).then_some(TargetSkew { service, targets: runs })
         })
         .collect()
 }
@@ -289,5 +298,26 @@ mod tests {
         ]);
         let services: Vec<_> = uneven(&composition).iter().map(|it| it.service.as_str().to_owned()).collect();
         assert_eq!(services, ["api", "cron"]);
+    }
+
+    #[test]
+    fn rule_11_targets_with_other_spellings_of_an_artifact_or_fewer_parts_are_not_skewed() {
+        const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+        const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+        let is_skewed = |artifacts: &[Option<&str>]| {
+            let lanes = artifacts.iter().zip(["ap", "eu", "us"]).map(|(artifact, target)| {
+                let artifact = artifact.map(|text| Artifact::parse(text).expect("an artifact"));
+                let release = Release { artifact, ..release("v1") };
+                (key("web", target), LiveRelease { slot: None, release, since: since(1) })
+            });
+            !uneven(&lanes.collect()).is_empty()
+        };
+        let (eu, us) = (format!("eu.example/web@{D1}"), format!("us.example/web@{D1}"));
+
+        assert!(!is_skewed(&[Some(&eu), Some(&us)]));
+        assert!(!is_skewed(&[Some(&eu), None]));
+        assert!(is_skewed(&[Some(&eu), Some(D2)]));
+        // The one without an artifact agrees with both others, which differ.
+        assert!(is_skewed(&[None, Some(&eu), Some(D2)]));
     }
 }

@@ -222,8 +222,9 @@ async fn resolve_artifact(
     })
 }
 
-/// Returns people's approvals and rejections of deploys of a version of the service, each with the artifact that the
-/// version meant at its time.
+/// Returns people's approvals and rejections of deploys of a version of the service. One that names no artifact has the
+/// artifact that the version meant when the vote was recorded: what is reported later, whatever time it states, does not
+/// move it to another artifact. If the version meant none then, later reports about the time before the vote count.
 async fn deploy_votes(
     snapshot: &mut Snapshot,
     named: &LaneRef,
@@ -232,10 +233,18 @@ async fn deploy_votes(
     let LaneRef { environment, service, .. } = named;
     let mut votes = Vec::new();
     for given in snapshot.votes_on_deploy(environment, service, &release.version).await? {
+        let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
+        let mut release = given.release;
+        for known_at in [vote.position, snapshot.position()] {
+            if release.artifact.is_none() {
+                let at = (occurred_at, known_at);
+                let meant =
+                    snapshot.artifact_meant_as_known_at(environment, service, &release.version, at).await?;
+                release = release.completed(meant.map(|(artifact, _)| artifact));
+            }
+        }
         let lane =
             LaneRef { environment: environment.clone(), service: service.clone(), target: given.target };
-        let (release, _) = resolve_artifact(snapshot, &lane, &given.release, given.occurred_at).await?;
-        let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
         votes.push(DeployVote { vote, occurred_at, lane, release, expires_at });
     }
     Ok(votes)

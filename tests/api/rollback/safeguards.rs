@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
 fn of(id: &str) -> Value {
     json!({"rollback_id": id})
@@ -138,6 +139,56 @@ async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
         rejected.text
     );
     assert!(rejected.text.contains("0 of 1 approvals"), "{}", rejected.text);
+}
+
+#[tokio::test]
+async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_another_artifact() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(json!({"approvals": 1}), 0).await;
+    story.deploy("web", "v1", 1).await;
+    story.record("artifact.built", 2, json!({"artifact": D1, "version": "v2"})).await;
+    let noa = json!({"type": "person", "name": "noa"});
+    story
+        .record("approval.granted", 4, json!({"service": "web", "release": {"version": "v2"}, "actor": noa}))
+        .await;
+    let other = json!({"service": "web", "release": {"version": "v2", "artifact": D2}});
+    Story::of(&client, "staging").record("deploy.succeeded", 3, other).await;
+
+    let gate = |artifact: &str| {
+        let release = json!({"version": "v2", "artifact": artifact});
+        let requester = json!({"type": "person", "name": "mia"});
+        story.gate(json!({"service": "web", "release": release, "requester": requester}))
+    };
+    let (approved, moved) = (gate(D1).await, gate(D2).await);
+
+    assert_eq!(approved["allowed"], true, "{approved}");
+    assert_eq!(denying_rules(&moved), [("approvals".to_owned(), false)], "{moved}");
+}
+
+#[tokio::test]
+async fn rule_9_a_bad_mark_on_a_point_does_not_stop_a_release_that_another_point_shows_to_be_good() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let staging = Story::of(&client, "staging");
+    let promotion = json!({"promotion": {"from": ["staging"]}});
+    Story::on(&client).declare_policy(promotion, 0).await;
+    staging.deploy("web", "v1", 1).await;
+    staging.deploy("api", "v1", 2).await;
+    staging.record("validation.passed", 3, json!({"check": "e2e"})).await;
+    let second = staging.deploy("api", "v2", 4).await;
+    let mark = json!({"position": second, "status": "bad", "reason": "api fails"});
+    staging.record("release_point.marked", 5, mark).await;
+
+    let production = Story::on(&client);
+    let gate = |service: &str, version: &str| {
+        production.gate(json!({"service": service, "release": {"version": version}, "new": true}))
+    };
+    let (web, api) = (gate("web", "v1").await, gate("api", "v2").await);
+
+    assert_eq!(web["allowed"], true, "{web}");
+    assert_eq!(denying_rules(&api), [("promotion".to_owned(), false)], "{api}");
 }
 
 #[tokio::test]

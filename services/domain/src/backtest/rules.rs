@@ -10,7 +10,7 @@ use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, Rol
 use crate::gate::{ApprovalVote, DeployVote, HoldState, RolledBackRelease, SucceededDeploy, hold};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval};
 use crate::rollback::RollbackPhase;
-use crate::{EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
@@ -63,7 +63,8 @@ pub(super) struct RuleEvidence {
     targets: Interner<TargetName>,
 }
 
-/// A vote on a deploy, with the release as stated.
+/// A vote on a deploy, with the release as stated or, if it states no artifact, with the one that its version meant when
+/// the vote was recorded.
 #[derive(Debug)]
 struct StatedVote {
     /// The actor's type and name.
@@ -76,8 +77,14 @@ struct StatedVote {
 }
 
 impl RuleEvidence {
-    /// Applies an event of the environment.
-    pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
+    /// Applies an event of the environment. `meant` is the artifact that the version of a vote means by the events so far.
+    pub(super) fn apply(
+        &mut self,
+        event: &Event,
+        at: EventTime,
+        meant: Option<Artifact>,
+        releases: &mut Releases,
+    ) {
         match &event.payload {
             Payload::RollbackRequested(request) => self.request(request, at),
             Payload::RollbackStarted(it) => {
@@ -86,8 +93,10 @@ impl RuleEvidence {
             Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, RollbackPhase::Succeeded, at),
             Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, RollbackPhase::Failed, at),
             Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, RollbackPhase::Cancelled, at),
-            Payload::ApprovalGranted(approval) => self.add_vote(event, approval, true, (at, releases)),
-            Payload::ApprovalRejected(approval) => self.add_vote(event, approval, false, (at, releases)),
+            Payload::ApprovalGranted(approval) => self.add_vote(event, approval, true, (at, meant, releases)),
+            Payload::ApprovalRejected(approval) => {
+                self.add_vote(event, approval, false, (at, meant, releases))
+            }
             Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
                 started_at: at.occurred_at,
@@ -158,7 +167,7 @@ impl RuleEvidence {
         event: &Event,
         approval: &Approval,
         granted: bool,
-        (at, releases): (EventTime, &mut Releases),
+        (at, meant, releases): (EventTime, Option<Artifact>, &mut Releases),
     ) {
         let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, &event.actor)
         else {
@@ -170,7 +179,7 @@ impl RuleEvidence {
             granted,
             at,
             target: lane.target.as_ref().map(|target| self.targets.intern(target)),
-            release: releases.intern(release),
+            release: releases.intern(&release.completed(meant)),
             expires_at: approval.expires_at,
         };
         push_compact(self.votes.entry(key).or_default(), vote);
@@ -228,7 +237,7 @@ impl RuleEvidence {
         (exits.iter().map(|exit| exit.left.clone()).collect(), ended_by.collect())
     }
 
-    /// Returns the votes on deploys of a version of a service, each with the release as stated.
+    /// Returns the votes on deploys of a version of a service.
     pub(super) fn votes(
         &self,
         environment: &EnvironmentName,

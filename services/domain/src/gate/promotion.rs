@@ -1,7 +1,7 @@
 //! The promotion rule: requires that a release was known good in the environments that a policy names.
 //!
 //! The evidence is what was checked: results for the release in its lane, and results and marks of compositions that
-//! contained it there. A composition's failure does not count as the release's failure.
+//! contained it there. A composition's failure, or a mark that says that it is bad, does not count as the release's.
 
 use std::collections::BTreeMap;
 
@@ -89,22 +89,37 @@ pub fn best_by_target(
     best.into_values().map(|(_, evidence)| evidence).collect()
 }
 
-/// Judges a release in a lane by the environment's policy.
+/// Judges a release in a lane by the environment's policy. What is known of a composition that contained it speaks for
+/// the release, not against it: another part may be at fault. But a release of which every composition with evidence is
+/// marked bad is bad.
 #[must_use]
 pub(crate) fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
     let is_required = |check: &ShortText| policy.required_validations.contains(check);
-    let marked = evidence.compositions.iter().filter_map(|of| Some((of, of.marked.as_ref()?)));
-    let results = evidence.results.iter();
-    if let Some((composition, mark)) = marked.max_by_key(|(_, mark)| mark.position) {
-        let later = results.chain(composition.results.iter()).filter(|(_, result)| mark.is_before(result));
-        return judge_marked(mark, decisive_failure(later, is_required));
-    }
-    if let Some(failure) = decisive_failure(results, is_required) {
+    let good: Vec<&Marked> =
+        evidence.compositions.iter().filter_map(CompositionEvidence::good_mark).collect();
+    let overrides = |result: &CheckResult| good.iter().any(|mark| !mark.is_before(result));
+    let failures = evidence.results.iter().filter(|(_, result)| !overrides(result));
+    if let Some(failure) = decisive_failure(failures, is_required) {
         return failure.judgement();
+    }
+    let marked = |status, status_text: &str, mark: &Marked| ReleaseJudgement {
+        status,
+        reason: format!("a release point that contains it is marked {status_text}"),
+        position: Some(mark.position),
+    };
+    if let Some(mark) = good.into_iter().max_by_key(|mark| mark.position) {
+        return marked(Status::KnownGood, "known good", mark);
+    }
+    let bad = evidence.compositions.iter().filter_map(CompositionEvidence::bad_mark);
+    let not_bad = || evidence.compositions.iter().filter(|of| of.bad_mark().is_none());
+    if let Some(mark) = bad.max_by_key(|mark| mark.position)
+        && !not_bad().any(CompositionEvidence::passed)
+    {
+        return marked(Status::Bad, "bad", mark);
     }
     let candidate =
         |reason: String, position| ReleaseJudgement { status: Status::Candidate, reason, position };
-    let all = || std::iter::once(&evidence.results).chain(evidence.compositions.iter().map(|of| &of.results));
+    let all = || std::iter::once(&evidence.results).chain(not_bad().map(|of| &of.results));
     for check in &policy.required_validations {
         let of_check: Vec<&CheckResult> = all().filter_map(|of| of.of(check)).collect();
         if of_check.iter().any(|result| result.passed) {
@@ -127,6 +142,26 @@ pub(crate) fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> Relea
         return candidate(format!("it ran for {ran} of {} soak seconds", policy.soak_seconds), None);
     }
     ReleaseJudgement { status: Status::KnownGood, reason: "its checks passed".into(), position: last }
+}
+
+impl CompositionEvidence {
+    /// Returns the mark, if it says known good and no check of the composition failed after it.
+    fn good_mark(&self) -> Option<&Marked> {
+        let mark = self.marked.as_ref().filter(|mark| mark.status == MarkedStatus::KnownGood)?;
+        let failed_later = self.results.iter().any(|(_, result)| !result.passed && mark.is_before(result));
+        (!failed_later).then_some(mark)
+    }
+
+    /// Returns true if a check of the composition passed and none failed.
+    fn passed(&self) -> bool {
+        let mut results = self.results.iter().map(|(_, result)| result.passed).peekable();
+        results.peek().is_some() && results.all(|passed| passed)
+    }
+
+    /// Returns the mark, if it says bad.
+    fn bad_mark(&self) -> Option<&Marked> {
+        self.marked.as_ref().filter(|mark| mark.status == MarkedStatus::Bad)
+    }
 }
 
 /// A failed check.
@@ -154,19 +189,6 @@ fn decisive_failure<'a>(
         position: result.position,
     });
     failed.max_by_key(|failure| (failure.required, failure.position))
-}
-
-fn judge_marked(mark: &Marked, later: Option<Failure<'_>>) -> ReleaseJudgement {
-    let marked = |status, status_text: &str| ReleaseJudgement {
-        status,
-        reason: format!("a release point that contains it is marked {status_text}"),
-        position: Some(mark.position),
-    };
-    match (mark.status, later) {
-        (MarkedStatus::Bad, _) => marked(Status::Bad, "bad"),
-        (MarkedStatus::KnownGood, Some(failure)) => failure.judgement(),
-        (MarkedStatus::KnownGood, None) => marked(Status::KnownGood, "known good"),
-    }
 }
 
 /// The result of the promotion rule for one environment.

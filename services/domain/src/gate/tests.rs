@@ -525,6 +525,39 @@ fn the_latest_mark_on_a_composition_counts_until_a_check_fails_after_it() {
     assert_eq!(status(&policy, &bad), (Status::Bad, Some(10)));
 }
 
+#[test]
+fn rule_9_a_bad_mark_on_a_composition_does_not_count_against_a_release_that_another_one_shows_to_be_good() {
+    let policy = requiring(&["smoke"]);
+    let with = |compositions| TargetEvidence { compositions, ..evidence("eu", &[("smoke", true, 5)]) };
+    let bad = composition(&[("smoke", true, 5)], Some((10, MarkedStatus::Bad)));
+    let (passed, failed) = (composition(&[("e2e", true, 6)], None), composition(&[("e2e", false, 7)], None));
+    let marked = composition(&[], Some((8, MarkedStatus::KnownGood)));
+
+    assert_eq!(status(&policy, &with(vec![bad.clone(), passed])), (Status::KnownGood, Some(6)));
+    assert_eq!(status(&policy, &with(vec![bad.clone(), marked])), (Status::KnownGood, Some(8)));
+    assert_eq!(status(&policy, &with(vec![bad.clone(), failed])), (Status::Bad, Some(10)));
+    assert_eq!(status(&policy, &with(vec![bad])), (Status::Bad, Some(10)));
+}
+
+#[test]
+fn rule_5_what_passed_in_a_composition_that_is_marked_bad_is_no_evidence_for_its_releases() {
+    let policy = requiring(&["e2e"]);
+    let bad = composition(&[("e2e", true, 5)], Some((10, MarkedStatus::Bad)));
+    let other = composition(&[("smoke", true, 6)], None);
+    let evidence = TargetEvidence { compositions: vec![bad, other], ..evidence("eu", &[]) };
+
+    assert_eq!(status(&policy, &evidence), (Status::Candidate, None));
+}
+
+#[test]
+fn a_known_good_mark_ends_with_a_failure_of_its_composition_which_is_no_failure_of_the_release() {
+    let marked = composition(&[("e2e", false, 11)], Some((10, MarkedStatus::KnownGood)));
+    let with = |checks| TargetEvidence { compositions: vec![marked.clone()], ..evidence("eu", checks) };
+
+    assert_eq!(status(&requiring(&["smoke"]), &with(&[])), (Status::Candidate, None));
+    assert_eq!(status(&requiring(&["smoke"]), &with(&[("smoke", true, 5)])), (Status::KnownGood, Some(5)));
+}
+
 /// Returns the finding for a promotion from staging, which requires the check `smoke`.
 fn promotion_finding(targets: PromotionTargets, evidence: Vec<TargetEvidence>) -> Finding {
     let (staging, policy) = (environment("staging"), requiring(&["smoke"]));

@@ -90,18 +90,33 @@ impl Snapshot {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
+        let now = self.position();
+        self.artifact_meant_as_known_at(environment, service, version, (at, now)).await
+    }
+
+    /// Returns what [`Self::artifact_meant`] returned, or would have, when a position was the last.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn artifact_meant_as_known_at(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &ShortText,
+        (at, known_at): (DateTime<Utc>, Position),
+    ) -> Result<Option<(Artifact, Position)>, Error> {
         let id = self.environment_id(environment).await?.unwrap_or_default();
         let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact"))
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
-            .bind(at);
+            .bind(at)
+            .bind(bigint(known_at));
         let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
         if let Some((artifact, at)) = row {
             let artifact = parsed("lane_changes", at, || Artifact::stored(&artifact))?;
             return Ok(Some((artifact, position(at))));
         }
-        let known_at = self.position();
         let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
         let build = builds.resolve_build(service, version, at);
         Ok(build.map(|build| (build.artifact.clone(), build.position)))

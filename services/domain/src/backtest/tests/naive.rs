@@ -543,7 +543,9 @@ impl Model {
         (left, active.map(|(id, position, _)| (id, position)))
     }
 
-    fn votes(&self) -> Vec<DeployVote> {
+    /// Returns the votes on deploys. One without an artifact has that which its version meant when it was recorded; if
+    /// none, that of its time by all entries.
+    fn votes(&self, entries: &[Entry]) -> Vec<DeployVote> {
         let mut votes = Vec::new();
         for ((at, position), event) in &self.entries {
             let (approval, granted) = match &event.payload {
@@ -554,11 +556,13 @@ impl Model {
             if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) =
                 (&approval.subject, &event.actor)
             {
+                let then = Self::new(&entries[..position.get() as usize]);
+                let release = then.completed(lane, release, at.timestamp());
                 votes.push(DeployVote {
                     vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
                     lane: lane.clone(),
-                    release: self.completed(lane, release, at.timestamp()),
+                    release: self.completed(lane, &release, at.timestamp()),
                     expires_at: approval.expires_at,
                 });
             }
@@ -689,7 +693,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         deploys: &deploys,
         present: Some(&present),
         promotion: &evidence,
-        votes: &model.votes(),
+        votes: &model.votes(entries),
     };
     Some(decide(&[input]))
 }
