@@ -114,7 +114,7 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Limits of requests, answers and connections.
     pub limits: Limits,
-    /// What all requests share, each with its bound.
+    /// Resources that all requests share, each with its bound.
     pub bounds: Bounds,
     /// Counts of requests and events for each principal.
     pub rates: Rates,

@@ -52,7 +52,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What the file must have.
+        /// Content that the file must have.
         what: &'static str,
         /// Cause.
         #[source]
