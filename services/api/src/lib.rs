@@ -24,7 +24,6 @@ mod connections;
 mod entry;
 mod entry_feed;
 mod environments;
-mod error_chain;
 mod event_components;
 mod event_message;
 mod event_result;

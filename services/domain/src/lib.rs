@@ -10,6 +10,7 @@ pub mod checks;
 mod composition;
 mod digest;
 pub mod drift;
+mod error_chain;
 pub mod event;
 mod fold;
 pub mod gate;
@@ -44,6 +45,7 @@ pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, EventRef, LaneDifference, LiveRelease,
 };
 pub use digest::{ConfigDigest, DigestError};
+pub use error_chain::error_chain;
 pub use event::{Event, Payload};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Track, TrackEntry};
 pub use identifier::{IdentifierError, RESERVED_IDENTIFIERS};
