@@ -229,8 +229,8 @@ impl Appender {
             gather(&mut queue, &mut waiting, expected).await;
             let mut batches = waiting.take_group(GROUP_SIZE);
             if !batches.is_empty() {
-                let (histories, now) = (self.projections.histories(), self.writer.now());
-                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories, now));
+                let (history_epoch, now) = (self.projections.history_epoch(), self.writer.now());
+                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(history_epoch, now));
                 self.look_up(rest.collect()).await;
                 in_flight = Some(self.start(batches));
             }
@@ -429,7 +429,7 @@ impl Appender {
         if batches.is_empty() {
             return;
         }
-        let (histories, at) = (self.projections.histories(), self.writer.now());
+        let (history_epoch, at) = (self.projections.history_epoch(), self.writer.now());
         let reports = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         let keys: Vec<IdentityKey> = reports.map(|envelope| envelope.identity().key()).collect();
         let known = self.history.find(&keys, at).await;
@@ -439,7 +439,7 @@ impl Appender {
             let entries = reports.iter().zip(keys.by_ref()).map(|(envelope, key)| {
                 self.writer.pending_entry(envelope, key, known.get(&key), order.clone())
             });
-            waiting.lookup = Some(Lookup { histories, at, entries: entries.collect() });
+            waiting.lookup = Some(Lookup { history_epoch, at, entries: entries.collect() });
         }
     }
 }
@@ -486,7 +486,7 @@ impl GroupWriter {
         let mut recent = self.recent.lock().await;
         let (started, mark) = (self.now(), JournalMark::of(&self.projections, self.journal.as_ref()));
         let followed = self.projections.identities_position();
-        recent.set_stream(self.projections.stream(), self.projections.histories());
+        recent.set_stream(self.projections.stream(), self.projections.history_epoch());
         if let Err(reason) = self.confirm_stream(&mut recent).await {
             return self.refuse(&group, AppendError::Unavailable(reason));
         }

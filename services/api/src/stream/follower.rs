@@ -192,14 +192,14 @@ impl Follower {
         let projections = &self.ledger.projections;
         let page = read_page(projections, &self.selection.filter, self.after, CATCH_UP_PAGE).await;
         drop(permit);
-        let histories = self.ledger.projections.histories();
+        let history_epoch = self.ledger.projections.history_epoch();
         let page = match page {
             Ok(page) if page.up_to > self.after => page,
             // The tables lost their last entries in a crash, and the projector is about to apply them again; or they
             // cannot be read.
             _ => return self.retry().await,
         };
-        let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(histories)).await;
+        let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(history_epoch)).await;
         match is_same {
             Ok(true) => self.send_page(page, share),
             Ok(false) => (vec![end(REPLACED)], None),

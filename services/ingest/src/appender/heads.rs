@@ -45,18 +45,18 @@ struct Head {
     at: Moment,
 }
 
-/// Detects that the journal may be another one: the number of histories that the projections have had, and the number of
-/// connections to the journal.
+/// Detects that the journal may be another one: the epoch of the projections' history, and the number of connections
+/// to the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct JournalMark {
-    pub(super) histories: u64,
+    pub(super) history_epoch: u64,
     pub(super) connections: u64,
 }
 
 impl JournalMark {
     /// Returns the mark of the journal that is connected now, and of the history of some projections.
     pub(super) fn of(projections: &Projections, journal: &dyn Journal) -> Self {
-        Self { histories: projections.histories(), connections: journal.connections() }
+        Self { history_epoch: projections.history_epoch(), connections: journal.connections() }
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    const JOURNAL: JournalMark = JournalMark { histories: 1, connections: 1 };
+    const JOURNAL: JournalMark = JournalMark { history_epoch: 1, connections: 1 };
 
     fn start() -> Moment {
         Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH }
@@ -144,7 +144,7 @@ mod tests {
     fn a_head_holds_for_one_journal() {
         let (heads, now) = (RecentHeads::default(), start());
         heads.note(JOURNAL, now, Position::new(10));
-        let others = [JournalMark { histories: 2, ..JOURNAL }, JournalMark { connections: 2, ..JOURNAL }];
+        let others = [JournalMark { history_epoch: 2, ..JOURNAL }, JournalMark { connections: 2, ..JOURNAL }];
 
         for other in others {
             assert_eq!(heads.oldest(other, now), None);

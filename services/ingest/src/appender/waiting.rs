@@ -33,8 +33,8 @@ pub(super) struct WaitingBatch {
 
 /// Result of a look-up in the history for the events of a batch.
 pub(super) struct Lookup {
-    /// Number of histories that the projections had had before it. It holds for the last of them.
-    pub(super) histories: u64,
+    /// Epoch of the history for which it holds, read before it.
+    pub(super) history_epoch: u64,
     /// Time at which it began.
     pub(super) at: Moment,
     /// One for each event.
@@ -43,8 +43,8 @@ pub(super) struct Lookup {
 
 impl WaitingBatch {
     /// Returns true if the events were looked up in the current history, and not long ago.
-    pub(super) fn is_looked_up(&self, histories: u64, now: Moment) -> bool {
-        let lookup = self.lookup.as_ref().filter(|lookup| lookup.histories == histories);
+    pub(super) fn is_looked_up(&self, history_epoch: u64, now: Moment) -> bool {
+        let lookup = self.lookup.as_ref().filter(|lookup| lookup.history_epoch == history_epoch);
         lookup.is_some_and(|lookup| now.is_within(MAX_LOOKUP_AGE, lookup.at))
     }
 }
@@ -244,7 +244,7 @@ mod tests {
             reports(&orders[2], &["c1"]),
         ]);
         let now = Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
-        let lookup = || Some(Lookup { histories: 1, at: now, entries: Vec::new() });
+        let lookup = || Some(Lookup { history_epoch: 1, at: now, entries: Vec::new() });
 
         let first = waiting.next_to_look_up(3);
         assert_eq!(first.len(), 2);
