@@ -81,7 +81,7 @@ pub(crate) async fn list_freezes(
     let mut rows = snapshot.freeze_list(&names, before, active_at, limit + 1).await?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    ledger.tenancy().activity().add_reads(rows.len());
+    ledger.tenancy().stats().add_reads(rows.len());
     let next = rows.last().filter(|_| has_more).map(|row| row.started.position.get());
     let freezes = rows.iter().map(|row| freeze_body(row, now)).collect();
     Ok(with_position(position, Json(FreezesBody { position: position.get(), freezes, next })))

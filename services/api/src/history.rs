@@ -17,7 +17,6 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
-use crate::activity::Shown;
 use crate::conditional::{entity_tag, names_tag};
 use crate::conditions::Conditions;
 use crate::entry::{cdevent, entry_body};
@@ -26,6 +25,7 @@ use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::{Kind, Problem};
+use crate::request_stats::Shown;
 use crate::tenant::TenantLedger;
 
 /// Query parameters of the history.

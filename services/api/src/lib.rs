@@ -6,7 +6,6 @@
 mod access;
 mod access_log;
 mod active_freezes;
-mod activity;
 mod answers;
 mod backtests;
 mod bodies;
@@ -57,6 +56,7 @@ mod read_log;
 mod recording;
 mod request_body;
 mod request_id;
+mod request_stats;
 mod rollbacks;
 mod schemas;
 mod security_headers;

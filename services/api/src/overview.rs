@@ -98,7 +98,7 @@ pub(crate) async fn get_overview(
         let overview = environment_overview(&mut snapshot, name, &services, now).await?;
         environments.push(EnvironmentOverviewBody { freezes, ..overview });
     }
-    ledger.tenancy().activity().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
+    ledger.tenancy().stats().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
     let next = names.last().filter(|_| has_more).map(ToString::to_string);
     let restricted = ledger.tenancy().check_all(Verb::Read).is_err();
     let body = OverviewBody { position: position.get(), environments, next, restricted };
@@ -245,7 +245,7 @@ pub(crate) async fn find_release(
     for lane in lanes.into_iter().take(limit as usize) {
         runs.extend(snapshot.runs_of_release(&found, lane).await?.into_iter().map(run_body));
     }
-    ledger.tenancy().activity().add_reads(runs.len());
+    ledger.tenancy().stats().add_reads(runs.len());
     Ok(with_position(position, Json(FindBody { position: position.get(), runs, next })))
 }
 

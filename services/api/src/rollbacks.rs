@@ -114,7 +114,7 @@ pub(crate) async fn request_rollback(
     let rollback_id = rollback.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(rollback))).await {
         RecordOutcome::Recorded(position) => {
-            ledger.tenancy().activity().add_recorded(1);
+            ledger.tenancy().stats().add_recorded(1);
             (position, "recorded")
         }
         RecordOutcome::Duplicate(position) => (position, "duplicate"),

@@ -13,11 +13,11 @@ use ledger_domain::Position;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::activity::Shown;
 use crate::answers::CountedBytes;
 use crate::budget::{Exhausted, FREE_BYTES, Share};
 use crate::entry_feed::{Batch, FeedHandle, Page, PageSize, read_page};
 use crate::feed_entry::{Selection, frame, server_sent_event};
+use crate::request_stats::Shown;
 use crate::tenant::TenantLedger;
 
 /// Interval of comments. Without them, the service and the proxies before it would not notice that a client is gone.
@@ -251,7 +251,7 @@ impl Follower {
 
     /// Sends the events of the entries up to a position, with the memory that is reserved for them.
     fn send(mut self, events: Vec<Bytes>, shown: Shown, up_to: Position, share: Option<Arc<Share>>) -> Step {
-        self.ledger.tenancy().activity().add_entries(shown);
+        self.ledger.tenancy().stats().add_entries(shown);
         self.after = up_to;
         if let Some(last) = shown.last() {
             self.sent = Some(last);
