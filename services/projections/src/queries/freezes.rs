@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Actor;
-use ledger_domain::{EnvironmentName, LongText, Position, ShortText};
+use ledger_domain::{EnvironmentName, FreezePeriod, LongText, Position, ShortText};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::sql::sql;
+use crate::sql::expanded_sql;
 
 /// Number of freezes in force of one environment that a list shows: those of one must not hide those of another.
 const MAX_ACTIVE_OF_ENVIRONMENT: u32 = 20;
@@ -53,9 +53,12 @@ impl FreezeRow {
     /// Returns true if the freeze is in force at a time.
     #[must_use]
     pub fn is_active(&self, at: DateTime<Utc>) -> bool {
-        let ends = |end: DateTime<Utc>| end <= at;
-        let is_lifted = self.lifted.as_ref().is_some_and(|lifted| ends(lifted.occurred_at));
-        self.started.occurred_at <= at && !self.until.is_some_and(ends) && !is_lifted
+        let period = FreezePeriod {
+            started_at: self.started.occurred_at,
+            until: self.until,
+            lifted_at: self.lifted.as_ref().map(|lifted| lifted.occurred_at),
+        };
+        period.holds_at(at)
     }
 }
 
@@ -99,10 +102,10 @@ impl Snapshot {
         limit: u32,
     ) -> Result<Vec<FreezeRow>, Error> {
         let names: Vec<String> = environments.iter().map(ToString::to_string).collect();
-        let query = sqlx::query_as(sql!("freezes/list"))
+        let query = sqlx::query_as(expanded_sql!("freezes/list"))
             .bind(names)
-            .bind(before.map_or(i64::MAX, bigint))
             .bind(active_at)
+            .bind(before.map_or(i64::MAX, bigint))
             .bind(i64::from(limit))
             .bind(i64::from(active_at.map_or(limit, |_| MAX_ACTIVE_OF_ENVIRONMENT)));
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
