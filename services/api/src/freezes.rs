@@ -14,6 +14,7 @@ use crate::access::{Authorized, ReadSome};
 use crate::parameters::{StrictQuery, parse_optional, parse_position, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 /// Query parameters of the list of freezes.
 #[derive(Deserialize, IntoParams)]
@@ -46,10 +47,7 @@ pub(crate) struct FreezesQuery {
     params(FreezesQuery),
     responses(
         (status = 200, description = "Freezes", body = FreezesBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_freezes(

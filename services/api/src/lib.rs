@@ -49,6 +49,7 @@ mod parameters;
 mod peer;
 mod plans;
 mod problem;
+mod problem_responses;
 mod process;
 mod quarantine;
 mod rates;

@@ -21,6 +21,7 @@ use crate::active_freezes::active_freezes;
 use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 /// Largest number of lanes that a request skips.
 const MAX_SKIP: u32 = 100_000;
@@ -56,10 +57,7 @@ pub(crate) struct OverviewQuery {
     params(OverviewQuery),
     responses(
         (status = 200, description = "Overview", body = OverviewBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn get_overview(
@@ -214,10 +212,7 @@ pub(crate) struct FindQuery {
     params(FindQuery),
     responses(
         (status = 200, description = "Lanes", body = FindBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn find_release(

@@ -35,6 +35,7 @@ use crate::parameters::{
 };
 use crate::plans::{parse_actor, parse_limit};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 /// Time limit of the wait for the projections after a request is recorded.
@@ -383,10 +384,7 @@ pub(crate) struct RollbacksQuery {
     params(RollbacksQuery),
     responses(
         (status = 200, description = "Rollbacks", body = RollbacksBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_rollbacks(
