@@ -20,16 +20,16 @@ pub struct FreezeRow {
     /// Name of the freeze. A later freeze of the environment may have the same name.
     pub freeze_id: ShortText,
     /// Start.
-    pub started: FreezeMoment,
+    pub started: FreezeEvent,
     /// Time at which it ends automatically; `None`: it ends only when it is lifted.
     pub until: Option<DateTime<Utc>>,
     /// Lift, if it was lifted.
-    pub lifted: Option<FreezeMoment>,
+    pub lifted: Option<FreezeEvent>,
 }
 
-/// Start or lift of a freeze.
+/// Event that started or lifted a freeze.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FreezeMoment {
+pub struct FreezeEvent {
     /// Position of the event.
     pub position: Position,
     /// Time at which it occurred.
@@ -40,7 +40,7 @@ pub struct FreezeMoment {
     pub reason: Option<LongText>,
 }
 
-impl FreezeMoment {
+impl FreezeEvent {
     fn new(at: i64, occurred_at: DateTime<Utc>, bytes: Vec<u8>) -> Result<Self, Error> {
         let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
         let event = envelope.event();
@@ -81,9 +81,9 @@ impl Row {
         Ok(FreezeRow {
             environment: parsed("environments", &self.name, || EnvironmentName::parse(&self.name))?,
             freeze_id: parsed("freezes", self.started, || ShortText::stored(&self.freeze_id))?,
-            started: FreezeMoment::new(self.started, self.started_at, self.bytes)?,
+            started: FreezeEvent::new(self.started, self.started_at, self.bytes)?,
             until: self.ends_at,
-            lifted: lifted.map(|((at, time), bytes)| FreezeMoment::new(at, time, bytes)).transpose()?,
+            lifted: lifted.map(|((at, time), bytes)| FreezeEvent::new(at, time, bytes)).transpose()?,
         })
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_freeze_is_active_from_its_start_until_it_ends_or_is_lifted() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
-        let moment = |text: &str| FreezeMoment {
+        let event = |text: &str| FreezeEvent {
             position: Position::new(1),
             occurred_at: at(text),
             actor: None,
@@ -129,7 +129,7 @@ mod tests {
         let freeze = FreezeRow {
             environment: EnvironmentName::parse("dev").expect("a name"),
             freeze_id: ShortText::parse("manual").expect("a text"),
-            started: moment("2026-08-01T10:00:00Z"),
+            started: event("2026-08-01T10:00:00Z"),
             until: Some(at("2026-08-01T14:00:00Z")),
             lifted: None,
         };
@@ -138,7 +138,7 @@ mod tests {
         for (time, expected) in [("09:59", false), ("10:00", true), ("13:59", true), ("14:00", false)] {
             assert_eq!(is_active(&freeze, time), expected, "{time}");
         }
-        let lifted = FreezeRow { lifted: Some(moment("2026-08-01T12:00:00Z")), ..freeze };
+        let lifted = FreezeRow { lifted: Some(event("2026-08-01T12:00:00Z")), ..freeze };
         assert!(is_active(&lifted, "11:59") && !is_active(&lifted, "12:00"));
     }
 }
