@@ -129,7 +129,7 @@ pub(crate) struct Socket<S> {
     end: End,
 }
 
-/// The client's end of the stream, as far as it is known.
+/// End of the stream that the client sends, as far as known.
 enum End {
     /// It has not ended.
     Open,
