@@ -7,13 +7,13 @@ use crate::target::{Scale, Target};
 use crate::watch::{Watch, Watched};
 use crate::{connections, questions};
 
-/// What an attack found: a figure, or how it succeeded.
+/// Outcome of an attack: a figure, or how it succeeded.
 pub(crate) type Outcome = Result<String, String>;
 
 /// An attack on a service.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// What it achieved before there was a defence.
+    /// Effect of the attack before there was a defence.
     pub(crate) before: &'static str,
     /// Flags of the service.
     flags: &'static [&'static str],
@@ -25,7 +25,7 @@ pub(crate) struct Attack {
 /// Result of an attack.
 pub(crate) struct AttackResult {
     pub(crate) outcome: Outcome,
-    /// What others saw meanwhile.
+    /// Effects on other clients during the attack.
     pub(crate) watched: Watched,
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn bodies_that_drip(target: &Target) -> Outcome {
             return Ok(started.elapsed());
         }
         let mut answer = [0; 1];
-        while started.elapsed() < target.scale.connections.patience {
+        while started.elapsed() < target.scale.connections.drip_timeout {
             if timeout(DRIP_INTERVAL, stream.read(&mut answer)).await.is_ok() {
                 return Ok(started.elapsed());
             }

@@ -26,7 +26,7 @@ const FULL: Scale = Scale {
     connections: Connections {
         unread: 40,
         dripping: 60,
-        patience: Duration::from_secs(75),
+        drip_timeout: Duration::from_secs(75),
         idle: 1_100,
         followers: 300,
     },

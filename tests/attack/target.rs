@@ -32,7 +32,7 @@ pub(crate) struct Connections {
     pub(crate) unread: usize,
     pub(crate) dripping: usize,
     /// Time within which each dripping body has to end.
-    pub(crate) patience: Duration,
+    pub(crate) drip_timeout: Duration,
     pub(crate) idle: usize,
     pub(crate) followers: usize,
 }
@@ -49,7 +49,7 @@ impl Scale {
         connections: Connections {
             unread: 10,
             dripping: 5,
-            patience: Duration::from_secs(30),
+            drip_timeout: Duration::from_secs(30),
             idle: 300,
             followers: 50,
         },

@@ -1,4 +1,4 @@
-//! What others see while a service is attacked: probes, and events of a client that does nothing unusual.
+//! Effects of an attack on other clients, by probes and by events of a client that does nothing unusual.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::target::{Target, memory_mib};
 /// Interval between probes, and between events.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What others saw during an attack.
+/// Effects of an attack on other clients.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     /// Time within which 99 of 100 probes of `/livez` were answered.

@@ -34,9 +34,9 @@ async fn no_command_shows_the_password_of_a_url() {
     let commands: [&[&str]; 5] = [
         &["state", "production"],
         &["gate", "production", "web", "v1"],
-        &["spool", "send", "--patience", "1"],
-        &[&["emit", "deploy.succeeded", "--patience", "1"], &deploy[..]].concat(),
-        &[&["run", "--strict", "--patience", "1"], &deploy[..], &["--", "true"]].concat(),
+        &["spool", "send", "--retry-for", "1"],
+        &[&["emit", "deploy.succeeded", "--retry-for", "1"], &deploy[..]].concat(),
+        &[&["run", "--strict", "--retry-for", "1"], &deploy[..], &["--", "true"]].concat(),
     ];
     for url in URLS {
         for command in commands {

@@ -79,7 +79,7 @@ const EVENTS: &[Mistake] = &[
         "service is given twice: by a flag and in --data",
     ),
     ("emit $DEV --version v1 --data '{\"colour\":1}'", 2, "--data: colour: is not a known member"),
-    ("emit $DEV --version v1 --patience 0", 2, "invalid value '0' for '--patience <SECONDS>'"),
+    ("emit $DEV --version v1 --retry-for 0", 2, "invalid value '0' for '--retry-for <SECONDS>'"),
     ("release-ledger emit traffic.switched $DEV", 2, "error: invalid event: --slot is missing"),
     ("release-ledger emit deploy.removed $DEV --version v1", 2, "--version does not apply to deploy.removed"),
     (
@@ -144,17 +144,17 @@ const VERBS: &[Mistake] = &[
     ),
     ("release-ledger check run smoke --environment dev", 125, "<COMMAND>"),
     (
-        "release-ledger check run smoke --url $DOWN --patience 1 -- true",
+        "release-ledger check run smoke --url $DOWN --retry-for 1 -- true",
         125,
         "error: invalid check: a check requires",
     ),
     (
-        "release-ledger check run smoke --environment dev --url $DOWN --patience 1 --junit none.xml -- true",
+        "release-ledger check run smoke --environment dev --url $DOWN --retry-for 1 --junit none.xml -- true",
         125,
         "error: --junit none.xml: cannot be read",
     ),
     (
-        "release-ledger check run smoke --environment dev --url $DOWN --patience 1 --junit none.xml -- sh -c 'exit 3'",
+        "release-ledger check run smoke --environment dev --url $DOWN --retry-for 1 --junit none.xml -- sh -c 'exit 3'",
         3,
         "release-ledger: --junit none.xml: cannot be read",
     ),
@@ -227,12 +227,12 @@ const CONNECTIONS: &[Mistake] = &[
     ("release-ledger gate dev web v1 --url $DOWN", 2, "error: no release ledger answers at"),
     ("release-ledger policy diff dev policy.json --url $DOWN", 1, "error: no release ledger answers at"),
     (
-        "release-ledger freeze dev --reason x --url $DOWN --patience 1",
+        "release-ledger freeze dev --reason x --url $DOWN --retry-for 1",
         1,
         "error: freeze.started is not recorded, and commands are never spooled: no release ledger answers",
     ),
     (
-        "emit $DEV --version v1 --url $DOWN --patience 1 --strict",
+        "emit $DEV --version v1 --url $DOWN --retry-for 1 --strict",
         1,
         "error: 1 event spooled and not yet recorded",
     ),
@@ -242,7 +242,7 @@ const CONNECTIONS: &[Mistake] = &[
         "answered 502 Bad Gateway, but not as a release ledger; check --url",
     ),
     (
-        "release-ledger freeze dev --reason x --url $PROXY --patience 1",
+        "release-ledger freeze dev --reason x --url $PROXY --retry-for 1",
         1,
         "error: freeze.started may or may not be recorded, and commands are never spooled; send it again",
     ),
@@ -340,12 +340,12 @@ const PAGES: &[Mistake] = &[
         "answered 302 Found, but not as a release ledger; check --url",
     ),
     (
-        "emit $DEV --version v1 --url $PORTAL --patience 1 --strict",
+        "emit $DEV --version v1 --url $PORTAL --retry-for 1 --strict",
         1,
         "error: 1 event spooled and not yet recorded",
     ),
     (
-        "emit $DEV --version v1 --url $SIGN_IN --patience 1 --strict",
+        "emit $DEV --version v1 --url $SIGN_IN --retry-for 1 --strict",
         1,
         "error: 1 event spooled and not yet recorded",
     ),

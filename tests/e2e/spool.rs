@@ -38,7 +38,7 @@ async fn events_spooled_during_an_outage_are_recorded_first_with_their_own_times
 async fn a_command_that_cannot_be_sent_fails_and_is_not_spooled() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
-    let freeze = ["emit", "freeze.started", "--environment=production", "--patience=1", "--id=f-1"];
+    let freeze = ["emit", "freeze.started", "--environment=production", "--retry-for=1", "--id=f-1"];
     let freeze = ledger.arguments(&[&freeze[..], &["--data={\"freeze_id\":\"peak\"}"]].concat());
     let freeze: Vec<_> = freeze.iter().map(String::as_str).collect();
 
@@ -75,7 +75,7 @@ async fn a_strict_emit_fails_and_spools_the_event() {
     let failed = ledger.emit("one", &["--strict"]).await;
     assert_eq!(failed.code, Some(1));
     assert!(failed.stderr.contains("error: 1 event spooled and not yet recorded"), "{}", failed.stderr);
-    let unsent = ledger.send(&["--patience=1"]).await;
+    let unsent = ledger.send(&["--retry-for=1"]).await;
     assert_eq!(unsent.code, Some(1));
     assert!(unsent.stderr.contains("0 events sent, 1 event remaining"), "{}", unsent.stderr);
 
@@ -138,7 +138,7 @@ async fn concurrent_emits_send_the_spool_and_their_own_events_once() {
     }
     ledger.service.restart().await;
 
-    let started: Vec<_> = ["4", "5", "6", "7"].map(|id| ledger.start_emit(id, &["--patience=30"])).into();
+    let started: Vec<_> = ["4", "5", "6", "7"].map(|id| ledger.start_emit(id, &["--retry-for=30"])).into();
     for emit in started {
         let outcome = emit.outcome().await;
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -229,8 +229,8 @@ impl Ledger {
         if !more.contains(&"--version") {
             words.push("--version=v1");
         }
-        if !more.iter().any(|flag| flag.starts_with("--patience")) {
-            words.push("--patience=1");
+        if !more.iter().any(|flag| flag.starts_with("--retry-for")) {
+            words.push("--retry-for=1");
         }
         words.extend(more);
         let arguments = self.arguments(&words);
@@ -246,7 +246,7 @@ impl Ledger {
         let file = self.servers.folder().join("events");
         std::fs::write(&file, lines).expect("written");
         let script = format!("exec \"$0\" \"$@\" < {}", file.display());
-        let arguments = self.arguments(&["-c", &script, PROGRAM, "emit", "-", "--patience=1"]);
+        let arguments = self.arguments(&["-c", &script, PROGRAM, "emit", "-", "--retry-for=1"]);
         Command::start("sh", &arguments.iter().map(String::as_str).collect::<Vec<_>>()).outcome().await
     }
 

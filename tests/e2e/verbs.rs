@@ -50,7 +50,7 @@ async fn a_freeze_closes_the_gate_until_it_is_lifted_and_is_never_spooled() {
     );
 
     ledger.service.kill().await;
-    let lost = ledger.run(&["freeze", "production", "--reason", "x", "--patience", "1"]).await;
+    let lost = ledger.run(&["freeze", "production", "--reason", "x", "--retry-for", "1"]).await;
     assert_eq!(lost.code, Some(1));
     assert!(lost.stderr.contains("commands are never spooled"), "{}", lost.stderr);
     let spooled = ledger.run(&["spool", "list", "--json"]).await;
@@ -201,7 +201,7 @@ async fn switches_removals_and_retirements_are_recorded() {
     assert_eq!(retirement["data"]["reason"], "It moved.");
 
     ledger.service.kill().await;
-    let spooled = ledger.run(&["switch", "production", "web", "blue", "--patience", "1"]).await;
+    let spooled = ledger.run(&["switch", "production", "web", "blue", "--retry-for", "1"]).await;
     assert_eq!((spooled.code, &*spooled.stdout), (Some(0), ""), "{}", spooled.stderr);
     assert!(spooled.stderr.starts_with("release-ledger: spooled: 1 event in "), "{}", spooled.stderr);
     let state = ledger.run(&["state", "production"]).await;
@@ -270,7 +270,7 @@ async fn a_check_runs_while_the_ledger_is_down() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
     let check =
-        ["check", "run", "e2e", "--environment", "staging", "--patience", "1", "--", "sh", "-c", "exit 4"];
+        ["check", "run", "e2e", "--environment", "staging", "--retry-for", "1", "--", "sh", "-c", "exit 4"];
     let ran = ledger.run(&check).await;
     assert_eq!(ran.code, Some(4));
     assert!(ran.stderr.starts_with("release-ledger: spooled: the check's reports are in "), "{}", ran.stderr);

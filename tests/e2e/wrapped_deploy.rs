@@ -72,7 +72,7 @@ async fn a_failed_deploy_is_recorded_and_exits_like_its_command() {
 async fn a_deploy_runs_while_the_ledger_is_down_and_is_recorded_later() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
-    let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
+    let ran = ledger.run(&["--retry-for=1"], "echo done; exit 4").await;
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
     assert!(
         ran.stderr.starts_with("release-ledger: spooled: the deploy's reports are in "),
@@ -80,7 +80,7 @@ async fn a_deploy_runs_while_the_ledger_is_down_and_is_recorded_later() {
         ran.stderr
     );
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
+    assert_eq!(ledger.run(&["--retry-for=1"], "true").await.code, Some(0));
 
     ledger.service.restart().await;
     let emitted = ledger.command(&[
@@ -122,7 +122,7 @@ async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
     let marker = ledger.servers.folder().join("began");
     let command = format!("touch {}", marker.display());
     ledger.service.kill().await;
-    let failed = ledger.run(&["--strict", "--patience=1"], &command).await;
+    let failed = ledger.run(&["--strict", "--retry-for=1"], &command).await;
     assert_eq!(failed.code, Some(125));
     assert!(
         failed.stderr.starts_with("error: did not run the command: its start is not recorded: "),
@@ -144,7 +144,7 @@ async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
 async fn a_strict_deploy_fails_if_its_end_is_not_recorded() {
     let mut ledger = Ledger::start().await;
     let mut run =
-        ledger.run_command(&["--strict", "--patience=1"], &["sh", "-c", "echo started; cat; exit 0"]);
+        ledger.run_command(&["--strict", "--retry-for=1"], &["sh", "-c", "echo started; cat; exit 0"]);
     run.wait_for_line("started").await;
     ledger.service.kill().await;
     let ran = run.outcome().await;
@@ -221,7 +221,7 @@ async fn without_a_spool_a_deploy_runs_and_is_recorded() {
     assert_eq!(ledger.events().await.len(), 2);
 
     ledger.service.kill().await;
-    let ran = ledger.run(&["--patience=1"], "exit 5").await;
+    let ran = ledger.run(&["--retry-for=1"], "exit 5").await;
     assert_eq!(ran.code, Some(5));
     assert!(ran.stderr.contains("are neither sent nor spooled: "), "{}", ran.stderr);
 }
@@ -243,7 +243,7 @@ async fn a_locked_spool_does_not_delay_a_deploy() {
     let lock = std::fs::File::open(ledger.spool_path("adding")).expect("opened");
     lock.lock().expect("no other process adds to the spool");
 
-    let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
+    let ran = ledger.run(&["--retry-for=1"], "echo done; exit 4").await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
     assert!(ran.stderr.starts_with("release-ledger: cannot spool a report"), "{}", ran.stderr);
@@ -258,13 +258,13 @@ async fn a_locked_spool_does_not_delay_a_deploy() {
 async fn a_hanging_spool_does_not_delay_a_deploy() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
-    assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
+    assert_eq!(ledger.run(&["--retry-for=1"], "true").await.code, Some(0));
     // A pipe without a writer: reading it blocks forever.
     let hanging = ledger.spool_path("waiting").join(format!("{:012}-{:032}.json", 0, 0));
     rustix::fs::mkfifoat(rustix::fs::CWD, &hanging, rustix::fs::Mode::RWXU).expect("a pipe");
     ledger.service.restart().await;
 
-    let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
+    let ran = ledger.run(&["--retry-for=1"], "echo done; exit 4").await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
     // The process that reads the spool first blocks; a second process reports that the first one is sending.

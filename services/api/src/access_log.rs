@@ -23,11 +23,11 @@ use tracing::{Level, event};
 
 use crate::App;
 use crate::access::Sent;
-use crate::activity::{Activity, RequestSummary};
 use crate::health_paths;
 use crate::peer::Peer;
 use crate::read_log::ReadLog;
 use crate::request_id::{REQUEST_ID, RequestId};
+use crate::request_stats::{RequestStats, RequestSummary};
 
 /// Maximum length of a path in the log, in characters.
 const MAX_PATH: usize = 512;
@@ -53,7 +53,7 @@ fn method_label(method: &Method) -> &'static str {
 pub(crate) async fn log_access(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let mut line = Line::of(&request, app.read_log.clone());
     let id = line.id.clone();
-    request.extensions_mut().insert(Arc::clone(&line.activity));
+    request.extensions_mut().insert(Arc::clone(&line.stats));
     let mut response = id.clone().scope(next.run(request)).await;
     line.status = Some(response.status().as_u16());
     line.sender = response.extensions_mut().remove::<Sent>().and_then(|Sent(sender)| sender);
@@ -73,7 +73,7 @@ struct Line {
     started: Instant,
     peer: Option<Peer>,
     bytes_in: Option<u64>,
-    activity: Arc<Activity>,
+    stats: Arc<RequestStats>,
     /// `None` if the request ended before it was answered.
     status: Option<u16>,
     sender: Option<Arc<Principal>>,
@@ -85,9 +85,9 @@ impl Line {
     fn of(request: &Request, read_log: Option<Arc<ReadLog>>) -> Self {
         let id = RequestId::of(request.headers());
         let route: Option<MatchedPath> = request.extensions().get().cloned();
-        let activity = match &read_log {
-            None => Activity::default(),
-            Some(_) => Activity::new(RequestSummary {
+        let stats = match &read_log {
+            None => RequestStats::default(),
+            Some(_) => RequestStats::new(RequestSummary {
                 id: id.as_str().to_owned(),
                 route: route.as_ref().map(|route| route.as_str().to_owned()).unwrap_or_default(),
                 query: without_secrets(request.uri().query().unwrap_or_default(), MAX_QUERY),
@@ -101,7 +101,7 @@ impl Line {
             started: Instant::now(),
             peer: request.extensions().get().copied(),
             bytes_in: request.body().size_hint().exact(),
-            activity: Arc::new(activity),
+            stats: Arc::new(stats),
             status: None,
             sender: None,
             bytes_out: 0,
@@ -113,7 +113,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Some(log) = &self.read_log
-            && let Some(record) = self.activity.ended_read(self.status, log.now())
+            && let Some(record) = self.stats.ended_read(self.status, log.now())
         {
             log.add(record);
         }
@@ -130,14 +130,14 @@ impl Drop for Line {
                     path = self.path,
                     status = self.status,
                     duration_ms = self.started.elapsed().as_secs_f64() * 1000.0,
-                    tenant = self.activity.tenant().map(tracing::field::display),
+                    tenant = self.stats.tenant().map(tracing::field::display),
                     principal_kind = sender.map(|sender| sender.kind.name()),
                     principal_name = sender.map(|sender| sender.name.as_str()),
                     principal_issuer = sender.map(|sender| sender.issuer.as_str()),
                     principal_subject = sender.map(|sender| sender.subject.as_str()),
-                    received = self.activity.received(),
-                    recorded = self.activity.recorded(),
-                    reads = self.activity.reads(),
+                    received = self.stats.received(),
+                    recorded = self.stats.recorded(),
+                    reads = self.stats.reads(),
                     bytes_in = self.bytes_in,
                     bytes_out = self.bytes_out,
                     remote = self.peer.map(|Peer(address)| tracing::field::display(address)),

@@ -130,7 +130,7 @@ async fn evaluate(
         BacktestError::Query(error) => Problem::from(error),
         BacktestError::Rejected(rejection) => Problem::from(rejection.as_ref()),
     })?;
-    ledger.tenancy().activity().add_reads(usize::try_from(report.deploys).unwrap_or(usize::MAX));
+    ledger.tenancy().stats().add_reads(usize::try_from(report.deploys).unwrap_or(usize::MAX));
     Ok(with_position(until, Json(backtest_body(&environment, until, &report))))
 }
 

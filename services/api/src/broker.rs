@@ -292,7 +292,7 @@ async fn record(ledger: &TenantLedger, mut run: Vec<Read>) -> Vec<Receipt> {
     }
     let outcomes = if events.is_empty() { Vec::new() } else { ledger.ingest.record(events).await };
     let appended = outcomes.iter().filter(|outcome| is_recorded(outcome)).count();
-    ledger.tenancy().activity().add_recorded(appended);
+    ledger.tenancy().stats().add_recorded(appended);
     let mut outcomes = outcomes.into_iter();
     let mut receipts = Vec::with_capacity(run.len());
     for read in run {

@@ -14,7 +14,7 @@ pub(crate) const FREE_BYTES: usize = 16 << 10;
 /// Number of bytes that may be in use at a time.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
-    /// What the bytes are, as the label `kind` of the metrics.
+    /// Kind of the bytes, as the label `kind` of the metrics.
     kind: &'static str,
     limit: usize,
     used: AtomicUsize,

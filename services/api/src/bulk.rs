@@ -133,11 +133,11 @@ impl<'l> BulkRecorder<'l> {
         // Invalid events need no wait: let other requests have their turn.
         tokio::task::yield_now().await;
         let submitted = self.ledger.ingest.submit(valid, &self.order).await;
-        let activity = self.ledger.tenancy().activity();
+        let stats = self.ledger.tenancy().stats();
         self.in_flight.push_back(
             async move {
                 let outcomes = submitted.outcomes().await;
-                activity.add_recorded(outcomes.iter().filter(|outcome| is_recorded(outcome)).count());
+                stats.add_recorded(outcomes.iter().filter(|outcome| is_recorded(outcome)).count());
                 merge(items, &outcomes)
             }
             .boxed(),

@@ -7,6 +7,7 @@ use ledger_api_types::{ClockSkewBody, ClockSkewsBody};
 use crate::access::{Authorized, ReadEnvironment};
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 /// Maximum number of emitters in a response.
 const MAX_EMITTERS: u32 = 100;
@@ -23,10 +24,7 @@ const MAX_EMITTERS: u32 = 100;
     params(WaitQuery),
     responses(
         (status = 200, description = "Clock skews", body = ClockSkewsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_clock_skews(

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// that only sends no more requests: the first needs no answer, the second does.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection does.
+/// Step of a connection in its cycle of requests and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// It waits for a request, since this time.
@@ -129,7 +129,7 @@ pub(crate) struct Socket<S> {
     end: End,
 }
 
-/// What is known of the client's end of the stream.
+/// End of the stream that the client sends, as far as known.
 enum End {
     /// It has not ended.
     Open,

@@ -209,7 +209,7 @@ enum History {
     /// The feed starts.
     #[default]
     Unknown,
-    /// It is the same at this number of histories, as [`Projections::histories`] counts, and at all before.
+    /// It is the same in this [epoch](Projections::history_epoch), and in all before.
     Same(u64),
     /// It is another one.
     Replaced,
@@ -279,12 +279,12 @@ impl FeedLog {
     }
 
     /// Waits until it is known if the projections have the history of the feed, for what was read from them before
-    /// `histories` was. Returns false if they have another one.
-    pub(crate) async fn is_same_history(&self, histories: u64) -> bool {
+    /// `history_epoch` was. Returns false if they have another one.
+    pub(crate) async fn is_same_history(&self, history_epoch: u64) -> bool {
         let mut history = self.history.subscribe();
         let is_known = |history: &History| match history {
             History::Unknown => false,
-            History::Same(confirmed) => *confirmed >= histories,
+            History::Same(confirmed) => *confirmed >= history_epoch,
             History::Replaced => true,
         };
         history.wait_for(is_known).await.is_ok_and(|history| *history != History::Replaced)
@@ -355,21 +355,21 @@ impl Recent {
 async fn watch_history(projections: &Projections, log: &FeedLog) {
     // A feed that starts while the journal diverges has the history of the projections until they are switched.
     let was_diverged = projections.divergence().is_some();
-    let mut histories = loop {
-        let histories = projections.histories();
+    let mut history_epoch = loop {
+        let history_epoch = projections.history_epoch();
         match projections.history_mark().await {
-            Ok(mark) if projections.histories() == histories => {
+            Ok(mark) if projections.history_epoch() == history_epoch => {
                 mark.into_iter().for_each(|mark| log.mark(mark));
-                break histories;
+                break history_epoch;
             }
             Ok(_) => {}
             Err(_) => sleep(POLL_INTERVAL).await,
         }
     };
     loop {
-        log.history.send_replace(History::Same(histories));
-        projections.wait_for_history_change(histories).await;
-        histories = projections.histories();
+        log.history.send_replace(History::Same(history_epoch));
+        projections.wait_for_history_change(history_epoch).await;
+        history_epoch = projections.history_epoch();
         let diverges = !was_diverged && projections.divergence().is_some();
         if diverges || !has_mark(projections, log).await {
             log.history.send_replace(History::Replaced);
@@ -427,7 +427,7 @@ async fn read(projections: &Projections, log: &FeedLog) {
             }
         };
         has_failed = false;
-        if !log.is_same_history(projections.histories()).await {
+        if !log.is_same_history(projections.history_epoch()).await {
             return;
         }
         page.rows.last().into_iter().for_each(|last| log.mark(last.mark()));

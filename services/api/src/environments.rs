@@ -22,6 +22,7 @@ use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 fn lane_body(
     service: &ServiceName,
@@ -64,10 +65,7 @@ fn difference_body(lane: LaneDifference<'_>) -> DifferenceBody {
     params(WaitQuery),
     responses(
         (status = 200, description = "Environments", body = EnvironmentsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_environments(

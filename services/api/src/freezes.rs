@@ -14,6 +14,7 @@ use crate::access::{Authorized, ReadSome};
 use crate::parameters::{StrictQuery, parse_optional, parse_position, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 /// Query parameters of the list of freezes.
 #[derive(Deserialize, IntoParams)]
@@ -46,10 +47,7 @@ pub(crate) struct FreezesQuery {
     params(FreezesQuery),
     responses(
         (status = 200, description = "Freezes", body = FreezesBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_freezes(
@@ -81,7 +79,7 @@ pub(crate) async fn list_freezes(
     let mut rows = snapshot.freeze_list(&names, before, active_at, limit + 1).await?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    ledger.tenancy().activity().add_reads(rows.len());
+    ledger.tenancy().stats().add_reads(rows.len());
     let next = rows.last().filter(|_| has_more).map(|row| row.started.position.get());
     let freezes = rows.iter().map(|row| freeze_body(row, now)).collect();
     Ok(with_position(position, Json(FreezesBody { position: position.get(), freezes, next })))

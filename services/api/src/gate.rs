@@ -15,6 +15,7 @@ use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::plans::parse_actor;
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 fn parse_release(release: &ReleaseRequest) -> Result<Release, Problem> {
@@ -65,10 +66,7 @@ pub(crate) fn finding_body(finding: &Finding) -> FindingBody {
     request_body = GateRequest,
     responses(
         (status = 200, description = "Decision", body = GateBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn evaluate_gate(

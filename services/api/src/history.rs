@@ -17,7 +17,6 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadHistory, ReadSome};
-use crate::activity::Shown;
 use crate::conditional::{entity_tag, names_tag};
 use crate::conditions::Conditions;
 use crate::entry::{cdevent, entry_body};
@@ -26,6 +25,8 @@ use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
+use crate::request_stats::Shown;
 use crate::tenant::TenantLedger;
 
 /// Query parameters of the history.
@@ -159,10 +160,7 @@ impl EventsQuery {
     responses(
         // Generators take the first type of an answer: one in CDEvents stands in the description.
         (status = 200, description = "Page of the history", body = EventsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_events(
@@ -394,10 +392,7 @@ fn foreign_entry(foreign: &ForeignEntry) -> Problem {
     params(WaitQuery),
     responses(
         (status = 200, description = "Position", body = PositionBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn get_position(

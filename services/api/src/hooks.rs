@@ -22,13 +22,13 @@ use tracing::warn;
 use utoipa::IntoParams;
 
 use crate::access::Tenancy;
-use crate::activity::Activity;
 use crate::body::{read, reject_secrets};
 use crate::foreign::{Message, MessageSource, hook_principal};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::quarantine::quarantine;
 use crate::recording::{FaultyMessage, MessageError, MessageOutcome, delivery, record_message};
+use crate::request_stats::RequestStats;
 use crate::tenant::TenantLedger;
 use crate::too_many::too_many;
 use crate::{App, parameters};
@@ -85,7 +85,7 @@ pub(crate) async fn deliver_webhook(
     Path(HookPath { hook: name }): Path<HookPath>,
     parameters::StrictQuery(parameters::NoParameters {}): parameters::StrictQuery<parameters::NoParameters>,
     peer: Option<Extension<Peer>>,
-    Extension(activity): Extension<Arc<Activity>>,
+    Extension(stats): Extension<Arc<RequestStats>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -111,7 +111,7 @@ pub(crate) async fn deliver_webhook(
     };
     reject_secrets(&message.body)?;
     let message = Message { headers: translated_headers(&message.headers), ..message };
-    let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, activity);
+    let tenancy = Tenancy::of_reporter(&app, &hook.tenant, principal, meter, stats);
     let Some(of_tenant) = app.ledgers.get(&hook.tenant) else {
         return refused(&app, address, &name, "the webhook has no ledger");
     };

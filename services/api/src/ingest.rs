@@ -235,7 +235,7 @@ async fn record_one(
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;
     let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
-    ledger.tenancy().activity().add_recorded(usize::from(is_recorded(outcome)));
+    ledger.tenancy().stats().add_recorded(usize::from(is_recorded(outcome)));
     let mut result = outcome_result(id_and_source, outcome);
     if annotate {
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;

@@ -6,7 +6,6 @@
 mod access;
 mod access_log;
 mod active_freezes;
-mod activity;
 mod answers;
 mod backtests;
 mod bodies;
@@ -24,7 +23,6 @@ mod connections;
 mod entry;
 mod entry_feed;
 mod environments;
-mod error_chain;
 mod event_components;
 mod event_message;
 mod event_result;
@@ -51,6 +49,7 @@ mod parameters;
 mod peer;
 mod plans;
 mod problem;
+mod problem_responses;
 mod process;
 mod quarantine;
 mod rates;
@@ -58,6 +57,7 @@ mod read_log;
 mod recording;
 mod request_body;
 mod request_id;
+mod request_stats;
 mod rollbacks;
 mod schemas;
 mod security_headers;
@@ -114,7 +114,7 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Limits of requests, answers and connections.
     pub limits: Limits,
-    /// What all requests share, each with its bound.
+    /// Resources that all requests share, each with its bound.
     pub bounds: Bounds,
     /// Counts of requests and events for each principal.
     pub rates: Rates,

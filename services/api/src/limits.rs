@@ -40,7 +40,7 @@ pub struct Limits {
     pub followers_of_principal: usize,
 }
 
-/// What all requests of a process share, each with its bound.
+/// Resources that all requests of a process share, each with its bound.
 #[derive(Debug)]
 pub struct Bounds {
     /// Request bodies in memory.

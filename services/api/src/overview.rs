@@ -21,6 +21,7 @@ use crate::active_freezes::active_freezes;
 use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
+use crate::problem_responses::ProblemResponses;
 
 /// Largest number of lanes that a request skips.
 const MAX_SKIP: u32 = 100_000;
@@ -56,10 +57,7 @@ pub(crate) struct OverviewQuery {
     params(OverviewQuery),
     responses(
         (status = 200, description = "Overview", body = OverviewBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn get_overview(
@@ -98,7 +96,7 @@ pub(crate) async fn get_overview(
         let overview = environment_overview(&mut snapshot, name, &services, now).await?;
         environments.push(EnvironmentOverviewBody { freezes, ..overview });
     }
-    ledger.tenancy().activity().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
+    ledger.tenancy().stats().add_reads(environments.iter().map(|it| it.lanes.len()).sum());
     let next = names.last().filter(|_| has_more).map(ToString::to_string);
     let restricted = ledger.tenancy().check_all(Verb::Read).is_err();
     let body = OverviewBody { position: position.get(), environments, next, restricted };
@@ -214,10 +212,7 @@ pub(crate) struct FindQuery {
     params(FindQuery),
     responses(
         (status = 200, description = "Lanes", body = FindBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn find_release(
@@ -245,7 +240,7 @@ pub(crate) async fn find_release(
     for lane in lanes.into_iter().take(limit as usize) {
         runs.extend(snapshot.runs_of_release(&found, lane).await?.into_iter().map(run_body));
     }
-    ledger.tenancy().activity().add_reads(runs.len());
+    ledger.tenancy().stats().add_reads(runs.len());
     Ok(with_position(position, Json(FindBody { position: position.get(), runs, next })))
 }
 

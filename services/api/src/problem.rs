@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use ledger_api_types::{FieldError, ProblemBody};
 use ledger_codec::cloudevents::{InvalidEvent, Reason};
 use ledger_domain::rollback::TransitionError;
-use ledger_domain::{EnvironmentName, Position};
+use ledger_domain::{EnvironmentName, Position, error_chain};
 use ledger_ingest::{GateError, PlanError, RecordError, Rejection, UnknownLane};
 use ledger_journal::{AppendError, ReadError};
 use ledger_projections::QueryError;
@@ -222,13 +222,7 @@ impl Problem {
 
     /// Returns a problem for an internal failure. Logs the cause once and does not disclose it.
     fn internal(kind: Kind, cause: &dyn std::error::Error) -> Self {
-        let mut text = cause.to_string();
-        let mut source = cause.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        error!(problem = kind.urn(), cause = text, "request failed");
+        error!(problem = kind.urn(), cause = error_chain(cause), "request failed");
         Self::new(kind, INTERNAL_DETAIL)
     }
 }

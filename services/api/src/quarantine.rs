@@ -35,6 +35,7 @@ use crate::body::ValidJson;
 use crate::foreign::{Message, MessageSource};
 use crate::parameters::{NoParameters, StrictQuery, parse_optional, parse_position};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::recording::{MessageError, MessageOutcome, delivery, record_message};
 use crate::tenant::TenantLedger;
 
@@ -211,10 +212,7 @@ pub(crate) struct QuarantineQuery {
     params(QuarantineQuery),
     responses(
         (status = 200, description = "Messages", body = QuarantineBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_quarantine(
@@ -264,10 +262,7 @@ pub(crate) struct MessagePath {
     params(MessagePath),
     responses(
         (status = 200, description = "Message", body = QuarantinedBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn get_quarantined(

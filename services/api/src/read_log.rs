@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use ledger_domain::error_chain;
 use ledger_projections::{Error, Projections, Purpose, ReadFilter, ReadRecord};
 use metrics::counter;
 use tokio::sync::{Notify, Semaphore};
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::error_chain::error_chain;
 use crate::problem::{Kind, Problem};
 
 /// Largest number of entries that an answer shows, or that a stream may begin before the end of the history, without

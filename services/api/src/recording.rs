@@ -131,7 +131,7 @@ pub(crate) async fn record_message(
             })
         })
         .collect();
-    ledger.tenancy().activity().add_recorded(recorded);
+    ledger.tenancy().stats().add_recorded(recorded);
     if let Some(refused) = results.iter().find(|result| result.status == EventStatus::Refused) {
         let problem = refused.problem.clone().map(Problem::from);
         let unknown = || Problem::new(Kind::JournalUnavailable, "the event is not recorded; send it again");

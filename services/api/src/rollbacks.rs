@@ -35,6 +35,7 @@ use crate::parameters::{
 };
 use crate::plans::{parse_actor, parse_limit};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 /// Time limit of the wait for the projections after a request is recorded.
@@ -114,7 +115,7 @@ pub(crate) async fn request_rollback(
     let rollback_id = rollback.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(rollback))).await {
         RecordOutcome::Recorded(position) => {
-            ledger.tenancy().activity().add_recorded(1);
+            ledger.tenancy().stats().add_recorded(1);
             (position, "recorded")
         }
         RecordOutcome::Duplicate(position) => (position, "duplicate"),
@@ -383,10 +384,7 @@ pub(crate) struct RollbacksQuery {
     params(RollbacksQuery),
     responses(
         (status = 200, description = "Rollbacks", body = RollbacksBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_rollbacks(

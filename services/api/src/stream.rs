@@ -15,6 +15,7 @@ use crate::conditions::Conditions;
 use crate::feed_entry::{Format, Selection};
 use crate::parameters::{StrictQuery, parse, parse_optional, parse_position};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 /// Header that keeps nginx from holding back events until its buffer is full.
@@ -76,10 +77,7 @@ pub(crate) struct StreamQuery {
     ),
     responses(
         (status = 200, description = "Entries", body = String, content_type = "text/event-stream"),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn follow_events(
@@ -117,10 +115,7 @@ pub(crate) async fn follow_events(
     ),
     responses(
         (status = 200, description = "Rollback entries", body = String, content_type = "text/event-stream"),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn follow_rollbacks(

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 use crate::access::{Authorized, ManageSubscriptions};
 use crate::parameters::{NoParameters, StrictQuery, WaitQuery, parse, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 /// Maximum number of attempts in a response: those that are kept.
@@ -71,10 +72,7 @@ fn attempt_body(attempt: DeliveryAttempt) -> AttemptBody {
     params(WaitQuery),
     responses(
         (status = 200, description = "Subscriptions", body = SubscriptionsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_subscriptions(

@@ -80,7 +80,7 @@ pub(crate) async fn get_manifest(
         None => AsOf::Position(position),
     };
     let composition = snapshot.state(&environment, as_of).await?.composition();
-    ledger.tenancy().activity().add_reads(composition.lanes().count());
+    ledger.tenancy().stats().add_reads(composition.lanes().count());
     let manifest = Manifest { environment: &environment, position, composition: &composition };
     let digest = HeaderValue::from_str(&composition.digest());
     let digest = digest.map_err(|error| Problem::new(Kind::Internal, error))?;

@@ -10,12 +10,12 @@ use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tenancy;
-use crate::activity::Shown;
 use crate::budget::Share;
 use crate::entry_feed::EntryFeeds;
 use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
 use crate::read_log::MAX_PAGE_ENTRIES;
+use crate::request_stats::Shown;
 use crate::{App, Ledger};
 
 /// Environment and service of a question about the history; `None`: all of them.
@@ -80,7 +80,7 @@ impl TenantLedger {
         // A live stream may last for weeks: record it when it begins, too.
         if !is_export
             && let Some(log) = &self.app.read_log
-            && let Some(record) = self.tenancy.activity().begun_read(Shown::default())
+            && let Some(record) = self.tenancy.stats().begun_read(Shown::default())
         {
             log.add(record);
         }
@@ -88,18 +88,18 @@ impl TenantLedger {
     }
 
     async fn record_read(&self, lane: LaneNames<'_>, shown: Shown, is_export: bool) -> Result<(), Problem> {
-        let activity = self.tenancy.activity();
+        let stats = self.tenancy.stats();
         if let (Some(log), Some(reader)) = (&self.app.read_log, self.tenancy.sender()) {
             if is_export && log.exports_need_grant() {
                 let (environment, service) = lane;
                 self.tenancy.check_history(Verb::Export, environment, service)?;
             }
-            activity.begin_read(Arc::clone(reader), is_export, log.now());
-            if is_export && let Some(record) = activity.begun_read(shown) {
+            stats.begin_read(Arc::clone(reader), is_export, log.now());
+            if is_export && let Some(record) = stats.begun_read(shown) {
                 log.store_export(record).await?;
             }
         }
-        activity.add_entries(shown);
+        stats.add_entries(shown);
         Ok(())
     }
 

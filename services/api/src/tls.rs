@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ledger_domain::error_chain;
 use metrics::gauge;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
-use crate::error_chain::error_chain;
 use files::{Contents, Loaded};
 
 /// Maximum number of bytes of a connection that are encrypted or wait for it. One record of TLS has up to 16 KiB.
@@ -52,7 +52,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What the file must have.
+        /// Content that the file must have.
         what: &'static str,
         /// Cause.
         #[source]

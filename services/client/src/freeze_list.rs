@@ -87,13 +87,18 @@ fn row(freeze: &FreezeBody) -> [Cell; 11] {
     ]
 }
 
-/// Returns the cell for the freezes of an environment that are in force: `frozen`, with their names.
+/// Returns the words for the freezes of an environment that are in force: `frozen`, with their names.
 pub(super) fn frozen(freezes: &[ActiveFreezeBody]) -> Option<String> {
     let names: Vec<&str> = freezes.iter().map(|freeze| freeze.freeze_id.as_str()).collect();
-    (!names.is_empty()).then(|| format!("frozen: {}", names.join(", ")))
+    (!names.is_empty()).then(|| frozen_by(&names))
 }
 
-/// Returns a line for each freeze of an environment that is in force; none if the service does not say.
+fn frozen_by(names: &[&str]) -> String {
+    format!("frozen: {}", names.join(", "))
+}
+
+/// Returns a line for each freeze of an environment that is in force, with its end, actor and reason, which lists of
+/// environments do not state; none if the service does not answer.
 pub(super) async fn active_lines(client: &Client, environment: &EnvironmentName) -> Vec<String> {
     let url = with_param(client.url(&["freezes"]), "environment", Some(environment));
     let url = with_param(url, "active", Some(true));
@@ -107,7 +112,8 @@ fn line(freeze: &FreezeBody) -> String {
     let by = freeze.actor.as_ref().map(|actor| format!(" by {}", actor.name)).unwrap_or_default();
     let until =
         freeze.until.map(|until| format!(" until {}", until.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
-    let text = format!("frozen{}{by} ({}){reason}", until.unwrap_or_default(), freeze.freeze_id);
+    let text =
+        format!("{}{}{by}{reason}", frozen_by(&[freeze.freeze_id.as_str()]), until.unwrap_or_default());
     // One line per freeze, also if the reason has several.
     text.replace(['\n', '\r'], " ")
 }
@@ -147,9 +153,9 @@ mod tests {
     #[test]
     fn an_active_freeze_is_one_line_with_its_reason() {
         let freezes = body().freezes;
-        assert_eq!(line(&freezes[0]), "frozen until 2026-12-31T00:00:00Z by ada (year-end): The year ends.");
+        assert_eq!(line(&freezes[0]), "frozen: year-end until 2026-12-31T00:00:00Z by ada: The year ends.");
         let open = FreezeBody { until: None, actor: None, reason: None, ..freezes[0].clone() };
-        assert_eq!(line(&open), "frozen (year-end)");
+        assert_eq!(line(&open), "frozen: year-end");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Run {
         let Self { environment, service, version, details, ci, wrap } = self;
         let details = details.or(&ci.context()?, Kind::DeployStarted);
         let lane = Lane { environment: &environment, service: &service, version: &version };
-        let (connection, limit) = (wrap.connection().clone(), wrap.patience());
+        let (connection, limit) = (wrap.connection().clone(), wrap.retry_for());
         let details = with_planned_release(details, lane, connection, limit).await?;
         let mut deploy = Deploy { environment, service, version, details };
         Ok(ExitCode::from(wrap.run(&mut deploy).await?))

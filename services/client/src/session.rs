@@ -15,7 +15,7 @@ use super::connection::{self, Connection};
 use super::event_result::{describe, notes, without_effect};
 use super::known::unknown_environment;
 use super::output::{print_json, print_notice, print_text};
-use super::patience::{FOR_MANY_EVENTS, FOR_ONE_EVENT, PatienceArgs};
+use super::retry_for::{FOR_MANY_EVENTS, FOR_ONE_EVENT, RetryForArgs};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
 /// Flags of commands that report something.
@@ -26,7 +26,7 @@ pub(super) struct ReportArgs {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    patience: PatienceArgs,
+    retry_for: RetryForArgs,
     #[command(flatten)]
     spool: SpoolFolder,
     /// Print the service's response as JSON, one line per event
@@ -54,8 +54,8 @@ impl ReportArgs {
     /// The address of the ledger is invalid.
     pub(super) fn session(self, is_single: bool) -> anyhow::Result<EmitSession> {
         let client = self.connection.client()?;
-        let patience = self.patience.or(if is_single { FOR_ONE_EVENT } else { FOR_MANY_EVENTS });
-        Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), patience), self.json, is_single))
+        let retry_for = self.retry_for.or(if is_single { FOR_ONE_EVENT } else { FOR_MANY_EVENTS });
+        Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), retry_for), self.json, is_single))
     }
 
     /// Returns the connection, for a question that precedes the event.
@@ -73,7 +73,7 @@ impl ReportArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct CommandArgs {
     #[command(flatten)]
-    patience: PatienceArgs,
+    retry_for: RetryForArgs,
     /// Print the service's response as JSON
     #[arg(long)]
     json: bool,
@@ -88,7 +88,7 @@ impl CommandArgs {
     /// The address of the ledger is invalid, or the event is not recorded.
     pub(super) async fn send(self, event: &Envelope) -> anyhow::Result<()> {
         let no_spool = Err(anyhow!("commands are never spooled"));
-        let outbox = Outbox::new(self.connection.client()?, no_spool, self.patience.or(FOR_ONE_EVENT));
+        let outbox = Outbox::new(self.connection.client()?, no_spool, self.retry_for.or(FOR_ONE_EVENT));
         let mut session = EmitSession::new(outbox, self.json, true);
         session.send_one(event).await?;
         session.finish(false)

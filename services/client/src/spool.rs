@@ -60,7 +60,7 @@ pub(super) struct Outbox {
     client: Client,
     /// The error if there is no spool.
     queue: Result<Queue, String>,
-    patience: Duration,
+    retry_for: Duration,
 }
 
 /// Renders a number of events: `1 event`, `2 events`.
@@ -94,11 +94,11 @@ pub(super) enum DeliveryStatus {
 }
 
 impl Outbox {
-    /// Creates an outbox, with or without a spool. It retries for `patience` before it gives up.
-    pub(super) fn new(client: Client, spool: anyhow::Result<PathBuf>, patience: Duration) -> Self {
+    /// Creates an outbox, with or without a spool. It retries for `retry_for` before it gives up.
+    pub(super) fn new(client: Client, spool: anyhow::Result<PathBuf>, retry_for: Duration) -> Self {
         let queue =
             spool.map(|spool| Queue::new(&spool, client.ledger())).map_err(|error| format!("{error:#}"));
-        Self { client, queue, patience }
+        Self { client, queue, retry_for }
     }
 
     /// Sends events unchanged, after all events in the spool; returns their results and the raw response
@@ -160,7 +160,7 @@ impl Outbox {
 
     /// Returns the window for retries, which starts now.
     pub(super) fn retry_window(&self) -> RetryWindow {
-        RetryWindow::new(self.patience)
+        RetryWindow::new(self.retry_for)
     }
 
     /// Adds events to the spool, after all that wait; returns their entries.
@@ -174,15 +174,15 @@ impl Outbox {
         Ok(tokio::task::spawn_blocking(move || queue.add(&events)).await??)
     }
 
-    /// Adds events to the spool within the patience. An event that reaches the spool after that is sent
+    /// Adds events to the spool within the time limit. An event that reaches the spool after that is sent
     /// again, and recorded once.
     ///
     /// # Errors
     /// Those of [`Outbox::spool`], or adding takes too long.
     pub(super) async fn spool_in_time(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
         let timed_out =
-            || anyhow!("{} accepts no event within {} s", self.spool_folder(), self.patience.as_secs());
-        tokio::time::timeout(self.patience, self.spool(events)).await.map_err(|_| timed_out())?
+            || anyhow!("{} accepts no event within {} s", self.spool_folder(), self.retry_for.as_secs());
+        tokio::time::timeout(self.retry_for, self.spool(events)).await.map_err(|_| timed_out())?
     }
 
     /// Returns the folder of the queue, for messages.

@@ -1,8 +1,8 @@
 //! Runs a command and reports its start and end to the ledger, for `run` and `check run`.
 //!
 //! Invariants: the command's stdin, stdout, stderr and exit status are the same as if it ran alone. Without
-//! `--strict`, the ledger delays nothing before the command ends, and then for `--patience` at most. A spool
-//! that hangs delays the start by `--patience`, and the end by as long again.
+//! `--strict`, the ledger delays nothing before the command ends, and then for `--retry-for` at most. A spool
+//! that hangs delays the start by `--retry-for`, and the end by as long again.
 
 mod child;
 mod reports;
@@ -24,11 +24,11 @@ use self::reports::{NotRecorded, Reports};
 use super::connection::{Client, Connection};
 use super::event_result::notes;
 use super::output::print_notice;
-use super::patience::{FOR_ONE_EVENT, PatienceArgs};
 use super::query::{head, read, with_param};
+use super::retry_for::{FOR_ONE_EVENT, RetryForArgs};
 use super::spool::{Outbox, SpoolFolder};
 
-/// Time that sending may take beyond `--patience`, and that a signal leaves to the sending under way.
+/// Time that sending may take beyond `--retry-for`, and that a signal leaves to the sending under way.
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Flags of commands that run another command.
@@ -38,7 +38,7 @@ pub(super) struct WrapArgs {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    patience: PatienceArgs,
+    retry_for: RetryForArgs,
     #[command(flatten)]
     spool: SpoolFolder,
     #[command(flatten)]
@@ -70,8 +70,8 @@ impl WrapArgs {
     }
 
     /// Returns the time limit of a request.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience.or(FOR_ONE_EVENT)
+    pub(super) fn retry_for(&self) -> Duration {
+        self.retry_for.or(FOR_ONE_EVENT)
     }
 
     /// Runs the command and returns its exit status.
@@ -82,7 +82,7 @@ impl WrapArgs {
         // From here on a signal ends the command, and not this process before it has reported.
         let mut signals = Signals::catch()?;
         let started = work.started().with_context(|| format!("invalid {}", W::NOUN))?;
-        let patience = self.patience();
+        let retry_for = self.retry_for();
         let client = match self.connection.client() {
             Ok(client) => client,
             Err(error) if self.strict => return Err(error).context("did not run the command"),
@@ -91,7 +91,7 @@ impl WrapArgs {
                 return Ok(child::run(&self.command, &mut signals).await.code);
             }
         };
-        let outbox = Outbox::new(client.clone(), self.spool.folder(), patience);
+        let outbox = Outbox::new(client.clone(), self.spool.folder(), retry_for);
         let mut reports = Reports::new(outbox, W::NOUN);
         tokio::select! {
             () = reports.add(started) => {}
@@ -99,7 +99,7 @@ impl WrapArgs {
             _ = signals.next() => return Err(anyhow!("interrupted before the command started")),
         }
         if self.strict {
-            record_start(work, &mut reports, patience, &mut signals).await?;
+            record_start(work, &mut reports, retry_for, &mut signals).await?;
         }
         let started_at = Instant::now();
         // Send while the command runs: it does not wait for the ledger. Reports not sent by its end are sent
@@ -110,7 +110,7 @@ impl WrapArgs {
         let duration = started_at.elapsed();
         // The signals received so far were meant for the command.
         signals.discard_pending();
-        match report_end(work, (&result, duration), &mut reports, patience, &mut signals).await {
+        match report_end(work, (&result, duration), &mut reports, retry_for, &mut signals).await {
             Err(error) if self.strict && result.code == 0 => {
                 return Err(error.context("the command succeeded, but its end is not recorded"));
             }
@@ -125,11 +125,11 @@ impl WrapArgs {
 async fn record_start(
     work: &mut impl Work,
     reports: &mut Reports,
-    patience: Duration,
+    retry_for: Duration,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let sent = tokio::select! {
-        sent = send_reports(reports, patience) => sent,
+        sent = send_reports(reports, retry_for) => sent,
         _ = signals.next() => Err(anyhow!("interrupted")),
     };
     let Err(error) = sent else { return Ok(()) };
@@ -146,7 +146,7 @@ async fn report_end<W: Work>(
     work: &mut W,
     (result, duration): (&CommandResult, Duration),
     reports: &mut Reports,
-    patience: Duration,
+    retry_for: Duration,
     signals: &mut Signals,
 ) -> anyhow::Result<Identity> {
     let ended = work.ended(result, Some(duration));
@@ -159,7 +159,7 @@ async fn report_end<W: Work>(
         tokio::time::sleep(GRACE_PERIOD).await;
     };
     tokio::select! {
-        sent = send_reports(reports, patience) => sent.map(|()| identity),
+        sent = send_reports(reports, retry_for) => sent.map(|()| identity),
         () = stop_requested => Err(anyhow!("interrupted while reporting the {}", W::NOUN)),
     }
 }
@@ -186,9 +186,9 @@ async fn print_notes(client: &Client, work: &impl Work, Identity { source, id }:
 }
 
 /// Sends the reports; gives up if the disk hangs.
-async fn send_reports(reports: &Reports, patience: Duration) -> anyhow::Result<()> {
+async fn send_reports(reports: &Reports, retry_for: Duration) -> anyhow::Result<()> {
     let sending = AbortOnDropHandle::new(tokio::spawn(reports.clone().send()));
-    match timeout(patience + GRACE_PERIOD, sending).await {
+    match timeout(retry_for + GRACE_PERIOD, sending).await {
         Ok(sent) => Ok(sent??),
         Err(_) => {
             let (folder, noun) = (reports.spool_folder(), reports.noun());

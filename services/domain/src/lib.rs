@@ -10,8 +10,10 @@ pub mod checks;
 mod composition;
 mod digest;
 pub mod drift;
+mod error_chain;
 pub mod event;
 mod fold;
+mod freeze_period;
 pub mod gate;
 pub mod horizon;
 mod identifier;
@@ -44,8 +46,10 @@ pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, EventRef, LaneDifference, LiveRelease,
 };
 pub use digest::{ConfigDigest, DigestError};
+pub use error_chain::error_chain;
 pub use event::{Event, Payload};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Track, TrackEntry};
+pub use freeze_period::FreezePeriod;
 pub use identifier::{IdentifierError, RESERVED_IDENTIFIERS};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;

@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::event::{Enforcement, Plan, Policy, Step};
 use crate::known_good::Status;
-use crate::{Artifact, EnvironmentName, EventRef, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{
+    Artifact, EnvironmentName, EventRef, FreezePeriod, Position, Release, ServiceName, ShortText, TargetName,
+};
 
 /// An issue of a plan, with the position of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +117,9 @@ impl FreezeInterval {
     /// Returns true if the freeze holds at a time. The end is exclusive.
     #[must_use]
     pub fn holds_at(&self, time: DateTime<Utc>) -> bool {
-        let is_before = |end: Option<DateTime<Utc>>| end.is_none_or(|end| time < end);
-        self.started_at <= time && is_before(self.freeze.until) && is_before(self.lifted_at)
+        let Self { freeze, started_at, lifted_at } = self;
+        let period = FreezePeriod { started_at: *started_at, until: freeze.until, lifted_at: *lifted_at };
+        period.holds_at(time)
     }
 }
 

@@ -22,10 +22,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
+use self::clock_reading::ClockReading;
 use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
 use self::heads::{JournalMark, MAX_OUTCOME_AGE, RecentHeads};
 use self::lookup::HistoryLookup;
-use self::moment::Moment;
 use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
@@ -37,10 +37,10 @@ use crate::{
     Undecided,
 };
 
+mod clock_reading;
 mod gathering;
 mod heads;
 mod lookup;
-mod moment;
 mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
@@ -63,7 +63,7 @@ const OUTCOME_TOO_LATE: &str =
 /// Number of identities from the last appends that are cached.
 const RECENT_CAPACITY: usize = 65_536;
 
-/// What the appender receives.
+/// Message to the appender.
 pub(crate) enum Submission {
     /// Reports, which are recorded without a decision.
     Reports(PendingBatch),
@@ -161,7 +161,7 @@ enum Group {
     Reports {
         entries: Vec<PendingEntry>,
         /// Times at which look-ups of their identities began.
-        looked_up: Vec<Moment>,
+        looked_up: Vec<ClockReading>,
     },
     /// The result of a decision at a head of the journal: it must be recorded right after that head, or not at all.
     Decided { entry: PendingEntry, head: Position },
@@ -177,7 +177,7 @@ impl Group {
 
     /// Returns true if the identities were looked up at most `age` ago. That of a decided event is unknown up to its
     /// head, at any time.
-    fn is_looked_up_within(&self, age: Duration, now: Moment) -> bool {
+    fn is_looked_up_within(&self, age: Duration, now: ClockReading) -> bool {
         match self {
             Self::Reports { looked_up, .. } => looked_up.iter().all(|at| now.is_within(age, *at)),
             Self::Decided { .. } => true,
@@ -229,8 +229,8 @@ impl Appender {
             gather(&mut queue, &mut waiting, expected).await;
             let mut batches = waiting.take_group(GROUP_SIZE);
             if !batches.is_empty() {
-                let (histories, now) = (self.projections.histories(), self.writer.now());
-                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(histories, now));
+                let (history_epoch, now) = (self.projections.history_epoch(), self.writer.now());
+                let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(history_epoch, now));
                 self.look_up(rest.collect()).await;
                 in_flight = Some(self.start(batches));
             }
@@ -429,7 +429,7 @@ impl Appender {
         if batches.is_empty() {
             return;
         }
-        let (histories, at) = (self.projections.histories(), self.writer.now());
+        let (history_epoch, at) = (self.projections.history_epoch(), self.writer.now());
         let reports = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         let keys: Vec<IdentityKey> = reports.map(|envelope| envelope.identity().key()).collect();
         let known = self.history.find(&keys, at).await;
@@ -439,7 +439,7 @@ impl Appender {
             let entries = reports.iter().zip(keys.by_ref()).map(|(envelope, key)| {
                 self.writer.pending_entry(envelope, key, known.get(&key), order.clone())
             });
-            waiting.lookup = Some(Lookup { histories, at, entries: entries.collect() });
+            waiting.lookup = Some(Lookup { history_epoch, at, entries: entries.collect() });
         }
     }
 }
@@ -486,7 +486,7 @@ impl GroupWriter {
         let mut recent = self.recent.lock().await;
         let (started, mark) = (self.now(), JournalMark::of(&self.projections, self.journal.as_ref()));
         let followed = self.projections.identities_position();
-        recent.set_stream(self.projections.stream(), self.projections.histories());
+        recent.set_stream(self.projections.stream(), self.projections.history_epoch());
         if let Err(reason) = self.confirm_stream(&mut recent).await {
             return self.refuse(&group, AppendError::Unavailable(reason));
         }
@@ -554,8 +554,8 @@ impl GroupWriter {
         outcomes
     }
 
-    fn now(&self) -> Moment {
-        Moment::now(self.clock)
+    fn now(&self) -> ClockReading {
+        ClockReading::now(self.clock)
     }
 
     /// Returns true if the entry at a position has this content. The journal compares whole entries, which differ if

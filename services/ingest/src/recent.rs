@@ -15,8 +15,8 @@ pub(crate) struct RecentAppends {
     capacity: usize,
     /// Creation time of the stream that the identities were appended to.
     stream_created: Option<DateTime<Utc>>,
-    /// Number of histories that the projections have had so far.
-    histories: u64,
+    /// Epoch of the projections' history.
+    history_epoch: u64,
     /// Position and bytes of the last entry.
     last: Option<(Position, Bytes)>,
     /// Number of connections to the journal when it was found to have the last entry.
@@ -42,22 +42,22 @@ impl RecentAppends {
             order: VecDeque::new(),
             capacity,
             stream_created: None,
-            histories: 0,
+            history_epoch: 0,
             last: None,
             confirmed: None,
         }
     }
 
-    /// Sets the creation time of the current stream, if known, and the number of histories that the projections have
-    /// had. Clears the cache if either has changed: positions and identities belong to one history.
-    pub(crate) fn set_stream(&mut self, created: Option<DateTime<Utc>>, histories: u64) {
+    /// Sets the creation time of the current stream, if known, and the epoch of the projections' history. Clears
+    /// the cache if either has changed: positions and identities belong to one history.
+    pub(crate) fn set_stream(&mut self, created: Option<DateTime<Utc>>, history_epoch: u64) {
         let is_other_stream = created.is_some() && self.stream_created != created;
-        if is_other_stream || self.histories != histories {
+        if is_other_stream || self.history_epoch != history_epoch {
             self.known.clear();
             self.order.clear();
             (self.last, self.confirmed) = (None, None);
             self.stream_created = created;
-            self.histories = histories;
+            self.history_epoch = history_epoch;
         }
     }
 

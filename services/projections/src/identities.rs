@@ -123,8 +123,8 @@ impl IdentityFilter {
 pub(crate) struct HistoryIdentities(Arc<Mutex<Option<Identities>>>);
 
 struct Identities {
-    /// Number of histories that the projections had had when the filter was created. It holds for the last of them.
-    histories: u64,
+    /// Epoch of the history whose identities the filter has.
+    history_epoch: u64,
     /// Number of the feed that fills the filter.
     feed: u64,
     /// True while this feed lasts. Without it, others may have projected since.
@@ -163,15 +163,16 @@ pub(crate) enum TableLoad {
 
 impl HistoryIdentities {
     /// Starts the feed of a projector that continues a history after a position.
-    pub(crate) fn start(&self, histories: u64, after: Position) -> (IdentityFeed, TableLoad) {
+    pub(crate) fn start(&self, history_epoch: u64, after: Position) -> (IdentityFeed, TableLoad) {
         let mut guard = self.lock();
         let number = guard.as_ref().map_or(0, |identities| identities.feed) + 1;
-        let continues =
-            |known: &Identities| known.is_loaded && known.histories == histories && known.position >= after;
+        let continues = |known: &Identities| {
+            known.is_loaded && known.history_epoch == history_epoch && known.position >= after
+        };
         let kept = guard.take().filter(continues);
         let is_too_many = after.get() > MAX_IDENTITIES;
         let known = guard.insert(kept.unwrap_or_else(|| Identities {
-            histories,
+            history_epoch,
             feed: number,
             is_fed: true,
             is_loaded: after == Position::START,
@@ -204,12 +205,13 @@ impl HistoryIdentities {
     pub(crate) fn possibly_known(
         &self,
         keys: &[IdentityKey],
-        histories: u64,
+        history_epoch: u64,
         up_to: Position,
     ) -> Option<Vec<IdentityKey>> {
         let guard = self.lock();
         let identities = guard.as_ref()?;
-        let is_usable = identities.is_fed && identities.is_loaded && identities.histories == histories;
+        let is_usable =
+            identities.is_fed && identities.is_loaded && identities.history_epoch == history_epoch;
         if !is_usable || identities.position < up_to {
             return None;
         }
@@ -237,9 +239,9 @@ impl IdentityFeed {
         });
     }
 
-    /// Adopts a number of histories: the history is the same one as before.
-    pub(crate) fn adopt(&self, histories: u64) {
-        self.0.with(|identities| identities.histories = histories);
+    /// Adopts an epoch: its history is the same one as before.
+    pub(crate) fn adopt(&self, history_epoch: u64) {
+        self.0.with(|identities| identities.history_epoch = history_epoch);
     }
 
     /// Returns what adds the identities of the tables.
@@ -291,8 +293,8 @@ mod tests {
     }
 
     /// Starts a feed that has to be loaded.
-    fn unloaded(identities: &HistoryIdentities, histories: u64, after: u64) -> IdentityFeed {
-        let (feed, load) = identities.start(histories, position(after));
+    fn unloaded(identities: &HistoryIdentities, history_epoch: u64, after: u64) -> IdentityFeed {
+        let (feed, load) = identities.start(history_epoch, position(after));
         assert_eq!(load, TableLoad::Needed);
         feed
     }

@@ -37,7 +37,7 @@ pub use postgres::{Error, Projections, Purpose, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::status::{ProjectorStatus, StopReason};
 pub use queries::find::{FoundRun, ReleaseLanes, ReleaseQuery};
-pub use queries::freezes::{FreezeMoment, FreezeRow};
+pub use queries::freezes::{FreezeEvent, FreezeRow};
 pub use queries::marks::{Marks, StatedDeployVote};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::search::{KnownGoodSearch, SEARCH_TIMEOUT};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{IdentityKey, Position, TenantName};
+use ledger_domain::{IdentityKey, Position, TenantName, error_chain};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -133,13 +133,7 @@ impl Error {
 
     /// Returns the message with those of all causes.
     pub(crate) fn display_chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
+        error_chain(self)
     }
 }
 
@@ -305,8 +299,8 @@ pub struct Projections {
     pub(crate) missed_wait: watch::Sender<Option<(Position, Instant)>>,
     /// Reason why the journal is not the one that these projections were built from, once detected.
     divergence: watch::Sender<Option<String>>,
-    /// Number of histories that these projections have had, as far as this process knows.
-    histories: watch::Sender<u64>,
+    /// Epoch of the history: see [`Self::history_epoch`].
+    history_epoch: watch::Sender<u64>,
     /// Creation time of the stream, once journal and projections are confirmed to belong to it.
     pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
     /// State of this process's projector, if there is one.
@@ -334,7 +328,7 @@ impl Projections {
             recorded: RecordedEnvelopes::default(),
             missed_wait: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
-            histories: watch::Sender::new(0),
+            history_epoch: watch::Sender::new(0),
             stream: watch::Sender::new(None),
             status: watch::Sender::new(None),
         })
@@ -382,7 +376,7 @@ impl Projections {
     /// this process does not know all identities up to there: ask the tables then.
     #[must_use]
     pub fn possibly_known(&self, keys: &[IdentityKey], up_to: Position) -> Option<Vec<IdentityKey>> {
-        self.identities.possibly_known(keys, self.histories(), up_to)
+        self.identities.possibly_known(keys, self.history_epoch(), up_to)
     }
 
     /// Returns the position up to which this process's projector has read the identities of the history, if it follows.
@@ -420,23 +414,23 @@ impl Projections {
         let starts = reason.is_some() && self.divergence.borrow().is_none();
         self.divergence.send_replace(reason);
         if starts {
-            self.histories.send_modify(|histories| *histories += 1);
+            self.history_epoch.send_modify(|history_epoch| *history_epoch += 1);
         }
     }
 
-    /// Returns the number of histories that these projections have had: it grows when another generation becomes
-    /// active, and when a divergence is detected. What a process knows of positions and identities holds for one.
+    /// Returns the epoch of the history, a number of this process: it grows when another generation becomes active, and
+    /// when a divergence is detected. What a process knows of positions and identities holds for one epoch.
     #[must_use]
-    pub fn histories(&self) -> u64 {
-        *self.histories.borrow()
+    pub fn history_epoch(&self) -> u64 {
+        *self.history_epoch.borrow()
     }
 
-    /// Waits until [`Self::histories`] is no longer `from`. The history may still be the same one: compare a
+    /// Waits until [`Self::history_epoch`] is no longer `from`. The history may still be the same one: compare a
     /// [`HistoryMark`](crate::HistoryMark).
     pub async fn wait_for_history_change(&self, from: u64) {
-        let mut histories = self.histories.subscribe();
+        let mut history_epoch = self.history_epoch.subscribe();
         // This handle has the sender, so that waiting cannot fail.
-        let _ = histories.wait_for(|histories| *histories != from).await;
+        let _ = history_epoch.wait_for(|history_epoch| *history_epoch != from).await;
     }
 
     /// Returns the creation time of the stream that the journal and these projections belong to, if it is known. Facts
@@ -496,7 +490,7 @@ impl Projections {
         if self.active_number() != Some(number) {
             let pools = self.database.pools(&self.schema(number));
             self.active.send_replace(ActiveGeneration::Generation(number, pools));
-            self.histories.send_modify(|histories| *histories += 1);
+            self.history_epoch.send_modify(|history_epoch| *history_epoch += 1);
         }
     }
 

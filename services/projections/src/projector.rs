@@ -142,11 +142,11 @@ impl Projector {
     fn feed_identities(&self, after: Position) -> (Option<IdentityFeed>, Option<AbortOnDropHandle<()>>) {
         let projections = &self.generation.projections;
         // Read the number first: if another generation becomes active after that, the identities are not used.
-        let histories = projections.histories();
+        let history_epoch = projections.history_epoch();
         if projections.active_number() != Some(self.generation.number) {
             return (None, None);
         }
-        let (feed, table_load) = projections.identities.start(histories, after);
+        let (feed, table_load) = projections.identities.start(history_epoch, after);
         let load = match table_load {
             TableLoad::Known => None,
             TableLoad::Needed => {

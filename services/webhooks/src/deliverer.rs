@@ -35,8 +35,8 @@ struct Seen {
     position: Position,
     /// Entry of the history; `None` while there is none.
     mark: Option<HistoryMark>,
-    /// Number of histories, as [`ledger_projections::Projections::histories`] counts, at which the mark was there.
-    histories: u64,
+    /// Epoch, as [`ledger_projections::Projections::history_epoch`] counts, in which the history had the mark.
+    history_epoch: u64,
 }
 
 /// Result of a read of new entries.
@@ -169,30 +169,30 @@ impl Deliverer {
     /// Reads the entries after those that were read. Before, lets `workers` follow the present subscriptions, if given.
     async fn read(&self, seen: Option<Seen>, workers: Option<&mut Workers>) -> Result<Page, Error> {
         let projections = self.context.projections();
-        let histories = projections.histories();
+        let history_epoch = projections.history_epoch();
         // The position is read before the subscriptions: an event between both reads them once more.
         let mut seen = match seen {
             Some(seen) => seen,
             None => {
                 let position = projections.checkpoint().await?.position;
-                Seen { position, mark: projections.history_mark().await?, histories }
+                Seen { position, mark: projections.history_mark().await?, history_epoch }
             }
         };
-        if seen.histories != histories {
+        if seen.history_epoch != history_epoch {
             // Another generation of the same history has the marked entry. Positions are the same in it.
             if let Some(mark) = seen.mark
                 && !projections.has_mark(mark).await?
             {
                 return Ok(Page::OtherHistory);
             }
-            seen.histories = histories;
+            seen.history_epoch = history_epoch;
         }
         if let Some(workers) = workers {
             let rows = projections.snapshot().await?.subscriptions().await?;
             workers.follow(rows).await;
         }
         let entries = projections.entry_summaries(seen.position, PAGE_SIZE).await?;
-        if projections.histories() != histories {
+        if projections.history_epoch() != history_epoch {
             return Ok(Page::Switched);
         }
         if let Some(last) = entries.last() {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ledger_domain::escape_line;
 use ledger_domain::event::WebhookUrl;
+use ledger_domain::{error_chain, escape_line};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url};
@@ -234,14 +234,7 @@ fn client(guard: &Arc<AddressGuard>) -> ClientBuilder {
 
 /// Returns an error with its causes, without the URL: its query may be secret.
 fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    escape_line(&text).into_owned()
+    escape_line(&error_chain(&error.without_url())).into_owned()
 }
 
 /// Returns true for an error of a TLS handshake.

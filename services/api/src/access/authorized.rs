@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use super::{Authentication, Authenticator, Sent, forbidden};
 use crate::App;
-use crate::activity::Activity;
 use crate::problem::{Kind, Problem};
 use crate::rates::{Meter, Metered};
+use crate::request_stats::RequestStats;
 use crate::tenant::TenantLedger;
 
 /// Requirement of a route.
@@ -171,7 +171,7 @@ pub(crate) struct Tenancy {
     app: Arc<App>,
     pub(crate) tenant: TenantName,
     sender: Option<Arc<Principal>>,
-    activity: Arc<Activity>,
+    stats: Arc<RequestStats>,
     /// Use of the limits by the sender, if it has any.
     meter: Option<Arc<Meter>>,
     /// True for a webhook, or a publisher of a broker: it may report, without a grant, and nothing else.
@@ -190,18 +190,10 @@ impl Tenancy {
         };
         // Without the extension, the request has not passed the middleware: that is an error of this program.
         let Sent(sender) = parts.extensions.get::<Sent>().cloned().ok_or_else(unauthenticated)?;
-        let activity = parts.extensions.get::<Arc<Activity>>().cloned().unwrap_or_default();
-        activity.set_tenant(&tenant);
+        let stats = parts.extensions.get::<Arc<RequestStats>>().cloned().unwrap_or_default();
+        stats.set_tenant(&tenant);
         let meter = parts.extensions.get::<Metered>().map(|Metered(meter)| Arc::clone(meter));
-        Ok(Self {
-            app: Arc::clone(app),
-            tenant,
-            sender,
-            activity,
-            meter,
-            is_reporter: false,
-            is_retry: false,
-        })
+        Ok(Self { app: Arc::clone(app), tenant, sender, stats, meter, is_reporter: false, is_retry: false })
     }
 
     /// Returns the tenancy of an authentic sender that only reports: a webhook, or a publisher of a broker.
@@ -210,12 +202,12 @@ impl Tenancy {
         tenant: &TenantName,
         sender: Arc<Principal>,
         meter: Arc<Meter>,
-        activity: Arc<Activity>,
+        stats: Arc<RequestStats>,
     ) -> Self {
-        activity.set_tenant(tenant);
+        stats.set_tenant(tenant);
         let (app, tenant) = (Arc::clone(app), tenant.clone());
         let meter = Some(meter);
-        Self { app, tenant, sender: Some(sender), activity, meter, is_reporter: true, is_retry: false }
+        Self { app, tenant, sender: Some(sender), stats, meter, is_reporter: true, is_retry: false }
     }
 
     /// Returns the tenancy of the sender of an earlier message in the same tenant, for a request of another principal. A
@@ -225,13 +217,13 @@ impl Tenancy {
     }
 
     /// Returns what the request has done so far.
-    pub(crate) fn activity(&self) -> &Activity {
-        &self.activity
+    pub(crate) fn stats(&self) -> &RequestStats {
+        &self.stats
     }
 
     /// Counts events that the client has sent, valid or not.
     pub(crate) fn count_received(&self, events: usize) {
-        self.activity.add_received(events);
+        self.stats.add_received(events);
         if let Some(meter) = &self.meter {
             self.app.rates.add_events(meter, events);
         }

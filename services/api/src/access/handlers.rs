@@ -24,6 +24,7 @@ use crate::App;
 use crate::body::{ValidJson, parsed_member};
 use crate::parameters::{NoParameters, StrictQuery, with_position};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 
 pub(crate) fn principal_body(principal: &Principal) -> PrincipalBody {
     let claims = principal.claims.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -90,10 +91,7 @@ pub(super) fn administered<'a>(
     tag = "access",
     responses(
         (status = 200, description = "Principal and its grants", body = WhoAmIBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn who_am_i(
@@ -121,10 +119,7 @@ pub(crate) async fn who_am_i(
     tag = "access",
     responses(
         (status = 200, description = "Tokens", body = TokensBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_tokens(
@@ -158,10 +153,7 @@ pub(crate) async fn list_tokens(
     tag = "access",
     responses(
         (status = 200, description = "Grants", body = GrantsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_grants(
@@ -184,10 +176,7 @@ pub(crate) async fn list_grants(
     tag = "access",
     responses(
         (status = 200, description = "Tenants", body = TenantsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_tenants(
@@ -223,10 +212,7 @@ pub(crate) async fn list_tenants(
     request_body = ExplainRequest,
     responses(
         (status = 200, description = "Decision", body = ExplanationBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn explain_access(

@@ -17,6 +17,7 @@ use super::handlers::administered;
 use crate::App;
 use crate::parameters::{StrictQuery, parse_optional};
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 
 /// Query parameters of the log of reads.
 #[derive(Deserialize, IntoParams)]
@@ -92,10 +93,7 @@ fn read_body(record: ReadRecord) -> ReadBody {
     params(ReadsQuery),
     responses(
         (status = 200, description = "Reads", body = ReadsBody),
-        (status = "4XX", description = "Invalid request",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn list_reads(

@@ -13,11 +13,11 @@ use ledger_domain::Position;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::activity::Shown;
 use crate::answers::CountedBytes;
 use crate::budget::{Exhausted, FREE_BYTES, Share};
 use crate::entry_feed::{Batch, FeedHandle, Page, PageSize, read_page};
 use crate::feed_entry::{Selection, frame, server_sent_event};
+use crate::request_stats::Shown;
 use crate::tenant::TenantLedger;
 
 /// Interval of comments. Without them, the service and the proxies before it would not notice that a client is gone.
@@ -192,14 +192,14 @@ impl Follower {
         let projections = &self.ledger.projections;
         let page = read_page(projections, &self.selection.filter, self.after, CATCH_UP_PAGE).await;
         drop(permit);
-        let histories = self.ledger.projections.histories();
+        let history_epoch = self.ledger.projections.history_epoch();
         let page = match page {
             Ok(page) if page.up_to > self.after => page,
             // The tables lost their last entries in a crash, and the projector is about to apply them again; or they
             // cannot be read.
             _ => return self.retry().await,
         };
-        let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(histories)).await;
+        let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(history_epoch)).await;
         match is_same {
             Ok(true) => self.send_page(page, share),
             Ok(false) => (vec![end(REPLACED)], None),
@@ -251,7 +251,7 @@ impl Follower {
 
     /// Sends the events of the entries up to a position, with the memory that is reserved for them.
     fn send(mut self, events: Vec<Bytes>, shown: Shown, up_to: Position, share: Option<Arc<Share>>) -> Step {
-        self.ledger.tenancy().activity().add_entries(shown);
+        self.ledger.tenancy().stats().add_entries(shown);
         self.after = up_to;
         if let Some(last) = shown.last() {
             self.sent = Some(last);

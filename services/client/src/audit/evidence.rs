@@ -1,10 +1,10 @@
-//! What an audit finds in the entries themselves: freezes, rollbacks that do not exist, and backdated reports.
+//! Findings of an audit in the entries themselves: freezes, rollbacks that do not exist, and backdated reports.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_api_types::{EntryBody, EventsBody, RollbackBody};
-use ledger_domain::{EnvironmentName, ShortText, parse_time};
+use ledger_domain::{EnvironmentName, FreezePeriod, ShortText, parse_time};
 
 use crate::connection::Client;
 use crate::fetch_rollback::find_rollback;
@@ -42,20 +42,11 @@ pub(super) struct Evidence {
     environment: String,
 }
 
-/// Time of a freeze; the end is exclusive.
+/// A freeze of the environment.
 #[derive(Debug, Clone)]
 struct FreezeSpan {
     id: String,
-    from: DateTime<Utc>,
-    until: Option<DateTime<Utc>>,
-    lifted: Option<DateTime<Utc>>,
-}
-
-impl FreezeSpan {
-    fn holds_at(&self, time: DateTime<Utc>) -> bool {
-        let is_before = |end: Option<DateTime<Utc>>| end.is_none_or(|end| time < end);
-        self.from <= time && is_before(self.until) && is_before(self.lifted)
-    }
+    period: FreezePeriod,
 }
 
 /// Returns the time at which an entry's event occurred.
@@ -102,10 +93,13 @@ impl Evidence {
         let time = occurred_at(entry);
         if short_kind(&entry.event.kind) == "freeze.started" {
             let until = entry.event.data.until.as_deref().and_then(|text| parse_time(text).ok());
-            self.freezes.push(FreezeSpan { id: id.clone(), from: time, until, lifted: None });
+            let period = FreezePeriod { started_at: time, until, lifted_at: None };
+            self.freezes.push(FreezeSpan { id: id.clone(), period });
         } else {
-            let open = self.freezes.iter_mut().filter(|freeze| freeze.id == *id && freeze.lifted.is_none());
-            open.for_each(|freeze| freeze.lifted = Some(time));
+            let of_name = self.freezes.iter_mut().filter(|freeze| freeze.id == *id);
+            for freeze in of_name.filter(|freeze| freeze.period.lifted_at.is_none()) {
+                freeze.period.lifted_at = Some(time);
+            }
         }
     }
 
@@ -125,7 +119,7 @@ impl Evidence {
         if let Some(Err(detail)) = claim {
             found.push(("unknown_rollback", detail));
         }
-        let is_frozen = self.freezes.iter().any(|freeze| freeze.holds_at(time));
+        let is_frozen = self.freezes.iter().any(|freeze| freeze.period.holds_at(time));
         if !is_step && (has("during_freeze") || is_frozen) {
             found.push(("during_freeze", "it occurred during a freeze".to_owned()));
         }
@@ -137,8 +131,10 @@ impl Evidence {
             let minutes = (entry.recorded_at - time).num_minutes();
             found.push(("backdated", format!("it was recorded {minutes} min after it occurred")));
         }
-        let crossed =
-            self.freezes.iter().find(|freeze| time < freeze.from && freeze.from <= entry.recorded_at);
+        let started_later = |freeze: &&FreezeSpan| {
+            time < freeze.period.started_at && freeze.period.started_at <= entry.recorded_at
+        };
+        let crossed = self.freezes.iter().find(started_later);
         if let Some(freeze) = crossed.filter(|_| !is_step) {
             let detail = format!("the freeze {} started between its time and its recording", freeze.id);
             found.push(("across_freeze", detail));
@@ -237,7 +233,10 @@ mod tests {
         };
         let claimed = deploy("12:00:01", "", r#","rollback_id":"r-1""#);
         let from = "2026-08-01T11:30:00Z".parse().expect("a time");
-        let freeze = FreezeSpan { id: "sale".to_owned(), from, until: None, lifted: None };
+        let freeze = FreezeSpan {
+            id: "sale".to_owned(),
+            period: FreezePeriod { started_at: from, until: None, lifted_at: None },
+        };
         for (rollback, expected) in [
             (None, vec!["unknown_rollback", "during_freeze"]),
             (Some(rollback(8, "v1")), vec!["unknown_rollback", "during_freeze"]),

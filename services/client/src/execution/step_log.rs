@@ -209,8 +209,7 @@ mod tests {
         for recorded_at in ["2026-08-01T10:00:00Z", "2026-08-01T10:00:00.250Z", "2026-08-01T10:00:00.123456Z"]
         {
             let hash = Sha256::digest(format!("r-1\ndev\nsha256:aa\n9\n{recorded_at}"));
-            let expected: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(key(&rollback(recorded_at)), expected);
+            assert_eq!(key(&rollback(recorded_at)), hex::encode(&hash[..16]));
         }
     }
 

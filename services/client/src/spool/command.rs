@@ -9,7 +9,7 @@ use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, count_events};
 use crate::connection::Connection;
 use crate::output::{print_json_or_text, print_notice, print_text};
-use crate::patience::{FOR_MANY_EVENTS, PatienceArgs};
+use crate::retry_for::{FOR_MANY_EVENTS, RetryForArgs};
 use crate::table;
 
 /// List or send events that could not be sent
@@ -19,8 +19,8 @@ pub enum Spool {
     List(List),
     /// Send the events that wait for a ledger
     ///
-    /// Fails if an event remains. Events that wait for other ledgers stay in the spool. `--patience` limits the time without
-    /// progress.
+    /// Fails if an event remains. Events that wait for other ledgers stay in the spool. `--retry-for` limits the time
+    /// without progress.
     Send(Box<Send>),
 }
 
@@ -53,7 +53,7 @@ pub struct Send {
     #[command(flatten)]
     spool: SpoolFolder,
     #[command(flatten)]
-    patience: PatienceArgs,
+    retry_for: RetryForArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -128,7 +128,7 @@ impl Send {
         let elsewhere = Queue::all(&folder)?.into_iter().filter(|other| other.ledger() != queue.ledger());
         let others = elsewhere.map(|other| Ok((other.ledger().clone(), other.waiting()?.len())));
         let others = others.collect::<Result<Vec<_>, queue::Error>>()?;
-        let outbox = Outbox::new(client, Ok(folder), self.patience.or(FOR_MANY_EVENTS));
+        let outbox = Outbox::new(client, Ok(folder), self.retry_for.or(FOR_MANY_EVENTS));
         let waiting_before = queue.waiting()?.len();
         let mut remaining = waiting_before;
         // Continue as long as there is progress.

@@ -30,12 +30,12 @@ pub(crate) enum Error {
     #[error("{}", describe(.0))]
     RefusedForNow(Box<EventResult>),
     /// No response in time: the event may be recorded or not.
-    #[error("{ledger} did not answer within {} s", patience.as_secs())]
+    #[error("{ledger} did not answer within {} s", retry_for.as_secs())]
     TimedOut {
         /// The URL of the ledger.
         ledger: String,
         /// The time limit.
-        patience: Duration,
+        retry_for: Duration,
     },
     /// Another process holds the lock of the queue.
     #[error("another process is already sending the spool")]
@@ -72,18 +72,18 @@ impl Error {
 /// The time limit of a request and its retries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryWindow {
-    patience: Duration,
+    retry_for: Duration,
     pub(crate) deadline: Instant,
 }
 
 impl RetryWindow {
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self { patience, deadline: Instant::now() + patience }
+    pub(crate) fn new(retry_for: Duration) -> Self {
+        Self { retry_for, deadline: Instant::now() + retry_for }
     }
 
     /// Extends the window to at least this time from now.
-    pub(crate) fn at_least(self, patience: Duration) -> Self {
-        Self { deadline: self.deadline.max(Instant::now() + patience), ..self }
+    pub(crate) fn at_least(self, retry_for: Duration) -> Self {
+        Self { deadline: self.deadline.max(Instant::now() + retry_for), ..self }
     }
 
     /// Sends a request again while it fails temporarily, until the deadline.
@@ -111,7 +111,7 @@ impl RetryWindow {
     }
 
     fn timed_out(self, client: &Client) -> Error {
-        Error::TimedOut { ledger: client.ledger().to_string(), patience: self.patience }
+        Error::TimedOut { ledger: client.ledger().to_string(), retry_for: self.retry_for }
     }
 }
 

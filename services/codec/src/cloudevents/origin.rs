@@ -34,7 +34,7 @@ impl Origin {
     /// its bytes, as received.
     #[must_use]
     pub fn new(format: ShortText, bytes: &[u8]) -> Self {
-        let sha256 = hex(&Sha256::digest(bytes));
+        let sha256 = hex::encode(Sha256::digest(bytes));
         let encoded = (bytes.len() <= MAX_ORIGINAL_BYTES).then(|| STANDARD.encode(gzip::compress(bytes)));
         Self { format, sha256, encoded }
     }
@@ -86,8 +86,4 @@ pub(super) fn of(object: &Object<'_>) -> Option<StoredOrigin> {
 
 fn decompress(text: &str) -> Option<Bytes> {
     gzip::decompress(&STANDARD.decode(text).ok()?, MAX_ORIGINAL_BYTES).map(Bytes::from)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

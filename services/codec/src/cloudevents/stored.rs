@@ -1,4 +1,4 @@
-//! What a stored entry is: an event, an event of a newer program, or foreign.
+//! Kinds of stored entries: an event, an event of a newer program, or foreign.
 //!
 //! A stream keeps what anything with access to it writes there. An entry that no program of the ledger wrote, or will
 //! write, must not stop the readers of the stream. An event of a newer program must: to skip it would be to lose it.

@@ -8,7 +8,7 @@ use ledger_domain::Position;
 use ledger_journal::Journal;
 use ledger_projections::Projections;
 
-use super::moment::Moment;
+use super::clock_reading::ClockReading;
 
 /// Shortest duplicate window of a journal whose heads are used.
 pub(super) const MIN_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -42,33 +42,33 @@ struct Heads {
 #[derive(Clone, Copy)]
 struct Head {
     position: Position,
-    at: Moment,
+    at: ClockReading,
 }
 
-/// Detects that the journal may be another one: the number of histories that the projections have had, and the number of
-/// connections to the journal.
+/// Detects that the journal may be another one: the epoch of the projections' history, and the number of connections
+/// to the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct JournalMark {
-    pub(super) histories: u64,
+    pub(super) history_epoch: u64,
     pub(super) connections: u64,
 }
 
 impl JournalMark {
     /// Returns the mark of the journal that is connected now, and of the history of some projections.
     pub(super) fn of(projections: &Projections, journal: &dyn Journal) -> Self {
-        Self { histories: projections.histories(), connections: journal.connections() }
+        Self { history_epoch: projections.history_epoch(), connections: journal.connections() }
     }
 }
 
 impl Head {
-    fn is_usable(&self, now: Moment) -> bool {
+    fn is_usable(&self, now: ClockReading) -> bool {
         now.is_within(MAX_AGE, self.at)
     }
 }
 
 impl RecentHeads {
     /// Notes an entry whose append began at a time: no later entry existed then.
-    pub(super) fn note(&self, journal: JournalMark, at: Moment, position: Position) {
+    pub(super) fn note(&self, journal: JournalMark, at: ClockReading, position: Position) {
         let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if heads.journal != journal {
             *heads = Heads { journal, ..Heads::default() };
@@ -81,7 +81,7 @@ impl RecentHeads {
     }
 
     /// Returns the oldest head that is at most [`MAX_AGE`] old, if one is known of this journal.
-    pub(super) fn oldest(&self, journal: JournalMark, now: Moment) -> Option<Position> {
+    pub(super) fn oldest(&self, journal: JournalMark, now: ClockReading) -> Option<Position> {
         let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if heads.journal != journal {
             return None;
@@ -98,15 +98,15 @@ mod tests {
 
     use super::*;
 
-    const JOURNAL: JournalMark = JournalMark { histories: 1, connections: 1 };
+    const JOURNAL: JournalMark = JournalMark { history_epoch: 1, connections: 1 };
 
-    fn start() -> Moment {
-        Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH }
+    fn start() -> ClockReading {
+        ClockReading { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH }
     }
 
-    /// Returns a later moment; both clocks run.
-    fn after(start: Moment, seconds: u32) -> Moment {
-        Moment {
+    /// Returns a later reading; both clocks run.
+    fn after(start: ClockReading, seconds: u32) -> ClockReading {
+        ClockReading {
             monotonic: start.monotonic + Duration::from_secs(seconds.into()),
             wall: start.wall + TimeDelta::seconds(seconds.into()),
         }
@@ -129,7 +129,7 @@ mod tests {
     fn a_head_of_before_a_suspension_is_too_old_by_the_wall_clock() {
         let (heads, start) = (RecentHeads::default(), start());
         heads.note(JOURNAL, start, Position::new(10));
-        let resumed = |seconds| Moment { wall: start.wall + TimeDelta::seconds(seconds), ..start };
+        let resumed = |seconds| ClockReading { wall: start.wall + TimeDelta::seconds(seconds), ..start };
 
         assert_eq!(heads.oldest(JOURNAL, resumed(40)), Some(Position::new(10)));
         assert_eq!(heads.oldest(JOURNAL, resumed(41)), None);
@@ -144,7 +144,7 @@ mod tests {
     fn a_head_holds_for_one_journal() {
         let (heads, now) = (RecentHeads::default(), start());
         heads.note(JOURNAL, now, Position::new(10));
-        let others = [JournalMark { histories: 2, ..JOURNAL }, JournalMark { connections: 2, ..JOURNAL }];
+        let others = [JournalMark { history_epoch: 2, ..JOURNAL }, JournalMark { connections: 2, ..JOURNAL }];
 
         for other in others {
             assert_eq!(heads.oldest(other, now), None);

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::clock_reading::ClockReading;
 use super::heads::{JournalMark, MIN_DUPLICATE_WINDOW, RecentHeads};
-use super::moment::Moment;
 use crate::{LOOKUP_TIMEOUT, PROBE_INTERVAL};
 
 /// Looks identities up in the history of a tenant.
@@ -40,7 +40,7 @@ impl HistoryLookup {
     pub(super) async fn find(
         &mut self,
         keys: &[IdentityKey],
-        now: Moment,
+        now: ClockReading,
     ) -> HashMap<IdentityKey, KnownEntry> {
         let possible = self.possibly_known(keys, now);
         if let Some(possible) = &possible {
@@ -71,7 +71,7 @@ impl HistoryLookup {
 
     /// Returns those keys that the history may have, if the process knows all identities up to a recent head of the
     /// journal. Entries after that head are within the journal's duplicate window.
-    fn possibly_known(&self, keys: &[IdentityKey], now: Moment) -> Option<Vec<IdentityKey>> {
+    fn possibly_known(&self, keys: &[IdentityKey], now: ClockReading) -> Option<Vec<IdentityKey>> {
         if self.journal.duplicate_window() < MIN_DUPLICATE_WINDOW {
             return None;
         }

@@ -191,8 +191,8 @@ async fn events_that_waited_too_long_after_their_look_up_are_not_appended() {
     let (writer, journal) = writer();
     let order = OrderedSubmission::default();
     let now = writer.now();
-    let suspended = Moment { wall: now.wall - TimeDelta::seconds(26), ..now };
-    let set_back = Moment { wall: now.wall + TimeDelta::seconds(1), ..now };
+    let suspended = ClockReading { wall: now.wall - TimeDelta::seconds(26), ..now };
+    let set_back = ClockReading { wall: now.wall + TimeDelta::seconds(1), ..now };
 
     for looked_up in [suspended, set_back] {
         let entries = vec![writer.entry(&event(1, "v1"), None, &order)];

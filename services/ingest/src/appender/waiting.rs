@@ -1,9 +1,9 @@
-//! What waits for the appender, and the order in which it is taken.
+//! Submissions that wait for the appender, and the order in which they are taken.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::moment::Moment;
+use super::clock_reading::ClockReading;
 use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
 
 /// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
@@ -33,18 +33,18 @@ pub(super) struct WaitingBatch {
 
 /// Result of a look-up in the history for the events of a batch.
 pub(super) struct Lookup {
-    /// Number of histories that the projections had had before it. It holds for the last of them.
-    pub(super) histories: u64,
+    /// Epoch of the history for which it holds, read before it.
+    pub(super) history_epoch: u64,
     /// Time at which it began.
-    pub(super) at: Moment,
+    pub(super) at: ClockReading,
     /// One for each event.
     pub(super) entries: Vec<PendingEntry>,
 }
 
 impl WaitingBatch {
     /// Returns true if the events were looked up in the current history, and not long ago.
-    pub(super) fn is_looked_up(&self, histories: u64, now: Moment) -> bool {
-        let lookup = self.lookup.as_ref().filter(|lookup| lookup.histories == histories);
+    pub(super) fn is_looked_up(&self, history_epoch: u64, now: ClockReading) -> bool {
+        let lookup = self.lookup.as_ref().filter(|lookup| lookup.history_epoch == history_epoch);
         lookup.is_some_and(|lookup| now.is_within(MAX_LOOKUP_AGE, lookup.at))
     }
 }
@@ -243,8 +243,8 @@ mod tests {
             reports(&orders[1], &["b1", "b2"]),
             reports(&orders[2], &["c1"]),
         ]);
-        let now = Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
-        let lookup = || Some(Lookup { histories: 1, at: now, entries: Vec::new() });
+        let now = ClockReading { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
+        let lookup = || Some(Lookup { history_epoch: 1, at: now, entries: Vec::new() });
 
         let first = waiting.next_to_look_up(3);
         assert_eq!(first.len(), 2);
@@ -254,8 +254,9 @@ mod tests {
         let taken = waiting.take_group(3);
 
         assert_eq!(taken.len(), 2);
-        let late = Moment { monotonic: now.monotonic + MAX_LOOKUP_AGE + Duration::from_millis(1), ..now };
-        let resumed = Moment { wall: now.wall + TimeDelta::seconds(11), ..now };
+        let late =
+            ClockReading { monotonic: now.monotonic + MAX_LOOKUP_AGE + Duration::from_millis(1), ..now };
+        let resumed = ClockReading { wall: now.wall + TimeDelta::seconds(11), ..now };
         for batch in &taken {
             assert!(batch.is_looked_up(1, now));
             assert!(!batch.is_looked_up(2, now) && !batch.is_looked_up(1, late));

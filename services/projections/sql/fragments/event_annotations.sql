@@ -2,7 +2,7 @@
 --
 -- - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
 --   between. Each look-up reads one row by an index.
--- - `frozen`: the event occurred within a freeze and is not a step of a rollback.
+-- - `frozen`: the event occurred within a freeze, by the rule of `freeze_holds.sql`, and is not a step of a rollback.
 -- - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
 --   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
 -- - `k`: the first correction of the event.

@@ -1,4 +1,4 @@
 SELECT freeze_id, ends_at, started FROM freezes
-WHERE environment_id = $1 AND started_at <= $2 AND coalesce(ends_at, 'infinity') > $2
-    AND coalesce(lifted_at, 'infinity') > $2
+WHERE environment_id = $1 AND
+-- include fragments/freeze_holds.sql
 ORDER BY started

@@ -4,8 +4,8 @@ SELECT n.name, f.freeze_id, f.started, f.started_at, f.ends_at, s.bytes, f.lifte
 FROM environments n
 CROSS JOIN LATERAL (
     SELECT * FROM freezes f
-    WHERE f.environment_id = n.environment_id AND f.started < $2 AND ($3::timestamptz IS NULL OR (
-        f.started_at <= $3 AND coalesce(f.ends_at, 'infinity') > $3 AND coalesce(f.lifted_at, 'infinity') > $3
+    WHERE f.environment_id = n.environment_id AND f.started < $3 AND ($2::timestamptz IS NULL OR (
+        -- include fragments/freeze_holds.sql
     ))
     ORDER BY f.started DESC LIMIT $5
 ) f

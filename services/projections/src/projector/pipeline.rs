@@ -193,14 +193,14 @@ impl Shared {
         &self.generation.projections.recorded
     }
 
-    /// Keeps the identities in use if the number of histories has changed and the generation is active all the same: the
-    /// history is the one before. A replica, or a divergence that has ended, has changed the number.
+    /// Keeps the identities in use if the history's epoch has changed and the generation is active all the same: the history
+    /// is the one before. A replica, or a divergence that has ended, has changed the epoch.
     fn adopt_history(&self) {
         let projections = &self.generation.projections;
-        // Read the number first: if another generation becomes active after that, the identities are not used.
-        let histories = projections.histories();
+        // Read the epoch first: if another generation becomes active after that, the identities are not used.
+        let history_epoch = projections.history_epoch();
         if projections.active_number() == Some(self.generation.number) && projections.divergence().is_none() {
-            self.identities.adopt(histories);
+            self.identities.adopt(history_epoch);
         }
     }
 }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Actor;
-use ledger_domain::{EnvironmentName, LongText, Position, ShortText};
+use ledger_domain::{EnvironmentName, FreezePeriod, LongText, Position, ShortText};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::sql::sql;
+use crate::sql::expanded_sql;
 
 /// Number of freezes in force of one environment that a list shows: those of one must not hide those of another.
 const MAX_ACTIVE_OF_ENVIRONMENT: u32 = 20;
@@ -20,16 +20,16 @@ pub struct FreezeRow {
     /// Name of the freeze. A later freeze of the environment may have the same name.
     pub freeze_id: ShortText,
     /// Start.
-    pub started: FreezeMoment,
+    pub started: FreezeEvent,
     /// Time at which it ends automatically; `None`: it ends only when it is lifted.
     pub until: Option<DateTime<Utc>>,
     /// Lift, if it was lifted.
-    pub lifted: Option<FreezeMoment>,
+    pub lifted: Option<FreezeEvent>,
 }
 
-/// Start or lift of a freeze.
+/// Event that started or lifted a freeze.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FreezeMoment {
+pub struct FreezeEvent {
     /// Position of the event.
     pub position: Position,
     /// Time at which it occurred.
@@ -40,7 +40,7 @@ pub struct FreezeMoment {
     pub reason: Option<LongText>,
 }
 
-impl FreezeMoment {
+impl FreezeEvent {
     fn new(at: i64, occurred_at: DateTime<Utc>, bytes: Vec<u8>) -> Result<Self, Error> {
         let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
         let event = envelope.event();
@@ -53,9 +53,12 @@ impl FreezeRow {
     /// Returns true if the freeze is in force at a time.
     #[must_use]
     pub fn is_active(&self, at: DateTime<Utc>) -> bool {
-        let ends = |end: DateTime<Utc>| end <= at;
-        let is_lifted = self.lifted.as_ref().is_some_and(|lifted| ends(lifted.occurred_at));
-        self.started.occurred_at <= at && !self.until.is_some_and(ends) && !is_lifted
+        let period = FreezePeriod {
+            started_at: self.started.occurred_at,
+            until: self.until,
+            lifted_at: self.lifted.as_ref().map(|lifted| lifted.occurred_at),
+        };
+        period.holds_at(at)
     }
 }
 
@@ -78,9 +81,9 @@ impl Row {
         Ok(FreezeRow {
             environment: parsed("environments", &self.name, || EnvironmentName::parse(&self.name))?,
             freeze_id: parsed("freezes", self.started, || ShortText::stored(&self.freeze_id))?,
-            started: FreezeMoment::new(self.started, self.started_at, self.bytes)?,
+            started: FreezeEvent::new(self.started, self.started_at, self.bytes)?,
             until: self.ends_at,
-            lifted: lifted.map(|((at, time), bytes)| FreezeMoment::new(at, time, bytes)).transpose()?,
+            lifted: lifted.map(|((at, time), bytes)| FreezeEvent::new(at, time, bytes)).transpose()?,
         })
     }
 }
@@ -99,10 +102,10 @@ impl Snapshot {
         limit: u32,
     ) -> Result<Vec<FreezeRow>, Error> {
         let names: Vec<String> = environments.iter().map(ToString::to_string).collect();
-        let query = sqlx::query_as(sql!("freezes/list"))
+        let query = sqlx::query_as(expanded_sql!("freezes/list"))
             .bind(names)
-            .bind(before.map_or(i64::MAX, bigint))
             .bind(active_at)
+            .bind(before.map_or(i64::MAX, bigint))
             .bind(i64::from(limit))
             .bind(i64::from(active_at.map_or(limit, |_| MAX_ACTIVE_OF_ENVIRONMENT)));
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
@@ -117,7 +120,7 @@ mod tests {
     #[test]
     fn a_freeze_is_active_from_its_start_until_it_ends_or_is_lifted() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
-        let moment = |text: &str| FreezeMoment {
+        let event = |text: &str| FreezeEvent {
             position: Position::new(1),
             occurred_at: at(text),
             actor: None,
@@ -126,7 +129,7 @@ mod tests {
         let freeze = FreezeRow {
             environment: EnvironmentName::parse("dev").expect("a name"),
             freeze_id: ShortText::parse("manual").expect("a text"),
-            started: moment("2026-08-01T10:00:00Z"),
+            started: event("2026-08-01T10:00:00Z"),
             until: Some(at("2026-08-01T14:00:00Z")),
             lifted: None,
         };
@@ -135,7 +138,7 @@ mod tests {
         for (time, expected) in [("09:59", false), ("10:00", true), ("13:59", true), ("14:00", false)] {
             assert_eq!(is_active(&freeze, time), expected, "{time}");
         }
-        let lifted = FreezeRow { lifted: Some(moment("2026-08-01T12:00:00Z")), ..freeze };
+        let lifted = FreezeRow { lifted: Some(event("2026-08-01T12:00:00Z")), ..freeze };
         assert!(is_active(&lifted, "11:59") && !is_active(&lifted, "12:00"));
     }
 }

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use crate::Snapshot;
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::sql::sql;
+use crate::sql::{expanded_sql, sql};
 
 /// Policy in force in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,7 +56,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<Vec<ActiveFreeze>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let query = sqlx::query_as(sql!("freezes/active")).bind(id).bind(now);
+        let query = sqlx::query_as(expanded_sql!("freezes/active")).bind(id).bind(now);
         let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(freeze_id, until, started)| {

@@ -206,7 +206,7 @@ async fn a_problem_that_is_not_about_the_events_leaves_them_waiting() {
 }
 
 #[tokio::test]
-async fn a_request_without_response_ends_after_the_patience() {
+async fn a_request_without_response_ends_after_the_time_limit() {
     let client = Client::new("http://127.0.0.1:1".parse().expect("a URL"), &TenantName::default());
     let never = || std::future::pending::<Result<(), Error>>();
     let error =

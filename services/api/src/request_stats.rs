@@ -59,9 +59,9 @@ struct HistoryRead {
     shown: Shown,
 }
 
-/// Counts of a request: an extension of every request. Handlers add to them.
+/// Statistics of a request, and its read of the history: an extension of every request. Handlers add to them.
 #[derive(Debug, Default)]
-pub(crate) struct Activity {
+pub(crate) struct RequestStats {
     request: RequestSummary,
     tenant: OnceLock<TenantName>,
     received: AtomicU64,
@@ -71,7 +71,7 @@ pub(crate) struct Activity {
     history: Mutex<Option<HistoryRead>>,
 }
 
-impl Activity {
+impl RequestStats {
     pub(crate) fn new(request: RequestSummary) -> Self {
         Self { request, ..Self::default() }
     }
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn a_request_without_an_authenticated_sender_has_no_record_and_counts_its_entries() {
-        let activity = Activity::default();
+        let stats = RequestStats::default();
 
-        activity.add_entries(shown(&[1, 2]));
+        stats.add_entries(shown(&[1, 2]));
 
-        assert_eq!(activity.reads(), 2);
-        assert_eq!(activity.ended_read(Some(200), DateTime::UNIX_EPOCH), None);
+        assert_eq!(stats.reads(), 2);
+        assert_eq!(stats.ended_read(Some(200), DateTime::UNIX_EPOCH), None);
     }
 }

@@ -8,18 +8,18 @@ use tokio::time::Instant;
 /// A time on the monotonic clock, which stands still while a machine is suspended, and on the wall clock, which
 /// continues then but may be set.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct ClockReading {
     pub(super) monotonic: Instant,
     pub(super) wall: DateTime<Utc>,
 }
 
-impl Moment {
+impl ClockReading {
     pub(super) fn now(clock: fn() -> DateTime<Utc>) -> Self {
         Self { monotonic: Instant::now(), wall: clock() }
     }
 
-    /// Returns true if at most `age` has passed since an earlier moment, by both clocks. If the wall clock was set back,
-    /// the age is unknown, and the result is false.
+    /// Returns true if at most `age` has passed since an earlier reading, by both clocks. If the wall clock was set
+    /// back, the age is unknown, and the result is false.
     pub(super) fn is_within(self, age: Duration, earlier: Self) -> bool {
         let by_wall = (self.wall - earlier.wall).to_std();
         self.monotonic.duration_since(earlier.monotonic) <= age && by_wall.is_ok_and(|passed| passed <= age)
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn an_age_is_the_longer_one_of_both_clocks_and_unknown_if_the_wall_clock_was_set_back() {
-        let start = Moment { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
+        let start = ClockReading { monotonic: Instant::now(), wall: DateTime::UNIX_EPOCH };
         let is_within = |monotonic, wall| {
-            let later = Moment {
+            let later = ClockReading {
                 monotonic: start.monotonic + Duration::from_secs(monotonic),
                 wall: start.wall + TimeDelta::seconds(wall),
             };
