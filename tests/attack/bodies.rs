@@ -20,33 +20,34 @@ const LARGE_EVENT_BYTES: usize = 60_000;
 const WAITING_EVENTS: usize = 100;
 /// Number of large events in a complete body.
 const COMPLETE_EVENTS: usize = 200;
+/// Longest wait until the service takes a line.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns lines of large events.
-fn large_lines(prefix: &str, count: usize) -> String {
-    let filler = "x".repeat(LARGE_EVENT_BYTES);
-    let line = |number: usize| {
-        let id = format!("{prefix}-{number}");
-        let mut event = deploy(&id, "2026-08-01T10:00:00Z", "large", prefix, &id);
-        event["filler"] = filler.as_str().into();
-        format!("{event}\n")
-    };
-    (0..count).map(line).collect::<Vec<_>>().concat()
+/// Returns the line of a large event.
+fn large_line(prefix: &str, number: usize) -> String {
+    let id = format!("{prefix}-{number}");
+    let mut event = deploy(&id, "2026-08-01T10:00:00Z", "large", prefix, &id);
+    event["filler"] = "x".repeat(LARGE_EVENT_BYTES).into();
+    format!("{event}\n")
+}
+
+/// Begins a body of large events, which never ends.
+async fn begin_body(target: &Target, prefix: &str) -> Result<TcpStream, String> {
+    let mut stream = connect(target).await?;
+    let head = head(target, LINES, WAITING_EVENTS * (LARGE_EVENT_BYTES + 1_000));
+    // The service may refuse the body before it has read all of it.
+    let mut is_open = stream.write_all(head.as_bytes()).await.is_ok();
+    for number in 0..WAITING_EVENTS {
+        let line = large_line(prefix, number);
+        is_open =
+            is_open && matches!(timeout(WRITE_TIMEOUT, stream.write_all(line.as_bytes())).await, Ok(Ok(())));
+    }
+    Ok(stream)
 }
 
 /// Bodies of large events that do not end.
 pub(crate) async fn lines_that_wait(target: &Target) -> Outcome {
-    let begin = |number: usize| async move {
-        let lines = large_lines(&format!("waiting-{number}"), WAITING_EVENTS);
-        let mut stream = connect(target).await?;
-        let head = head(target, LINES, lines.len() + 1_000);
-        // The service may refuse the body before it has read all of it.
-        let _ = timeout(Duration::from_secs(60), async {
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(lines.as_bytes()).await
-        })
-        .await;
-        Ok::<TcpStream, String>(stream)
-    };
+    let begin = |number: usize| async move { begin_body(target, &format!("waiting-{number}")).await };
     let bodies = (0..target.scale.connections.dripping).map(begin);
     let streams: Result<Vec<TcpStream>, String> = join_all(bodies).await.into_iter().collect();
     let streams = streams?;
@@ -62,8 +63,9 @@ pub(crate) async fn lines_that_wait(target: &Target) -> Outcome {
 pub(crate) async fn bodies_of_large_events(target: &Target) -> Outcome {
     let started = Instant::now();
     let record = |number: u64| async move {
-        let lines = large_lines(&format!("large-{number}"), COMPLETE_EVENTS);
-        target.client.post("/v1/events", LINES, lines).await
+        let prefix = format!("large-{number}");
+        let lines: Vec<String> = (0..COMPLETE_EVENTS).map(|number| large_line(&prefix, number)).collect();
+        target.client.post("/v1/events", LINES, lines.concat()).await
     };
     let responses = join_all((0..target.scale.large_bodies).map(record)).await;
     // Beyond the bound of all bodies, some are refused.
