@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ledger_domain::Position;
+use ledger_projections::Waited;
 use ledger_tests::{Client, EventStream, InProcess, RawConnection, Story, deploy, rollback_request};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -123,6 +125,53 @@ async fn a_body_that_drips_is_ended_with_a_problem() {
         let answer = timeout(WAIT_LIMIT, dripping).await.expect("an end").expect("an answer");
         assert_eq!((answer.status, &*answer.problem()), (408, "body-too-slow"), "{kind}");
     }
+}
+
+/// Events of lines wait until their group is complete.
+#[tokio::test]
+async fn lines_that_wait_for_further_ones_take_a_bounded_amount_of_memory() {
+    let service = InProcess::start(&["--http-max-body-bytes=100000"]).await;
+    let mut connection = service.connect().await;
+    connection.send(post("application/x-ndjson", 1 << 20)).await;
+    for id in ["1", "2"] {
+        let mut event = web(id);
+        event["filler"] = "x".repeat(60_000).into();
+        connection.send(format!("{event}\n")).await;
+    }
+
+    let refused = connection.answer().await.expect("an answer before the end of the body");
+
+    assert_eq!((refused.status, &*refused.problem()), (503, "busy"));
+    assert_eq!(service.client().record(&web("3")).await.status, 201);
+}
+
+#[tokio::test]
+async fn large_lines_are_recorded_in_groups_of_a_bounded_size_in_their_order() {
+    let service = InProcess::start(&[]).await;
+    let lines = (0..40).map(|number| {
+        let mut event = web(&format!("large-{number}"));
+        event["filler"] = "x".repeat(60_000).into();
+        event.to_string()
+    });
+
+    let positions = service.client().record_all(&lines.collect::<Vec<_>>()).await;
+
+    assert_eq!(positions, (1..=40).collect::<Vec<u64>>());
+}
+
+/// The answer to an event waits for its annotations, but not while the projections have much to apply before it.
+#[tokio::test]
+async fn a_wait_for_a_position_that_is_far_away_ends_at_once() {
+    let service = InProcess::start(&[]).await;
+    let position = Story::on(&service.client()).deploy("web", "v1", 1).await;
+    let projections = service.projections().await;
+    let wait = async |wanted: u64, entries: u64| {
+        let waited = projections.wait_for_near(Position::new(wanted), entries, 2 * WAIT_LIMIT);
+        timeout(WAIT_LIMIT, waited).await.expect("an end").expect("the database answers")
+    };
+
+    assert_eq!(wait(position + 11, 10).await, Waited::StillAt(Position::new(position)));
+    assert_eq!(wait(position, 0).await, Waited::Reached);
 }
 
 #[tokio::test]

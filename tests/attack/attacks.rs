@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 
 use crate::target::{Scale, Target};
 use crate::watch::{Watch, Watched};
-use crate::{connections, questions};
+use crate::{answers, bodies, connections, followers, questions};
 
 /// Outcome of an attack: a figure, or how it succeeded.
 pub(crate) type Outcome = Result<String, String>;
@@ -25,8 +25,15 @@ pub(crate) struct Attack {
 /// Result of an attack.
 pub(crate) struct AttackResult {
     pub(crate) outcome: Outcome,
-    /// Effects on other clients during the attack.
-    pub(crate) watched: Watched,
+    /// Effects on other clients during the attack; `None` if they would have disturbed the attack.
+    pub(crate) watched: Option<Watched>,
+}
+
+impl AttackResult {
+    /// Returns the effects on other clients, as a text.
+    pub(crate) fn others(&self) -> String {
+        self.watched.as_ref().map_or_else(|| "not watched".to_owned(), ToString::to_string)
+    }
 }
 
 impl Attack {
@@ -36,8 +43,8 @@ impl Attack {
         let watch = self.is_watched.then(|| Watch::start(&target));
         let outcome = (self.attack)(&target).await;
         let watched = match watch {
-            Some(watch) => watch.end().await,
-            None => Watched::default(),
+            Some(watch) => Some(watch.end().await),
+            None => None,
         };
         AttackResult { outcome, watched }
     }
@@ -109,10 +116,45 @@ pub(crate) const ATTACKS: &[Attack] = &[
         attack: |target| connections::idle_connections(target).boxed(),
     },
     Attack {
-        name: "idle-followers",
-        before: "300 idle followers of an idle ledger: 39 % of a core, 1,500 statements a second",
+        name: "lines-that-wait",
+        before: "up to 499 events of 64 KiB of each body waited for the rest of their group, beyond every bound",
+        flags: &[],
+        is_watched: true,
+        attack: |target| bodies::lines_that_wait(target).boxed(),
+    },
+    Attack {
+        name: "bodies-of-large-events",
+        before: "other clients' events waited behind up to 32 MB of each such body",
+        flags: &[],
+        is_watched: true,
+        attack: |target| bodies::bodies_of_large_events(target).boxed(),
+    },
+    Attack {
+        name: "names-that-no-path-can-hold",
+        before: "a rollback named `stream` could neither be shown nor cancelled, and no other could be requested",
+        flags: &[],
+        is_watched: true,
+        attack: |target| bodies::names_that_no_path_can_hold(target).boxed(),
+    },
+    Attack {
+        name: "a-policy-of-many-checks",
+        before: "11,500 checks and 100 services: one point took 150 MB, 20 took more than 7 GB, /livez waited 53 s",
+        flags: &[],
+        is_watched: true,
+        attack: |target| answers::a_policy_of_many_checks(target).boxed(),
+    },
+    Attack {
+        name: "an-environment-of-many-services",
+        before: "100,000 services: 100 points took 26 s, a dry run more than 120 s, /livez waited 37 s",
+        flags: &[],
+        is_watched: true,
+        attack: |target| answers::an_environment_of_many_services(target).boxed(),
+    },
+    Attack {
+        name: "followers",
+        before: "300 idle followers took 39 % of a core; with 100, single events fell from 193/s to 48/s",
         flags: &[],
         is_watched: false,
-        attack: |target| connections::idle_followers(target).boxed(),
+        attack: |target| followers::followers(target).boxed(),
     },
 ];

@@ -1,4 +1,4 @@
-//! Connections that send slowly, do not read, do nothing, or follow.
+//! Connections that send slowly, do not read, or do nothing.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::attacks::Outcome;
-use crate::target::Target;
+use crate::target::{Target, raise_limit_of_files};
 
 /// Bytes of invalid lines that a client sends without reading the answer.
 const INVALID_BYTES: usize = 100_000;
@@ -17,16 +17,14 @@ const INVALID_BYTES: usize = 100_000;
 const ANNOUNCED_BYTES: usize = 16 << 20;
 /// Interval between the bytes of a body that drips.
 const DRIP_INTERVAL: Duration = Duration::from_secs(1);
-/// Time during which the CPU time of idle followers is measured.
-const IDLE_PERIOD: Duration = Duration::from_secs(5);
-/// Maximum share of a core that idle followers take.
-const MAX_IDLE_SHARE: f64 = 0.02;
 
-async fn connect(target: &Target) -> Result<TcpStream, String> {
+/// Opens a connection to the service.
+pub(crate) async fn connect(target: &Target) -> Result<TcpStream, String> {
     TcpStream::connect(target.address()).await.map_err(|error| format!("cannot connect: {error}"))
 }
 
-fn head(target: &Target, content_type: &str, length: usize) -> String {
+/// Returns the head of a request that records events.
+pub(crate) fn head(target: &Target, content_type: &str, length: usize) -> String {
     format!(
         "POST /v1/events HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n",
         target.address()
@@ -81,6 +79,7 @@ pub(crate) async fn bodies_that_drip(target: &Target) -> Outcome {
 
 /// Connections that do nothing.
 pub(crate) async fn idle_connections(target: &Target) -> Outcome {
+    raise_limit_of_files()?;
     let mut streams = Vec::new();
     for _ in 0..target.scale.connections.idle {
         // Beyond a limit, the service may refuse connections.
@@ -95,29 +94,4 @@ pub(crate) async fn idle_connections(target: &Target) -> Outcome {
         return Err(format!("/readyz was answered with {}: {}", answered.status, answered.text));
     }
     Ok(format!("{} connections: /readyz was answered after {:.0?}", streams.len(), started.elapsed()))
-}
-
-/// Followers of rollbacks on an idle ledger.
-pub(crate) async fn idle_followers(target: &Target) -> Outcome {
-    let mut streams = Vec::new();
-    for _ in 0..target.scale.connections.followers {
-        let mut stream = connect(target).await?;
-        let request = format!("GET /v1/rollbacks/stream HTTP/1.1\r\nHost: {}\r\n\r\n", target.address());
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        streams.push(stream);
-    }
-    for stream in &mut streams {
-        let mut start = [0; 12];
-        let read = timeout(Duration::from_secs(10), stream.read_exact(&mut start)).await;
-        if !matches!(read, Ok(Ok(_))) || &start != b"HTTP/1.1 200" {
-            return Err(format!("a follower was answered with {:?}", String::from_utf8_lossy(&start)));
-        }
-    }
-    let (before, started) = (target.cpu_seconds(), Instant::now());
-    sleep(IDLE_PERIOD).await;
-    let share = (target.cpu_seconds() - before) / started.elapsed().as_secs_f64();
-    if target.scale.asserts_figures && share > MAX_IDLE_SHARE {
-        return Err(format!("{} idle followers take {:.1} % of a core", streams.len(), share * 100.0));
-    }
-    Ok(format!("{} idle followers: {:.1} % of a core", streams.len(), share * 100.0))
 }

@@ -5,8 +5,11 @@
 
 #![expect(clippy::print_stdout, reason = "a run prints what it found")]
 
+mod answers;
 mod attacks;
+mod bodies;
 mod connections;
+mod followers;
 mod history;
 mod questions;
 mod target;
@@ -21,7 +24,7 @@ async fn no_attack_succeeds() {
     for attack in ATTACKS {
         let result = attack.run(&Scale::SMALL).await;
         println!("{}: {}", attack.name, result.outcome.as_deref().unwrap_or_else(|reason| reason));
-        println!("   before: {}\n   others: {}", attack.before, result.watched);
+        println!("   before: {}\n   others: {}", attack.before, result.others());
         succeeded.extend(result.outcome.err().map(|reason| format!("{}: {reason}", attack.name)));
     }
     assert!(succeeded.is_empty(), "{}", succeeded.join("\n"));

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use ledger_tests::{Client, Servers, Service};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
 
@@ -21,6 +22,12 @@ pub(crate) struct Scale {
     pub(crate) readers: usize,
     /// Environments with observations.
     pub(crate) observed: u64,
+    /// Services of the largest environment.
+    pub(crate) services: u64,
+    /// Bodies of large events that are sent at a time.
+    pub(crate) large_bodies: u64,
+    /// Time for which a rate of events is measured.
+    pub(crate) rate_period: Duration,
     pub(crate) connections: Connections,
     /// True to assert figures that depend on the machine.
     pub(crate) asserts_figures: bool,
@@ -46,6 +53,9 @@ impl Scale {
         freezes: 300,
         readers: 20,
         observed: 1_200,
+        services: 200,
+        large_bodies: 2,
+        rate_period: Duration::from_secs(1),
         connections: Connections {
             unread: 10,
             dripping: 5,
@@ -92,6 +102,13 @@ impl Target {
         let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
         fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
     }
+}
+
+/// Raises the soft limit of open files of this process to the hard one. The service was started before, with its own.
+pub(crate) fn raise_limit_of_files() -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    raised.map_err(|error| format!("cannot raise the limit of open files: {error}"))
 }
 
 /// Returns the resident memory of a process in MiB.

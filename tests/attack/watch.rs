@@ -12,11 +12,20 @@ use crate::target::{Target, memory_mib};
 /// Interval between probes, and between events.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// Maximum resident memory of the service, in MiB.
+pub(crate) const MAX_MEMORY_MIB: u64 = 400;
+/// Maximum time in which 99 of 100 probes of `/livez` are answered.
+pub(crate) const MAX_LIVEZ: Duration = Duration::from_millis(100);
+/// Maximum time in which an event of another client is acknowledged.
+pub(crate) const MAX_ACKNOWLEDGED: Duration = Duration::from_secs(1);
+
 /// Effects of an attack on other clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watched {
     /// Time within which 99 of 100 probes of `/livez` were answered.
     pub(crate) livez_p99: Duration,
+    /// Time within which 99 of 100 events were acknowledged.
+    pub(crate) acknowledged_p99: Duration,
     /// Longest time until an event was acknowledged.
     pub(crate) slowest_acknowledged: Duration,
     /// Highest resident memory of the service, in MiB.
@@ -27,11 +36,12 @@ pub(crate) struct Watched {
 
 impl fmt::Display for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { livez_p99, slowest_acknowledged, memory_mib, refused } = self;
+        let Self { livez_p99, acknowledged_p99, slowest_acknowledged, memory_mib, refused } = self;
         write!(
             f,
-            "livez p99 {livez_p99:.0?}, slowest event {slowest_acknowledged:.0?}, {refused} events refused, \
-             memory {memory_mib} MiB"
+            "livez p99 {livez_p99:.0?} (limit {MAX_LIVEZ:?}), slowest event {slowest_acknowledged:.0?} (limit \
+             {MAX_ACKNOWLEDGED:?}), p99 {acknowledged_p99:.0?}, {refused} events refused, memory {memory_mib} MiB (limit \
+             {MAX_MEMORY_MIB} MiB)"
         )
     }
 }
@@ -56,12 +66,17 @@ impl Watch {
     pub(crate) async fn end(self) -> Watched {
         self.stop.cancel();
         let mut livez = self.livez.await.expect("the probes end");
-        let (acknowledged, refused) = self.events.await.expect("the events end");
+        let (mut acknowledged, refused) = self.events.await.expect("the events end");
         livez.sort_unstable();
-        let livez_p99 = livez.get(livez.len() * 99 / 100).copied().unwrap_or_default();
-        let slowest_acknowledged = acknowledged.into_iter().max().unwrap_or_default();
-        let memory_mib = self.memory.await.expect("the measurements end");
-        Watched { livez_p99, slowest_acknowledged, memory_mib, refused }
+        acknowledged.sort_unstable();
+        let p99 = |sorted: &[Duration]| sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default();
+        Watched {
+            livez_p99: p99(&livez),
+            acknowledged_p99: p99(&acknowledged),
+            slowest_acknowledged: acknowledged.last().copied().unwrap_or_default(),
+            memory_mib: self.memory.await.expect("the measurements end"),
+            refused,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use ledger_domain::TenantName;
 use ledger_projections::{Projections, SchemaVersion, Settings};
 use ledger_tests::{
     Command, EventStream, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests,
-    projections_connection,
+    projection_tables, projections_connection,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -139,6 +139,35 @@ async fn modifications_of_the_log_copy_are_reported_and_not_repaired() {
     let intact = run_command(&servers, &["verify"]).await;
     assert_eq!(intact.code, Some(0), "{intact:?}");
     assert!(intact.stdout.contains(&format!("agree up to {head}")), "{intact:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_is_missing_in_any_table_is_reported_with_its_table() {
+    let servers = Servers::start().await;
+    let (mut service, _) = start_with_history(&servers).await;
+    service.kill().await;
+    let mut tables = projections_connection(&servers.postgres_url(), "default").await;
+    let mut changed = Vec::new();
+    for table in projection_tables(&mut tables).await {
+        // The log and its tree are compared before, up to the first difference.
+        if ["events", "projection", "tiles"].contains(&table.as_str()) {
+            continue;
+        }
+        let delete = format!("DELETE FROM {table} WHERE ctid = (SELECT ctid FROM {table} LIMIT 1)");
+        let deleted = sqlx::query(AssertSqlSafe(delete)).execute(&mut tables).await.expect("executed");
+        if deleted.rows_affected() > 0 {
+            changed.push(table);
+        }
+    }
+    drop(tables);
+
+    let found = run_command(&servers, &["verify"]).await;
+
+    assert!(changed.len() >= 10, "{changed:?}");
+    assert_eq!(found.code, Some(1), "{found:?}");
+    for table in changed {
+        assert!(found.stderr.contains(&format!("{table} (")), "{table}: {found:?}");
+    }
 }
 
 /// Changes of the schema that leave all rows unchanged, each with the words by which it is named.

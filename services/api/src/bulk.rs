@@ -25,6 +25,9 @@ use crate::tenant::TenantLedger;
 
 /// Number of events that are submitted together.
 const GROUP_SIZE: usize = 500;
+/// Bytes of events with which a group is submitted earlier: large events of one request delay others as little as small
+/// ones, and few of them wait for the rest of their group.
+const GROUP_BYTES: usize = 1 << 20;
 /// Maximum number of submitted groups without an outcome.
 const MAX_GROUPS_IN_FLIGHT: usize = 4;
 /// Maximum length of a line. White space can make a line longer than its event.
@@ -75,6 +78,15 @@ async fn separate(
     (items, valid)
 }
 
+/// Returns the number of bytes that an event of a group holds.
+fn size(event: &Result<Envelope, Unusable>) -> usize {
+    match event {
+        Ok(envelope) => envelope.bytes().len(),
+        Err(Unusable::NotUnderstood(foreign)) => foreign.0.body.len(),
+        Err(Unusable::Invalid(_)) => 0,
+    }
+}
+
 /// Merges the outcomes of the submitted events into the results of their group.
 fn merge(items: Vec<GroupItem>, outcomes: &[RecordOutcome]) -> Vec<EventResult> {
     let mut outcomes = outcomes.iter();
@@ -95,6 +107,8 @@ struct BulkRecorder<'l> {
     ledger: &'l TenantLedger,
     order: OrderedSubmission,
     group: Vec<Result<Envelope, Unusable>>,
+    /// Bytes of the events in the group.
+    group_bytes: usize,
     in_flight: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
     results: BulkResults,
 }
@@ -105,14 +119,16 @@ impl<'l> BulkRecorder<'l> {
             ledger,
             order: OrderedSubmission::default(),
             group: Vec::new(),
+            group_bytes: 0,
             in_flight: FuturesOrdered::new(),
             results,
         }
     }
 
     async fn push(&mut self, event: Result<Envelope, Unusable>) -> Result<(), Problem> {
+        self.group_bytes += size(&event);
         self.group.push(event);
-        if self.group.len() == GROUP_SIZE {
+        if self.group.len() == GROUP_SIZE || self.group_bytes >= GROUP_BYTES {
             self.submit().await?;
             if self.in_flight.len() == MAX_GROUPS_IN_FLIGHT
                 && let Some(done) = self.in_flight.next().await
@@ -125,6 +141,7 @@ impl<'l> BulkRecorder<'l> {
 
     async fn submit(&mut self) -> Result<(), Problem> {
         self.ledger.tenancy().count_received(self.group.len());
+        self.group_bytes = 0;
         let (items, valid) = separate(self.ledger, std::mem::take(&mut self.group)).await;
         // A command is decided after all events before it are recorded.
         if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
@@ -213,7 +230,7 @@ pub(crate) async fn record_lines(
             let event = line.map_err(Unusable::from).and_then(|line| parse_structured(ledger.app(), &line));
             recorder.push(event).await?;
         }
-        buffered.resize(lines.buffer.len())?;
+        buffered.resize(lines.buffer.len() + recorder.group_bytes)?;
     }
     let results = recorder.finish().await?;
     match interruption {

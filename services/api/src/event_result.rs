@@ -22,6 +22,10 @@ pub(crate) const MAX_ANNOTATED_EVENTS: usize = 1_000;
 /// Time limit of the wait for annotations. The events are durable in any case.
 const ANNOTATION_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Number of entries before the events up to which the projections are waited for: they need longer for more, while
+/// another client records many.
+const MAX_ENTRIES_BEFORE: u64 = 2_000;
+
 /// Adds annotations to the results of recorded events, unless the projections are too slow.
 pub(crate) async fn add_annotations(ledger: &TenantLedger, results: &mut [EventResult]) {
     let recorded = results.iter().filter(|result| result.status.is_recorded());
@@ -53,7 +57,8 @@ async fn annotations(
     positions: Vec<Position>,
     last: Position,
 ) -> Result<HashMap<u64, AnnotationsBody>, ledger_projections::Error> {
-    if !matches!(ledger.projections.wait_for(last, ANNOTATION_TIMEOUT).await?, Waited::Reached) {
+    let waited = ledger.projections.wait_for_near(last, MAX_ENTRIES_BEFORE, ANNOTATION_TIMEOUT).await?;
+    if !matches!(waited, Waited::Reached) {
         ledger.projections.record_missed_wait(last);
         return Ok(HashMap::new());
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use ledger_codec::cloudevents::{Envelope, content_of};
+use ledger_codec::cloudevents::{Envelope, MAX_EVENT_BYTES, content_of};
 use ledger_domain::{IdentityKey, Position, TenantName};
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
 use ledger_projections::{KnownEntry, Projections, Waited};
@@ -26,7 +26,7 @@ use self::clock_reading::ClockReading;
 use self::gathering::{ExpectedSubmitters, Orders, gather, receive_queued};
 use self::heads::{JournalMark, MAX_OUTCOME_AGE, RecentHeads};
 use self::lookup::HistoryLookup;
-use self::waiting::{Lookup, WaitingBatch, WaitingSubmissions};
+use self::waiting::{GroupBounds, Lookup, WaitingBatch, WaitingSubmissions};
 use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
 use crate::rejection::DecisionError;
@@ -45,6 +45,12 @@ mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
 const GROUP_SIZE: usize = 1_000;
+/// Bytes of events that complete a group, except for single events: those of a client with large events delay others as
+/// little as small ones.
+const GROUP_BYTES: usize = 8 << 20;
+/// What a group holds.
+const GROUP: GroupBounds =
+    GroupBounds { events: GROUP_SIZE, bytes: GROUP_BYTES, small_bytes: MAX_EVENT_BYTES };
 /// Number of waiting events that are looked up together while a group is in flight. Fewer wait for the end of the group:
 /// the history answers one question for all in less time than two.
 const LOOKUP_AHEAD: usize = 128;
@@ -227,7 +233,7 @@ impl Appender {
                 }
             }
             gather(&mut queue, &mut waiting, expected).await;
-            let mut batches = waiting.take_group(GROUP_SIZE);
+            let mut batches = waiting.take_group(GROUP);
             if !batches.is_empty() {
                 let (history_epoch, now) = (self.projections.history_epoch(), self.writer.now());
                 let rest = batches.iter_mut().filter(|waiting| !waiting.is_looked_up(history_epoch, now));

@@ -57,6 +57,9 @@ pub const WEBHOOKS_SOURCE: &str = "urn:release-ledger:webhooks";
 
 /// Bytes of events that may be queued or in flight. A submission that exceeds the budget waits.
 const BYTE_BUDGET: usize = 32 << 20;
+/// Further bytes for submissions of at most one event's size: a single event does not wait behind large submissions of
+/// other clients.
+const RESERVED_BYTES: usize = 4 << 20;
 /// Number of submissions that may wait for the byte budget. Further ones are refused as busy.
 const QUEUE_SLOTS: usize = 10_000;
 
@@ -184,6 +187,7 @@ pub struct Ingest {
     decider: Decider,
     exclusive_decisions: Arc<Semaphore>,
     byte_budget: Arc<Semaphore>,
+    reserved_bytes: Arc<Semaphore>,
     queue_slots: Arc<Semaphore>,
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
@@ -217,6 +221,7 @@ impl Ingest {
             Appender::new(tenant.clone(), journal, recording, decider.clone(), append_failure.clone(), clock);
         let task = tokio::spawn(appender.run(batches));
         let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
+        let reserved_bytes = Arc::new(Semaphore::new(RESERVED_BYTES));
         let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
         let exclusive_decisions = Arc::new(Semaphore::new(1));
         (
@@ -226,6 +231,7 @@ impl Ingest {
                 decider,
                 exclusive_decisions,
                 byte_budget,
+                reserved_bytes,
                 queue_slots,
                 projections,
                 clock,
@@ -418,12 +424,16 @@ impl Ingest {
         pending.await.map_err(|_| RecordError::Closing)
     }
 
-    /// Takes a share of the byte budget; waits while it is exhausted.
+    /// Takes a share of the byte budget; waits while it is exhausted, a small submission only for the reserved bytes.
     async fn acquire(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, RecordError> {
         // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
         let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
         let _slot = self.queue_slots.try_acquire().map_err(|_| RecordError::Busy)?;
-        Ok(Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok())
+        if let Ok(permit) = Arc::clone(&self.byte_budget).try_acquire_many_owned(permits) {
+            return Ok(Some(permit));
+        }
+        let budget = if bytes <= MAX_EVENT_BYTES { &self.reserved_bytes } else { &self.byte_budget };
+        Ok(Arc::clone(budget).acquire_many_owned(permits).await.ok())
     }
 }
 
@@ -501,9 +511,8 @@ mod tests {
         "type": "io.releaseledger.deploy.succeeded.v1", "time": "2026-08-01T10:00:00Z",
         "data": {"environment": "production", "service": "web", "release": {"version": "v1"}}}"#;
 
-    #[tokio::test]
-    async fn a_submission_without_a_queue_slot_is_refused_as_busy_and_aborts_its_order() {
-        let event = || Envelope::parse(EVENT.as_bytes()).expect("an event");
+    /// Returns a handle with these permits, and what its appender would receive.
+    fn ingest(bytes: usize, reserved: usize, slots: usize) -> (Ingest, mpsc::UnboundedReceiver<Submission>) {
         let settings = Settings {
             url: "postgres://user@127.0.0.1:1/none".into(),
             connections: 1,
@@ -511,8 +520,7 @@ mod tests {
             schema_version: SchemaVersion::CURRENT,
         };
         let projections = Projections::new(&settings, TenantName::default()).expect("never connected");
-        let (queue, mut batches) = mpsc::unbounded_channel();
-        let (byte_budget, queue_slots) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+        let (queue, submissions) = mpsc::unbounded_channel();
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
         let journal: SharedJournal = Arc::new(MemoryJournal::new(TenantName::default(), clock));
         let decider = Decider::new(TenantName::default(), journal, projections.clone(), clock);
@@ -521,23 +529,51 @@ mod tests {
             queue,
             decider,
             exclusive_decisions: Arc::new(Semaphore::new(1)),
-            byte_budget: Arc::clone(&byte_budget),
-            queue_slots,
+            byte_budget: Arc::new(Semaphore::new(bytes)),
+            reserved_bytes: Arc::new(Semaphore::new(reserved)),
+            queue_slots: Arc::new(Semaphore::new(slots)),
             projections,
             clock,
             append_failure: RecentAppendFailure::default(),
         };
+        (ingest, submissions)
+    }
+
+    fn event() -> Envelope {
+        Envelope::parse(EVENT.as_bytes()).expect("an event")
+    }
+
+    #[tokio::test]
+    async fn a_submission_without_a_queue_slot_is_refused_as_busy_and_aborts_its_order() {
+        let (ingest, mut submissions) = ingest(0, 0, 1);
         let (first, second) = (OrderedSubmission::default(), OrderedSubmission::default());
 
         let mut waiting = Box::pin(ingest.submit(vec![event()], &first));
         assert!(futures::poll!(&mut waiting).is_pending());
         let refused = ingest.submit(vec![event()], &second).await.outcomes().await;
-        byte_budget.add_permits(BYTE_BUDGET);
+        ingest.reserved_bytes.add_permits(RESERVED_BYTES);
         drop(waiting.await);
 
         assert_eq!(refused, [RecordOutcome::Refused(RecordError::Busy)]);
         assert!(second.is_aborted());
         assert!(!first.is_aborted());
-        assert!(batches.try_recv().is_ok(), "the waiting submission is queued once the budget permits");
+        assert!(submissions.try_recv().is_ok(), "the waiting submission is queued once the budget permits");
+    }
+
+    #[tokio::test]
+    async fn a_single_event_does_not_wait_behind_a_large_submission() {
+        let (ingest, mut submissions) = ingest(1, RESERVED_BYTES, QUEUE_SLOTS);
+        let (large, small) = (OrderedSubmission::default(), OrderedSubmission::default());
+        let events = vec![event(); MAX_EVENT_BYTES / EVENT.len() * 2];
+
+        let mut waiting = Box::pin(ingest.submit(events, &large));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let submitted = ingest.submit(vec![event()], &small).await;
+
+        assert!(submitted.pending.is_some());
+        let Ok(Submission::Reports(batch)) = submissions.try_recv() else { panic!("the event is queued") };
+        assert_eq!(batch.order.id(), small.id());
+        assert!(futures::poll!(&mut waiting).is_pending(), "the large one waits for the bytes that it needs");
+        assert!(submissions.try_recv().is_err());
     }
 }

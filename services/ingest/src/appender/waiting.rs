@@ -9,6 +9,17 @@ use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
 /// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
 const MAX_LOOKUP_AGE: Duration = Duration::from_secs(10);
 
+/// When a group is complete.
+#[derive(Clone, Copy)]
+pub(super) struct GroupBounds {
+    /// Number of events.
+    pub(super) events: usize,
+    /// Bytes of events. Only small batches are added to a group that has them.
+    pub(super) bytes: usize,
+    /// Maximum size of a small batch in bytes.
+    pub(super) small_bytes: usize,
+}
+
 /// Submissions that wait to be appended.
 #[derive(Default)]
 pub(super) struct WaitingSubmissions {
@@ -26,6 +37,8 @@ pub(super) struct WaitingSubmissions {
 /// A batch that waits, with the number of its arrival.
 pub(super) struct WaitingBatch {
     arrived: u64,
+    /// Bytes of its events.
+    bytes: usize,
     pub(super) batch: PendingBatch,
     /// `None` until its events are looked up.
     pub(super) lookup: Option<Lookup>,
@@ -82,7 +95,9 @@ impl WaitingSubmissions {
         match submission {
             Submission::Reports(batch) => {
                 self.events += batch.reports.len();
-                self.batches.push_back(WaitingBatch { arrived: self.arrived, batch, lookup: None });
+                let bytes = batch.reports.iter().map(|envelope| envelope.bytes().len()).sum();
+                let (arrived, lookup) = (self.arrived, None);
+                self.batches.push_back(WaitingBatch { arrived, bytes, batch, lookup });
             }
             Submission::Request(request) => self.requests.push_back((self.arrived, request)),
         }
@@ -102,25 +117,33 @@ impl WaitingSubmissions {
         next
     }
 
-    /// Takes batches until they hold `size` events or none is left: first the oldest batch of each ordered submission,
-    /// so that a large one does not delay the others, then further batches by age.
-    pub(super) fn take_group(&mut self, size: usize) -> Vec<WaitingBatch> {
+    /// Takes batches until a bound is reached or none is left: first the oldest batch of each ordered submission, so
+    /// that a large one does not delay the others, then further batches by age.
+    pub(super) fn take_group(&mut self, bounds: GroupBounds) -> Vec<WaitingBatch> {
         let mut group = Vec::new();
-        let mut events = 0;
+        let (mut events, mut bytes) = (0, 0);
         let mut orders = HashSet::new();
         for takes_further_batches in [false, true] {
             let mut left = VecDeque::new();
+            // Batches of an order after one that is left are left too: they keep their order.
+            let mut left_orders = HashSet::new();
             for waiting in self.batches.drain(..) {
-                // All batches of an order after one that is left are left too: they have the same order.
-                if events < size && (orders.insert(waiting.batch.order.id()) || takes_further_batches) {
+                let order = waiting.batch.order.id();
+                let is_next =
+                    !left_orders.contains(&order) && (takes_further_batches || !orders.contains(&order));
+                let fits = bytes < bounds.bytes || waiting.bytes <= bounds.small_bytes;
+                if is_next && fits && events < bounds.events {
+                    orders.insert(order);
                     let taken = waiting.batch.reports.len();
                     events += taken;
+                    bytes += waiting.bytes;
                     self.events -= taken;
                     if waiting.lookup.is_some() {
                         self.looked_up -= taken;
                     }
                     group.push(waiting);
                 } else {
+                    left_orders.insert(order);
                     left.push_back(waiting);
                 }
             }
@@ -179,8 +202,16 @@ mod tests {
         waiting
     }
 
+    fn events(number: usize) -> GroupBounds {
+        GroupBounds { events: number, bytes: usize::MAX, small_bytes: 0 }
+    }
+
     fn group(waiting: &mut WaitingSubmissions, size: usize) -> Vec<String> {
-        let batches = waiting.take_group(size);
+        group_within(waiting, events(size))
+    }
+
+    fn group_within(waiting: &mut WaitingSubmissions, bounds: GroupBounds) -> Vec<String> {
+        let batches = waiting.take_group(bounds);
         let events = batches.iter().flat_map(|waiting| &waiting.batch.reports);
         events.map(|event| event.identity().id.as_str().to_owned()).collect()
     }
@@ -213,6 +244,24 @@ mod tests {
         assert_eq!(group(&mut waiting, 2), ["a1", "b1"]);
         assert_eq!(group(&mut waiting, 1), ["a2"]);
         assert_eq!(group(&mut waiting, 9), ["a3"]);
+    }
+
+    #[test]
+    fn a_group_with_enough_bytes_takes_only_small_batches_and_keeps_their_order() {
+        let orders: Vec<OrderedSubmission> = (0..4).map(|_| OrderedSubmission::default()).collect();
+        let mut waiting = waiting([
+            reports(&orders[0], &["a1", "a2"]),
+            reports(&orders[1], &["b1", "b2"]),
+            reports(&orders[2], &["c1", "c2"]),
+            reports(&orders[2], &["c3"]),
+            reports(&orders[3], &["d1"]),
+        ]);
+        let small_bytes = event("a1").bytes().len();
+        let bounds = GroupBounds { events: 100, bytes: 3 * small_bytes, small_bytes };
+
+        assert_eq!(group_within(&mut waiting, bounds), ["a1", "a2", "b1", "b2", "d1"]);
+        assert_eq!(group_within(&mut waiting, bounds), ["c1", "c2", "c3"]);
+        assert!(waiting.is_empty());
     }
 
     #[test]
@@ -251,7 +300,7 @@ mod tests {
         first.into_iter().for_each(|batch| batch.lookup = lookup());
         assert_eq!((waiting.looked_up(), waiting.not_looked_up()), (4, 1));
         assert!(waiting.next_to_look_up(3).is_empty());
-        let taken = waiting.take_group(3);
+        let taken = waiting.take_group(events(3));
 
         assert_eq!(taken.len(), 2);
         let late =

@@ -38,7 +38,7 @@ pub struct Checkpoint {
 pub enum Waited {
     /// The projections have reached the position.
     Reached,
-    /// The wait timed out; the projections are at this position.
+    /// The wait was given up; the projections are at this position.
     StillAt(Position),
 }
 
@@ -143,6 +143,20 @@ impl Projections {
     /// # Errors
     /// The database does not answer.
     pub async fn wait_for(&self, wanted: Position, timeout: Duration) -> Result<Waited, Error> {
+        self.wait_for_near(wanted, u64::MAX, timeout).await
+    }
+
+    /// Waits like [`Projections::wait_for`], but no longer once the projections are seen more than `entries` entries
+    /// before the position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn wait_for_near(
+        &self,
+        wanted: Position,
+        entries: u64,
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
         let deadline = Instant::now() + timeout;
         let mut local = self.local_position.subscribe();
         loop {
@@ -152,7 +166,8 @@ impl Projections {
             if checkpoint.position >= wanted {
                 return Ok(Waited::Reached);
             }
-            if Instant::now() >= deadline {
+            let is_far = wanted.get() - checkpoint.position.get() > entries;
+            if is_far || Instant::now() >= deadline {
                 return Ok(Waited::StillAt(checkpoint.position));
             }
             let next_poll = deadline.min(Instant::now() + POLL_INTERVAL);
