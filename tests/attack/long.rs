@@ -4,6 +4,8 @@
 
 mod attacks;
 mod connections;
+mod crowd;
+mod flood;
 mod history;
 mod questions;
 mod target;
@@ -29,7 +31,10 @@ const FULL: Scale = Scale {
         patience: Duration::from_secs(75),
         idle: 1_100,
         followers: 300,
+        crowd: (10_000, 500),
     },
+    flooded: 1_000,
+    crowded_events: 500,
     asserts_figures: true,
 };
 /// Maximum resident memory of the service, in MiB.

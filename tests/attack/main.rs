@@ -7,6 +7,8 @@
 
 mod attacks;
 mod connections;
+mod crowd;
+mod flood;
 mod history;
 mod questions;
 mod target;

@@ -42,7 +42,7 @@ impl Issuer {
         let keys = json!({"keys": [jwk]}).to_string();
         let served =
             |text: String| get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) });
-        let routes = Router::new()
+        let routes: Router = Router::new()
             .route("/.well-known/openid-configuration", served(document))
             .route("/keys", served(keys));
         tokio::spawn(async move { axum::serve(listener, routes).await });
