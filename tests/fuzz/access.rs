@@ -210,12 +210,12 @@ pub(crate) fn unsigned_issuer_token(choices: &mut Choices<'_>) {
 
 /// Parses key sets. No set makes the verifier accept a token by an HMAC, not even with a key that the set contains.
 pub(crate) fn key_set(choices: &mut Choices<'_>) {
-    let secret = base64([7; 32]);
-    let coordinate = base64([1; 32]);
+    let secret = base64([7_u8; 32]);
+    let coordinate = base64([1_u8; 32]);
     let samples = [
         json!({"keys": [jwk(&key())]}),
         json!({"keys": [
-            {"kty": "RSA", "kid": "a", "use": "sig", "n": base64([0x81; 256]), "e": "AQAB"},
+            {"kty": "RSA", "kid": "a", "use": "sig", "n": base64([0x81_u8; 256]), "e": "AQAB"},
             {"kty": "EC", "crv": "P-256", "kid": "b", "key_ops": ["verify"], "x": coordinate, "y": coordinate},
             {"kty": "oct", "kid": "c", "alg": "HS256", "k": secret},
             jwk(&key()),
@@ -228,7 +228,7 @@ pub(crate) fn key_set(choices: &mut Choices<'_>) {
     let id = *choices.pick(&["a", "b", "c"]);
     let text = unsigned(json!({"alg": "HS256", "kid": id}).to_string(), claims().to_string());
     KNOWN.with(|issuer| {
-        for key in [[7; 32].as_slice(), secret.as_bytes(), issuer.key.public_key().as_ref()] {
+        for key in [[7_u8; 32].as_slice(), secret.as_bytes(), issuer.key.public_key().as_ref()] {
             let accepted = issuer.runtime.block_on(verifier.verify(&format!("{text}.{}", tag(key, &text))));
             assert!(accepted.is_err(), "accepted an HMAC: {accepted:?}");
         }
