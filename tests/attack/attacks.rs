@@ -3,9 +3,9 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::target::{Scale, Target};
+use crate::target::{AUTHENTICATION, Scale, Target};
 use crate::watch::{Watch, Watched};
-use crate::{answers, bodies, connections, followers, questions};
+use crate::{answers, bodies, connections, crowd, flood, followers, questions};
 
 /// Outcome of an attack: a figure, or how it succeeded.
 pub(crate) type Outcome = Result<String, String>;
@@ -156,5 +156,20 @@ pub(crate) const ATTACKS: &[Attack] = &[
         flags: &[],
         is_watched: false,
         attack: |target| followers::followers(target).boxed(),
+    },
+    Attack {
+        name: "idle-and-dripping-connections",
+        before: "never tried: above 2,048 connections, the service closes the one that has been idle longest",
+        // The service holds all of them, if it may open as many files.
+        flags: &["--http-max-connections=12000"],
+        is_watched: true,
+        attack: |target| crowd::idle_and_dripping_connections(target).boxed(),
+    },
+    Attack {
+        name: "a-flood-by-one-principal",
+        before: "never tried: requests had no sender, and nothing limited one client",
+        flags: &[AUTHENTICATION],
+        is_watched: true,
+        attack: |target| flood::flood_by_one_principal(target).boxed(),
     },
 ];

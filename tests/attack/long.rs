@@ -6,6 +6,8 @@ mod answers;
 mod attacks;
 mod bodies;
 mod connections;
+mod crowd;
+mod flood;
 mod followers;
 mod history;
 mod questions;
@@ -36,7 +38,10 @@ const FULL: Scale = Scale {
         drip_timeout: Duration::from_secs(75),
         idle: 1_100,
         followers: 1_000,
+        crowd: (10_000, 500),
     },
+    flooded: 1_000,
+    crowded_events: 500,
     asserts_figures: true,
 };
 #[tokio::main]

@@ -9,6 +9,8 @@ mod answers;
 mod attacks;
 mod bodies;
 mod connections;
+mod crowd;
+mod flood;
 mod followers;
 mod history;
 mod questions;

@@ -3,10 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use ledger_tests::{Client, Servers, Service};
+use ledger_access::ApiToken;
+use ledger_tests::{Client, Servers, Service, administrator, new_token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::NamedTempFile;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
+
+/// Flag of a service that authenticates its clients. With it, the attacker is one principal and all others another.
+pub(crate) const AUTHENTICATION: &str = "--access-authentication=required";
 
 /// Sizes of the attacks.
 pub(crate) struct Scale {
@@ -29,6 +34,10 @@ pub(crate) struct Scale {
     /// Time for which a rate of events is measured.
     pub(crate) rate_period: Duration,
     pub(crate) connections: Connections,
+    /// Events of another principal that are measured before a flood, and during it.
+    pub(crate) flooded: usize,
+    /// Events that a client records between very many connections.
+    pub(crate) crowded_events: usize,
     /// True to assert figures that depend on the machine.
     pub(crate) asserts_figures: bool,
 }
@@ -42,6 +51,8 @@ pub(crate) struct Connections {
     pub(crate) drip_timeout: Duration,
     pub(crate) idle: usize,
     pub(crate) followers: usize,
+    /// Idle connections, and dripping ones, at the same time.
+    pub(crate) crowd: (usize, usize),
 }
 
 impl Scale {
@@ -62,9 +73,31 @@ impl Scale {
             drip_timeout: Duration::from_secs(30),
             idle: 300,
             followers: 50,
+            crowd: (1_000, 50),
         },
+        flooded: 100,
+        crowded_events: 50,
         asserts_figures: false,
     };
+}
+
+/// Tokens of the principals of an attack.
+struct Tokens {
+    attacker: ApiToken,
+    other: ApiToken,
+    /// File with the settings of the service, which has their hashes.
+    settings: NamedTempFile,
+}
+
+impl Tokens {
+    fn new() -> Self {
+        let (attacker, other) = (new_token(), new_token());
+        let settings = NamedTempFile::new().expect("a file");
+        let lines =
+            administrator(&attacker, "attacker", "workload") + &administrator(&other, "other", "workload");
+        fs::write(settings.path(), lines).expect("written");
+        Self { attacker, other, settings }
+    }
 }
 
 /// A service with servers of its own.
@@ -72,15 +105,31 @@ pub(crate) struct Target {
     pub(crate) client: Client,
     pub(crate) scale: Scale,
     pub(crate) service: Service,
+    /// `None`: the service does not authenticate its clients.
+    tokens: Option<Tokens>,
     _servers: Servers,
 }
 
 impl Target {
     pub(crate) async fn start(scale: &Scale, flags: &[&str]) -> Self {
         let servers = Servers::start().await;
-        let service = Service::start(PROGRAM, &servers, flags).await;
+        let tokens = flags.contains(&AUTHENTICATION).then(Tokens::new);
+        let config = tokens.as_ref().map(|tokens| format!("--config={}", tokens.settings.path().display()));
+        let flags: Vec<&str> = flags.iter().copied().chain(config.as_deref()).collect();
+        let service = Service::start(PROGRAM, &servers, &flags).await;
         let scale = Scale { ..*scale };
-        Self { client: service.client(), scale, service, _servers: servers }
+        let client = client(&service, tokens.as_ref());
+        Self { client, scale, service, tokens, _servers: servers }
+    }
+
+    /// Returns a client with connections of its own, which is another principal than the attacker.
+    pub(crate) fn new_client(&self) -> Client {
+        client(&self.service, self.tokens.as_ref())
+    }
+
+    /// Returns the token of the attacker; `None` if the service does not authenticate its clients.
+    pub(crate) fn attacker_token(&self) -> Option<String> {
+        self.tokens.as_ref().map(|tokens| tokens.attacker.expose().to_owned())
     }
 
     /// Returns the address of the service.
@@ -101,6 +150,13 @@ impl Target {
         let after_name = stat.rsplit(") ").next().unwrap_or_default();
         let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
         fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
+    }
+}
+
+fn client(service: &Service, tokens: Option<&Tokens>) -> Client {
+    match tokens {
+        Some(tokens) => service.client().with_token(tokens.other.expose()),
+        None => service.client(),
     }
 }
 

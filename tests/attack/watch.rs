@@ -57,8 +57,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn start(target: &Target) -> Self {
         let stop = CancellationToken::new();
-        let livez = tokio::spawn(probe(target.service.client(), stop.clone()));
-        let events = tokio::spawn(record(target.service.client(), stop.clone()));
+        let livez = tokio::spawn(probe(target.new_client(), stop.clone()));
+        let events = tokio::spawn(record(target.new_client(), stop.clone()));
         let memory = tokio::spawn(measure_memory(target.service.pid(), stop.clone()));
         Self { stop, livez, events, memory }
     }

@@ -92,13 +92,14 @@ const PARTS: [Part; 4] = [
 ];
 
 /// Rate and CPU time of a slice.
-struct Slice {
+pub(crate) struct Slice {
     events_per_second: f64,
     per_event: Cpu,
 }
 
 impl Slice {
-    fn new(events: usize, time: Duration, cpu: Cpu) -> Self {
+    /// Divides the time and the CPU time of a slice among its events.
+    pub(crate) fn new(events: usize, time: Duration, cpu: Cpu) -> Self {
         let events_per_second = events as f64 / time.as_secs_f64();
         Self { events_per_second, per_event: cpu.per_event(events) }
     }
@@ -106,14 +107,21 @@ impl Slice {
 
 /// Slices of the floor or of a program.
 #[derive(Default)]
-struct Slices(Vec<Slice>);
+pub(crate) struct Slices(Vec<Slice>);
 
 impl Slices {
-    fn events_per_second(&self) -> f64 {
+    /// Adds a slice.
+    pub(crate) fn push(&mut self, slice: Slice) {
+        self.0.push(slice);
+    }
+
+    /// Returns the median rate.
+    pub(crate) fn events_per_second(&self) -> f64 {
         median(&self.0.iter().map(|slice| slice.events_per_second).collect::<Vec<_>>())
     }
 
-    fn per_event(&self) -> Cpu {
+    /// Returns the median CPU time of an event.
+    pub(crate) fn per_event(&self) -> Cpu {
         Cpu::median(&self.0.iter().map(|slice| slice.per_event).collect::<Vec<_>>())
     }
 }
@@ -159,7 +167,7 @@ impl Part {
             let before = meter.sample(Measured::Nothing, "").await;
             let time = publish_batches(&client, &messages, self.floor_batch).await;
             let cpu = before.until(&meter.sample(Measured::Nothing, "").await);
-            floor.0.push(Slice::new(events.len(), time, cpu));
+            floor.push(Slice::new(events.len(), time, cpu));
             // The programs change places, so that none always follows the floor.
             let mut order: Vec<&mut Run> = runs.iter_mut().collect();
             if round % 2 == 1 {
@@ -196,7 +204,8 @@ impl Part {
         if let [ours, others @ ..] = runs {
             for other in others {
                 let (theirs, ours) = (other.slices.per_event().sum(), ours.slices.per_event().sum());
-                report.cpu_beside(&format!("CPU µs/event, {name}, ours beside the other"), theirs, ours);
+                let name = format!("CPU µs/event, {name}, ours beside the other");
+                report.cpu_beside(&name, theirs, ours, None);
             }
         }
         report.cost(Cost {
@@ -235,30 +244,30 @@ impl Run {
         let before = meter.sample(measured, &self.database).await;
         let mut time = send_all(&self.service.url(), requests, part.connections).await;
         if part.is_projecting {
-            time += self.wait_until_projected().await;
+            time += wait_until_projected(&self.client, &self.tenant).await;
         }
         let cpu = before.until(&meter.sample(measured, &self.database).await);
-        self.slices.0.push(Slice::new(events.len(), time, cpu));
-    }
-
-    /// Waits until the projections have all entries, and returns the time.
-    async fn wait_until_projected(&self) -> Duration {
-        let began = Instant::now();
-        let path = format!("/v1/tenants/{}/position", self.tenant);
-        let head = self.client.get(&path).await.ok()["head"].as_u64().expect("a position");
-        let wait = format!("{path}?wait_for={head}&wait_ms=30000");
-        while self.client.get(&wait).await.status != 200 {}
-        began.elapsed()
+        self.slices.push(Slice::new(events.len(), time, cpu));
     }
 }
 
+/// Waits until the projections have all entries of a tenant, and returns the time.
+pub(crate) async fn wait_until_projected(client: &Client, tenant: &str) -> Duration {
+    let began = Instant::now();
+    let path = format!("/v1/tenants/{tenant}/position");
+    let head = client.get(&path).await.ok()["head"].as_u64().expect("a position");
+    let wait = format!("{path}?wait_for={head}&wait_ms=30000");
+    while client.get(&wait).await.status != 200 {}
+    began.elapsed()
+}
+
 /// Returns the body of a batch: an event in each line.
-fn lines(batch: &[Envelope]) -> Vec<u8> {
+pub(crate) fn lines(batch: &[Envelope]) -> Vec<u8> {
     batch.iter().flat_map(|event| [event.bytes(), b"\n".as_slice()]).flatten().copied().collect()
 }
 
 /// Changes the path of a request made by `post` to that of a tenant.
-fn for_tenant(request: Vec<u8>, tenant: &str) -> Vec<u8> {
+pub(crate) fn for_tenant(request: Vec<u8>, tenant: &str) -> Vec<u8> {
     let path = format!("POST /v1/tenants/{tenant}/events");
     [path.as_bytes(), &request["POST /v1/events".len()..]].concat()
 }

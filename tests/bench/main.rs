@@ -5,11 +5,13 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod access;
 mod compare;
 mod conditions;
 mod cpu;
 mod growth;
 mod ingest;
+mod issuer;
 mod latency;
 mod load;
 mod plan;
@@ -34,6 +36,8 @@ struct Scale {
     name: &'static str,
     /// Slices of `ingest`.
     ingest: ingest::Size,
+    /// Slices of `access`.
+    access: ingest::Size,
     /// Events of the peak in `latency` and `streams`, one per request, and of Kafka.
     singles: usize,
     /// Entries of `projection`.
@@ -59,6 +63,7 @@ struct Scale {
 const FULL: Scale = Scale {
     name: "full",
     ingest: ingest::Size { rounds: 5, batched: 20_000, singles: 6_000 },
+    access: ingest::Size { rounds: 7, batched: 20_000, singles: 10_000 },
     singles: 30_000,
     projected: 1_000_000,
     ledgers: [10_000, 100_000, 1_000_000],
@@ -75,6 +80,7 @@ const FULL: Scale = Scale {
 const QUICK: Scale = Scale {
     name: "quick",
     ingest: ingest::Size { rounds: 2, batched: 5_000, singles: 1_000 },
+    access: ingest::Size { rounds: 2, batched: 5_000, singles: 1_000 },
     singles: 3_000,
     projected: 50_000,
     ledgers: [1_000, 5_000, 20_000],
@@ -126,6 +132,9 @@ async fn measure(scale: &Scale, programs: &[Program<'_>], named: &[&String], rep
     let is_selected = |part: &str| named.is_empty() || is_named(part);
     if is_selected("ingest") {
         ingest::measure(&Servers::start().await, &scale.ingest, programs, report).await;
+    }
+    if is_selected("access") {
+        access::overhead(&Servers::start().await, &scale.access, report).await;
     }
     if is_selected("projection") {
         projection::catch_up(&Servers::start().await, scale.projected, report).await;

@@ -77,10 +77,11 @@ impl Report {
         self.add(Measurement { name, unit: "MiB", baseline: limit, value, higher_is_better: false, goal });
     }
 
-    /// Adds the CPU time of an event, in microseconds, beside that of another program.
-    pub(crate) fn cpu_beside(&mut self, name: &str, baseline: f64, value: f64) {
+    /// Adds the CPU time of an event, in microseconds, beside that of another program or of other settings. The goal is the
+    /// maximum ratio to the baseline.
+    pub(crate) fn cpu_beside(&mut self, name: &str, baseline: f64, value: f64, goal: Option<f64>) {
         let name = name.to_owned();
-        self.add(Measurement { name, unit: "µs", baseline, value, higher_is_better: false, goal: None });
+        self.add(Measurement { name, unit: "µs", baseline, value, higher_is_better: false, goal });
     }
 
     /// Adds the CPU time of a part.

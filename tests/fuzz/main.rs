@@ -11,6 +11,7 @@ mod choices;
 mod codec;
 mod domain;
 mod edit;
+mod header;
 mod hooks;
 mod imports;
 mod large;
@@ -61,5 +62,9 @@ targets! {
     points: domain::point;
     words: domain::words;
     api_tokens: access::api_token;
+    mistyped_api_tokens: access::mistyped_api_token;
     issuer_tokens: access::issuer_token;
+    unsigned_issuer_tokens: access::unsigned_issuer_token;
+    key_sets: access::key_set;
+    authorization_headers: header::authorization;
 }
