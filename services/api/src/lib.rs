@@ -58,6 +58,7 @@ mod read_log;
 mod recording;
 mod request_body;
 mod request_id;
+mod retired_series;
 mod rollbacks;
 mod schemas;
 mod security_headers;

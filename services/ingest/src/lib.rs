@@ -151,6 +151,9 @@ pub enum RecordError {
     /// The queue is full. The event may be sent again.
     #[error("too many events wait to be recorded; send this one again later")]
     Busy,
+    /// The tenant was retired after the request began.
+    #[error("the tenant is retired; nothing more is recorded in its ledger")]
+    Retired,
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Closing,
@@ -188,6 +191,7 @@ pub struct Ingest {
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
     append_failure: RecentAppendFailure,
+    is_retired: Arc<AtomicBool>,
 }
 
 impl Ingest {
@@ -230,9 +234,21 @@ impl Ingest {
                 projections,
                 clock,
                 append_failure,
+                is_retired: Arc::default(),
             },
             task,
         )
+    }
+
+    /// Refuses all further events and requests, since the tenant is retired. What is queued is still appended.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    /// Returns true after [`Self::retire`].
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     /// Records events and returns their outcomes, one for each, in order.
@@ -336,6 +352,9 @@ impl Ingest {
     /// Decides a request outside the write path and records its event. If later entries concern the decision, decides
     /// again.
     async fn decide_and_record(&self, request: Request, order: &OrderedSubmission) -> RecordOutcome {
+        if self.is_retired() {
+            return RecordOutcome::Refused(RecordError::Retired);
+        }
         if order.is_aborted() {
             return RecordOutcome::Refused(RecordError::PredecessorFailed);
         }
@@ -418,12 +437,14 @@ impl Ingest {
         pending.await.map_err(|_| RecordError::Closing)
     }
 
-    /// Takes a share of the byte budget; waits while it is exhausted.
+    /// Takes a share of the byte budget, unless the tenant is retired; waits while it is exhausted.
     async fn acquire(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, RecordError> {
         // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
         let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
         let _slot = self.queue_slots.try_acquire().map_err(|_| RecordError::Busy)?;
-        Ok(Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok())
+        let permit = Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok();
+        // The last check before the queue: the tenant may be retired while a submission waits.
+        if self.is_retired() { Err(RecordError::Retired) } else { Ok(permit) }
     }
 }
 
@@ -501,9 +522,12 @@ mod tests {
         "type": "io.releaseledger.deploy.succeeded.v1", "time": "2026-08-01T10:00:00Z",
         "data": {"environment": "production", "service": "web", "release": {"version": "v1"}}}"#;
 
-    #[tokio::test]
-    async fn a_submission_without_a_queue_slot_is_refused_as_busy_and_aborts_its_order() {
-        let event = || Envelope::parse(EVENT.as_bytes()).expect("an event");
+    fn event() -> Envelope {
+        Envelope::parse(EVENT.as_bytes()).expect("an event")
+    }
+
+    /// Returns a write path without its appender, with one queue slot. What is queued stays in the receiver.
+    fn without_appender(byte_budget: &Arc<Semaphore>) -> (Ingest, mpsc::UnboundedReceiver<Submission>) {
         let settings = Settings {
             url: "postgres://user@127.0.0.1:1/none".into(),
             connections: 1,
@@ -511,8 +535,7 @@ mod tests {
             schema_version: SchemaVersion::CURRENT,
         };
         let projections = Projections::new(&settings, TenantName::default()).expect("never connected");
-        let (queue, mut batches) = mpsc::unbounded_channel();
-        let (byte_budget, queue_slots) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+        let (queue, batches) = mpsc::unbounded_channel();
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
         let journal: SharedJournal = Arc::new(MemoryJournal::new(TenantName::default(), clock));
         let decider = Decider::new(TenantName::default(), journal, projections.clone(), clock);
@@ -521,12 +544,20 @@ mod tests {
             queue,
             decider,
             exclusive_decisions: Arc::new(Semaphore::new(1)),
-            byte_budget: Arc::clone(&byte_budget),
-            queue_slots,
+            byte_budget: Arc::clone(byte_budget),
+            queue_slots: Arc::new(Semaphore::new(1)),
             projections,
             clock,
             append_failure: RecentAppendFailure::default(),
+            is_retired: Arc::default(),
         };
+        (ingest, batches)
+    }
+
+    #[tokio::test]
+    async fn a_submission_without_a_queue_slot_is_refused_as_busy_and_aborts_its_order() {
+        let byte_budget = Arc::new(Semaphore::new(0));
+        let (ingest, mut batches) = without_appender(&byte_budget);
         let (first, second) = (OrderedSubmission::default(), OrderedSubmission::default());
 
         let mut waiting = Box::pin(ingest.submit(vec![event()], &first));
@@ -539,5 +570,27 @@ mod tests {
         assert!(second.is_aborted());
         assert!(!first.is_aborted());
         assert!(batches.try_recv().is_ok(), "the waiting submission is queued once the budget permits");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_queued_after_the_tenant_is_retired_and_what_was_queued_stays() {
+        // Room for one event: another one waits.
+        let byte_budget = Arc::new(Semaphore::new(event().bytes().len()));
+        let (ingest, mut batches) = without_appender(&byte_budget);
+        let order = OrderedSubmission::default();
+        let queued = ingest.submit(vec![event()], &order).await;
+        let mut waiting = Box::pin(ingest.submit(vec![event()], &order));
+        assert!(futures::poll!(&mut waiting).is_pending());
+
+        ingest.retire();
+        byte_budget.add_permits(BYTE_BUDGET);
+        let waiting = waiting.await.outcomes().await;
+        let own = ingest.record_own(event()).await;
+
+        let retired = RecordOutcome::Refused(RecordError::Retired);
+        assert_eq!((waiting, own), (vec![retired.clone()], retired));
+        assert!(batches.try_recv().is_ok(), "the first event is appended");
+        assert!(batches.try_recv().is_err(), "no other is");
+        drop(queued);
     }
 }
