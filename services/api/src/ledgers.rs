@@ -38,7 +38,7 @@ pub type LedgerMap = BTreeMap<TenantName, Arc<Ledger>>;
 #[derive(Clone, Default)]
 pub struct Ledgers {
     map: Arc<RwLock<Arc<LedgerMap>>>,
-    /// Tenants whose ledgers were removed.
+    /// Tenants whose ledgers were removed and not added again.
     retired: Arc<RwLock<BTreeSet<TenantName>>>,
     is_complete: Arc<AtomicBool>,
 }
@@ -67,7 +67,7 @@ impl Ledgers {
         self.is_complete.load(Ordering::Acquire)
     }
 
-    /// Returns the tenants whose ledgers were removed: what is known about them is not of now.
+    /// Returns the tenants whose ledgers were removed and not added again.
     pub(crate) fn retired(&self) -> BTreeSet<TenantName> {
         self.retired.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,7 +1,6 @@
 //! The service stops and starts while a topic has a backlog: each message has one effect, and none is set aside.
 //!
-//! The broker is the mock cluster of librdkafka: `tansu` does not give the partitions of a member that has left to the
-//! next one.
+//! The broker is the mock cluster of librdkafka, as in the story of a group.
 
 use std::time::{Duration, Instant};
 
