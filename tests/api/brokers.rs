@@ -211,6 +211,17 @@ async fn secrets_and_messages_for_nothing_that_exists_are_rejected_and_kept_nowh
 }
 
 #[tokio::test]
+async fn a_message_stays_with_the_broker_while_its_tenant_has_no_ledger() {
+    let service = InProcess::start(FLAGS).await;
+    let absent = Route { tenant: TenantName::parse("absent").expect("a name"), ..events() };
+
+    let receipts = service.receiver().receive(&absent, vec![bare(&web("1", "v1"))]).await;
+
+    let [Receipt::Retry(reason)] = &receipts[..] else { panic!("{receipts:?}") };
+    assert_eq!(reason, "the service does not serve tenant absent now");
+}
+
+#[tokio::test]
 async fn a_message_of_a_webhook_needs_no_signature_behind_a_broker() {
     let secret = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(secret.path(), "a secret of thirty-two characters").expect("written");

@@ -67,6 +67,32 @@ async fn a_retired_tenant_answers_like_one_that_never_was() {
 }
 
 #[tokio::test]
+async fn a_request_in_progress_records_nothing_once_its_tenant_is_retired() {
+    let guarded = Guarded::start(&[], "").await;
+    create(&guarded, "maps").await;
+    let token = guarded.create_token("maps-ci", "workload").await;
+    guarded.grant_in("maps", "maps-ci", &token, &["*"], &["emit", "read"]).await;
+    let mut connection = guarded.service.connect().await;
+    let (event, token) = (web("1").to_string(), token.expose());
+    let head = format!(
+        "POST /v1/tenants/maps/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/cloudevents+json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        event.len()
+    );
+    connection.send(head).await;
+    // The service asks for the body after it has found the ledger.
+    assert_eq!(connection.answer().await.map(|answer| answer.status), Some(100));
+
+    guarded.change("tenant.retired", "retire-maps", json!({"tenant": "maps"})).await;
+    wait_until_open(&guarded.admin, "maps", false).await;
+    connection.send(event).await;
+
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!((answer.status, &*answer.problem()), (404, "unknown-tenant"), "{answer:?}");
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("retired")), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_follower_of_a_retired_tenant_is_ended() {
     let guarded = Guarded::start(&[], "").await;
     create(&guarded, "maps").await;

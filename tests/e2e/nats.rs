@@ -2,12 +2,15 @@
 //! if a process dies in between.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Message, ServerAddr, Subscriber};
 use futures::StreamExt as _;
 use ledger_devstack::nats::User;
-use ledger_tests::{Servers, Service, deploy, event, jetstream_as_operator, nats_client};
+use ledger_tests::{
+    Client as LedgerClient, Servers, Service, deploy, event, jetstream_as_operator, nats_client,
+    stream_entries, wait_for_entries,
+};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -15,6 +18,8 @@ use crate::PROGRAM;
 
 /// Upper bound of a wait that only a failing test reaches. A lease of a killed process expires after half a minute.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Longest stop without requests in progress: the time limits of its stages take 9.5 seconds.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 const TIME: &str = "2026-08-01T10:00:00Z";
 const INGEST: &str = "--nats-ingest-tenants=default";
 
@@ -155,14 +160,68 @@ async fn messages_in_the_work_queue_survive_a_killed_service_and_a_killed_server
     }
     wait_until_handled(&servers).await;
 
-    let client = service.client();
+    assert_one_effect_each(&service.client(), MESSAGES).await;
+}
+
+/// Asserts that each message has one effect, in the order of the queue.
+async fn assert_one_effect_each(client: &LedgerClient, messages: u64) {
     let (_, head) = client.positions().await;
     client.wait_for_projections(head).await;
     let entries = client.entries().await;
     let effective = entries.iter().filter(|entry| entry["repeats"].is_null());
     let ids: Vec<&str> = effective.map(|entry| entry["event"]["id"].as_str().expect("an id")).collect();
-    let expected: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    let expected: Vec<String> = (0..messages).map(|number| number.to_string()).collect();
     assert_eq!(ids, expected, "each message once, in the order of the queue");
+}
+
+/// Publishes this many messages to the work queue, and waits until its stream has stored all of them.
+async fn publish(servers: &Servers, messages: u64) {
+    /// Messages that wait for their acknowledgement at a time.
+    const IN_FLIGHT: usize = 500;
+    let context = async_nats::jetstream::new(publisher(servers).await);
+    let numbers: Vec<u64> = (0..messages).collect();
+    for numbers in numbers.chunks(IN_FLIGHT) {
+        let mut acknowledgements = Vec::new();
+        for number in numbers {
+            let message = web(&number.to_string()).to_string();
+            let sent = context.publish("inbox.default.publisher.web", message.into()).await;
+            acknowledgements.push(sent.expect("sent"));
+        }
+        for acknowledgement in acknowledgements {
+            assert_eq!(acknowledgement.await.expect("stored").stream, "INBOX_default");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_in_the_work_queue_has_one_effect_each_although_the_service_stops_in_between() {
+    const MESSAGES: u64 = 5_000;
+    let servers = Servers::start().await;
+    let operator = jetstream_as_operator(&servers).await;
+    let mut service = Service::start(PROGRAM, &servers, &[INGEST]).await;
+    // The service creates the queue.
+    wait_until_handled(&servers).await;
+    assert!(service.terminate().await, "the process stops without an error");
+    publish(&servers, MESSAGES).await;
+
+    let mut recorded = 0;
+    for _ in 0..2 {
+        // It records before it is ready.
+        let mut service = Service::start_alive(PROGRAM, &servers, &[INGEST]).await;
+        wait_for_entries(&operator, recorded + 1).await;
+        let stopping = Instant::now();
+        assert!(service.terminate().await, "the process stops without an error");
+        assert!(stopping.elapsed() < STOP_LIMIT, "the stop took {:?}", stopping.elapsed());
+        recorded = stream_entries(&operator).await;
+        assert!(recorded < MESSAGES, "the stop came after the backlog: {recorded} entries");
+    }
+    service.restart().await;
+    wait_until_handled(&servers).await;
+
+    let client = service.client();
+    assert_one_effect_each(&client, MESSAGES).await;
+    let quarantine = client.get("/v1/quarantine").await.ok();
+    assert_eq!(quarantine["messages"], json!([]), "no message is in the quarantine");
 }
 
 /// Receives entries up to a position, by position. Asserts that a repeated entry is the same.

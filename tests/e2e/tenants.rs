@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledger_tests::{Client, Servers, Service, administrator, deploy, new_token};
 use serde_json::json;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::time::{sleep, timeout};
 
 use crate::PROGRAM;
@@ -37,7 +37,7 @@ async fn wait_for_status(client: &Client, status: u16) {
 async fn a_tenant_is_created_and_retired_while_services_run() {
     let servers = Servers::start().await;
     let root = new_token();
-    let settings = tempfile::NamedTempFile::new().expect("a file");
+    let settings = NamedTempFile::new().expect("a file");
     std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
     let config = format!("--config={}", settings.path().display());
     let flags = ["--access-authentication=required", &*config];
@@ -83,4 +83,66 @@ async fn a_tenant_is_created_and_retired_while_services_run() {
     let third = Service::start(PROGRAM, &servers, &flags).await;
     let state = admin(&third).get("/v1/tenants/maps/environments/production/state?wait_for=1").await.ok();
     assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
+}
+
+/// Waits until the metrics of a process have a series of the tenant `maps`, or none.
+async fn wait_for_series(client: &Client, has_series: bool) {
+    let read = async {
+        loop {
+            let metrics = client.text("/metrics").await;
+            assert!(metrics.contains("{tenant=\"default\""), "{metrics}");
+            if metrics.contains("tenant=\"maps\"") == has_series {
+                return;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(CHANGE_LIMIT, read).await.expect("the metrics change with the tenant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_tenant_leaves_the_metrics_of_every_process_and_records_nothing_more() {
+    let servers = Servers::start().await;
+    let root = new_token();
+    let settings = NamedTempFile::new().expect("a file");
+    std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
+    let config = format!("--config={}", settings.path().display());
+    let flags = ["--access-authentication=required", &*config];
+    let one = Service::start(PROGRAM, &servers, &flags).await;
+    let other = Service::start(PROGRAM, &servers, &flags).await;
+    let admin = |service: &Service| service.client().with_token(root.expose());
+    let web = |id: &str| deploy(id, "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
+    let path = "/v1/tenants/maps/events";
+    let created = tenant(&["create", "maps"], &one, root.expose()).await;
+    assert_eq!(created.code, Some(0), "{created:?}");
+    for service in [&one, &other] {
+        wait_for_status(&admin(service), 200).await;
+        wait_for_series(&admin(service), true).await;
+    }
+    assert_eq!(admin(&other).post(path, "application/cloudevents+json", web("1")).await.status, 201);
+    let (event, token) = (web("2"), root.expose());
+    let mut in_progress = other.connect().await;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/cloudevents+json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        event.len()
+    );
+    in_progress.send(head).await;
+    assert_eq!(in_progress.answer().await.map(|answer| answer.status), Some(100));
+
+    let retired = tenant(&["retire", "maps", "--reason", "No."], &one, root.expose()).await;
+    assert_eq!(retired.code, Some(0), "{retired:?}");
+    for service in [&one, &other] {
+        wait_for_status(&admin(service), 404).await;
+        wait_for_series(&admin(service), false).await;
+    }
+    in_progress.send(event).await;
+
+    let answer = in_progress.answer().await.expect("an answer");
+    assert_eq!((answer.status, &*answer.problem()), (404, "unknown-tenant"), "{answer:?}");
+    // The setting opens its ledger again.
+    let flags = [&flags[..], &["--tenants=default,maps"]].concat();
+    let third = Service::start(PROGRAM, &servers, &flags).await;
+    let position = admin(&third).get("/v1/tenants/maps/position?wait_for=1").await.ok();
+    assert_eq!(position["head"], 1, "{position}");
 }

@@ -35,6 +35,9 @@ const PRINTED_STINTS: u64 = 6;
 
 /// Kills of a process, and departures from a consumer group, in the long stories of streams.
 const STREAM_KILLS: u64 = 20;
+/// Stops of the service with a backlog in the long story, and the messages of the backlog.
+const STOPS: u64 = 5;
+const BACKLOG: u64 = 32_000;
 /// Duration of the long outage of Kafka's brokers.
 const BROKER_OUTAGE: Duration = Duration::from_secs(30);
 
@@ -144,6 +147,7 @@ async fn run_stories(seed: u64) {
     streams::consumer_is_killed(seed, STREAM_KILLS).await;
     streams::producer_is_killed(seed, STREAM_KILLS).await;
     streams::group_rebalances(seed, STREAM_KILLS).await;
+    streams::service_stops_with_a_backlog(STOPS, BACKLOG).await;
     streams::broker_is_down(BROKER_OUTAGE).await;
     streams::clients_follow().await;
     println!("seed {seed}: all stories of streams passed");

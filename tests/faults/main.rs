@@ -53,6 +53,9 @@ async fn under_faults_no_acknowledged_event_is_lost_duplicated_or_moved() {
 /// Kills of a process, and departures from a consumer group, in the short stories of streams.
 const KILLS: u64 = 3;
 const DEPARTURES: u64 = 2;
+/// Stops of the service with a backlog in the short story, and the messages of the backlog.
+const STOPS: u64 = 2;
+const BACKLOG: u64 = 8_000;
 /// Duration of the short outage of Kafka's brokers.
 const BROKER_OUTAGE: Duration = Duration::from_secs(3);
 
@@ -69,6 +72,11 @@ async fn a_topic_has_each_entry_in_order_although_its_producer_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_has_one_effect_in_order_while_a_consumer_leaves_and_joins_its_group() {
     streams::group_rebalances(SEED, DEPARTURES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_of_a_backlog_has_one_effect_and_none_is_set_aside_although_the_service_stops() {
+    streams::service_stops_with_a_backlog(STOPS, BACKLOG).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ pub use proxy::Proxy;
 pub use random::Random;
 pub use raw::{
     STREAM, create_stream, delete_stream, digests, jetstream, jetstream_as_operator, nats_client,
-    projection_tables, projections_connection, projections_schema,
+    projection_tables, projections_connection, projections_schema, stream_entries, wait_for_entries,
 };
 pub use replica::Replica;
 pub use servers::Servers;

@@ -8,8 +8,11 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, ServerAddr};
 use ledger_devstack::nats::User;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{sleep, timeout};
 
 use crate::Servers;
+use crate::client::POLL_INTERVAL;
+use crate::limits::WAIT_LIMIT;
 
 /// Connects to NATS with the permissions of the user in the URL.
 pub async fn nats_client(url: &str) -> async_nats::Client {
@@ -35,6 +38,22 @@ pub async fn jetstream_as_operator(servers: &Servers) -> Context {
 
 /// The name of the default tenant's stream.
 pub const STREAM: &str = "LEDGER_default";
+
+/// Returns the number of entries in the default tenant's stream; 0 before the stream exists.
+pub async fn stream_entries(operator: &Context) -> u64 {
+    let stream = operator.get_stream(STREAM).await;
+    stream.map_or(0, |stream| stream.cached_info().state.messages)
+}
+
+/// Waits until the default tenant's stream has at least this many entries. The service need not answer.
+pub async fn wait_for_entries(operator: &Context, entries: u64) {
+    let reached = async {
+        while stream_entries(operator).await < entries {
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(WAIT_LIMIT, reached).await.expect("the stream gets the entries");
+}
 
 /// Deletes the default tenant's stream and returns its configuration.
 pub async fn delete_stream(servers: &Servers) -> Config {

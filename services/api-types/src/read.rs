@@ -24,7 +24,7 @@ pub struct ReadBody {
     pub request_id: String,
     /// Path of the route: `/v1/events`.
     pub route: String,
-    /// Query of the request, as it was sent.
+    /// Query of the request, as it was sent; beyond 512 characters, with the length and the SHA-256 of the rest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
     /// True for an export: an answer with more than 100 entries, or a stream that began more than 100 positions before the

@@ -18,6 +18,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use ledger_codec::secrets;
 use ledger_domain::Principal;
 use metrics::counter;
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tracing::{Level, event};
 
@@ -32,15 +33,35 @@ use crate::request_stats::{RequestStats, RequestSummary};
 /// Maximum length of a path in the log, in characters.
 const MAX_PATH: usize = 512;
 
-/// Maximum length of a query in the log of reads, in characters.
+/// Length up to which the log of reads has a query as it was sent, in characters.
 const MAX_QUERY: usize = 512;
 
-/// Returns a part of a URI for a log: shortened, and not if it contains a secret.
-fn without_secrets(text: &str, length: usize) -> String {
-    match secrets::find(text) {
-        None => text.chars().take(length).collect(),
+/// Divides a text after this number of characters.
+fn split_after(text: &str, length: usize) -> (&str, &str) {
+    let end = text.char_indices().nth(length).map_or(text.len(), |(index, _)| index);
+    text.split_at(end)
+}
+
+/// Returns a path for a log: shortened, and not if it contains a secret.
+fn logged_path(path: &str) -> String {
+    match secrets::find(path) {
+        None => split_after(path, MAX_PATH).0.to_owned(),
         Some(kind) => format!("({kind})"),
     }
+}
+
+/// Returns a query for the log of reads, and not if it contains a secret. A longer query than the log has room for must
+/// not hide what it asks: its rest is stated by length and digest. A query has no space, so no client can send this text.
+fn logged_query(query: &str) -> String {
+    if let Some(kind) = secrets::find(query) {
+        return format!("({kind})");
+    }
+    let (kept, rest) = split_after(query, MAX_QUERY);
+    if rest.is_empty() {
+        return kept.to_owned();
+    }
+    let digest = hex::encode(Sha256::digest(rest));
+    format!("{kept} (truncated: {} more bytes, sha256 {digest})", rest.len())
 }
 
 /// Returns the method as a label: a word of a fixed set, also if a client sends another.
@@ -90,14 +111,14 @@ impl Line {
             Some(_) => RequestStats::new(RequestSummary {
                 id: id.as_str().to_owned(),
                 route: route.as_ref().map(|route| route.as_str().to_owned()).unwrap_or_default(),
-                query: without_secrets(request.uri().query().unwrap_or_default(), MAX_QUERY),
+                query: logged_query(request.uri().query().unwrap_or_default()),
             }),
         };
         Self {
             id,
             method: request.method().clone(),
             route,
-            path: without_secrets(request.uri().path(), MAX_PATH),
+            path: logged_path(request.uri().path()),
             started: Instant::now(),
             peer: request.extensions().get().copied(),
             bytes_in: request.body().size_hint().exact(),
@@ -188,5 +209,49 @@ impl HttpBody for LoggedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger_codec::secrets::examples;
+
+    use super::*;
+
+    #[test]
+    fn a_query_is_logged_as_it_was_sent_up_to_the_maximum_length() {
+        let longest = "q".repeat(MAX_QUERY);
+        for query in ["", "after=7&limit=100", &longest] {
+            assert_eq!(logged_query(query), query);
+        }
+    }
+
+    #[test]
+    fn a_longer_query_is_logged_with_the_length_and_the_digest_of_its_rest() {
+        let start = format!("q={}", "x".repeat(MAX_QUERY - 2));
+
+        let logged = logged_query(&format!("{start}abc"));
+
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(logged, format!("{start} (truncated: 3 more bytes, sha256 {digest})"));
+        assert_ne!(logged_query(&format!("{start}abd")), logged, "another rest has another digest");
+    }
+
+    #[test]
+    fn a_query_is_divided_between_characters() {
+        let start = "é".repeat(MAX_QUERY);
+
+        let logged = logged_query(&format!("{start}éx"));
+
+        assert!(logged.starts_with(&format!("{start} (truncated: 3 more bytes, sha256 ")), "{logged}");
+    }
+
+    #[test]
+    fn a_secret_is_not_logged_wherever_it_is_in_a_query() {
+        let start = "x".repeat(MAX_QUERY);
+        for (kind, secret) in examples::examples() {
+            assert_eq!(logged_query(&secret), format!("({kind})"));
+            assert_eq!(logged_query(&format!("{start} {secret}")), format!("({kind})"));
+        }
     }
 }

@@ -54,9 +54,10 @@ impl BrokerReceiver {
             let detail = "the tenant of tokens and grants takes no messages of brokers";
             return Err(rejected(Problem::new(Kind::OtherTenant, detail)));
         }
+        // A route names a tenant of the settings, which is served until the process ends. If its ledger is missing, the
+        // message stays with the broker: nothing is wrong with it.
         let Some(ledger) = self.app.ledgers.get(tenant) else {
-            let detail = format!("the service has no tenant {tenant}");
-            return Err(rejected(Problem::new(Kind::UnknownTenant, detail)));
+            return Err(Receipt::Retry(format!("the service does not serve tenant {tenant} now")));
         };
         if let Format::Hook(name) = &route.format
             && self.app.hooks.get(name).is_none_or(|hook| hook.tenant != *tenant)

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::access::{self, Authentication, Sent};
 use crate::health_paths::METRICS;
 use crate::problem::{Kind, Problem};
+use crate::retired_series::without_tenants;
 use crate::{App, Ledger, Shared, process};
 
 /// Time limit for each part to answer a probe. It is short because probes have short timeouts themselves.
@@ -183,14 +184,18 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     faults
 }
 
-/// Renders all metrics in the Prometheus text format, for clients that may read everything of every tenant.
+/// Renders all metrics in the Prometheus text format, for clients that may read everything of every tenant. Series of
+/// retired tenants are left out.
 async fn metrics(State(app): State<Arc<App>>, Extension(sent): Extension<Sent>) -> Result<Response, Problem> {
     access::check_reads_everything(&app, &sent)?;
     let ledgers = app.ledgers.all();
     let updates = ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
     futures::future::join_all(updates).await;
     process::set_gauges();
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
+    let rendered = app.metrics.render();
+    // Read after the metrics: a tenant may be retired meanwhile.
+    let text = without_tenants(rendered, &app.ledgers.retired());
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 /// Sets the gauges of a tenant's journal, and the lag of its projections from the position that was last seen: while the

@@ -1,6 +1,6 @@
 //! Ledgers of the tenants that a process serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -34,10 +34,12 @@ pub type LedgerMap = BTreeMap<TenantName, Arc<Ledger>>;
 
 /// Ledgers of the tenants that a process serves. Tenants are added and removed while it runs; clones share them.
 ///
-/// Invariant: a request keeps the ledger that it began with.
+/// Invariant: a request keeps the ledger that it began with. Nothing is queued for a ledger that was removed.
 #[derive(Clone, Default)]
 pub struct Ledgers {
     map: Arc<RwLock<Arc<LedgerMap>>>,
+    /// Tenants whose ledgers were removed and not added again.
+    retired: Arc<RwLock<BTreeSet<TenantName>>>,
     is_complete: Arc<AtomicBool>,
 }
 
@@ -65,16 +67,25 @@ impl Ledgers {
         self.is_complete.load(Ordering::Acquire)
     }
 
+    /// Returns the tenants whose ledgers were removed and not added again.
+    pub(crate) fn retired(&self) -> BTreeSet<TenantName> {
+        self.retired.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Adds the ledger of a tenant.
     pub fn insert(&self, tenant: TenantName, ledger: Ledger) {
+        self.retired.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
         let mut ledgers = self.map.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut ledgers).insert(tenant, Arc::new(ledger));
     }
 
-    /// Removes the ledger of a tenant, and ends its responses that have no end of their own.
+    /// Removes the ledger of a tenant that is retired. Requests in progress record nothing more in it, and its responses
+    /// that have no end of their own end.
     pub fn remove(&self, tenant: &TenantName) {
+        self.retired.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         let mut ledgers = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(removed) = Arc::make_mut(&mut ledgers).remove(tenant) {
+            removed.ingest.retire();
             removed.closing.cancel();
         }
     }

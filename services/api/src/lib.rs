@@ -58,6 +58,7 @@ mod recording;
 mod request_body;
 mod request_id;
 mod request_stats;
+mod retired_series;
 mod rollbacks;
 mod schemas;
 mod security_headers;

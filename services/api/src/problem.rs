@@ -285,6 +285,7 @@ impl From<&RecordError> for Problem {
         let kind = match error {
             RecordError::FromTheFuture { .. } => Kind::FromTheFuture,
             RecordError::Closing => Kind::Closing,
+            RecordError::Retired => Kind::UnknownTenant,
             RecordError::Busy => Kind::Busy,
             RecordError::PredecessorFailed => Kind::PredecessorFailed,
             RecordError::Rejected(rejection) => return Self::from(rejection.as_ref()),

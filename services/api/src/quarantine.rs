@@ -22,7 +22,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_codec::gzip;
 use ledger_domain::event::{Activity, Actor, Event, Payload};
 use ledger_domain::{EventId, Identity, LongText, Principal, PrincipalKind, ShortText, Source};
-use ledger_ingest::RecordOutcome;
+use ledger_ingest::{RecordError, RecordOutcome};
 use ledger_journal::{QuarantineError, QuarantineItem};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,9 @@ pub(crate) async fn quarantine(
         return Err(Problem::new(Kind::OtherTenant, detail));
     }
     tenancy.check_reports()?;
+    if ledger.ingest.is_retired() {
+        return Err(Problem::from(&RecordError::Retired));
+    }
     let source = message.source.to_string();
     let principal = tenancy.principal();
     let sender = principal.map(|principal| format!("{}\0{}", principal.issuer, principal.subject));

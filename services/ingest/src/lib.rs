@@ -154,6 +154,9 @@ pub enum RecordError {
     /// The queue is full. The event may be sent again.
     #[error("too many events wait to be recorded; send this one again later")]
     Busy,
+    /// The tenant was retired after the request began.
+    #[error("the tenant is retired; nothing more is recorded in its ledger")]
+    Retired,
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Closing,
@@ -192,6 +195,7 @@ pub struct Ingest {
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
     append_failure: RecentAppendFailure,
+    is_retired: Arc<AtomicBool>,
 }
 
 impl Ingest {
@@ -236,9 +240,21 @@ impl Ingest {
                 projections,
                 clock,
                 append_failure,
+                is_retired: Arc::default(),
             },
             task,
         )
+    }
+
+    /// Refuses all further events and requests, since the tenant is retired. What is queued is still appended.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    /// Returns true after [`Self::retire`].
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     /// Records events and returns their outcomes, one for each, in order.
@@ -342,6 +358,9 @@ impl Ingest {
     /// Decides a request outside the write path and records its event. If later entries concern the decision, decides
     /// again.
     async fn decide_and_record(&self, request: Request, order: &OrderedSubmission) -> RecordOutcome {
+        if self.is_retired() {
+            return RecordOutcome::Refused(RecordError::Retired);
+        }
         if order.is_aborted() {
             return RecordOutcome::Refused(RecordError::PredecessorFailed);
         }
@@ -424,16 +443,21 @@ impl Ingest {
         pending.await.map_err(|_| RecordError::Closing)
     }
 
-    /// Takes a share of the byte budget; waits while it is exhausted, a small submission only for the reserved bytes.
+    /// Takes a share of the byte budget, unless the tenant is retired; waits while it is exhausted, a small submission only
+    /// for the reserved bytes.
     async fn acquire(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, RecordError> {
         // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
         let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
         let _slot = self.queue_slots.try_acquire().map_err(|_| RecordError::Busy)?;
-        if let Ok(permit) = Arc::clone(&self.byte_budget).try_acquire_many_owned(permits) {
-            return Ok(Some(permit));
-        }
-        let budget = if bytes <= MAX_EVENT_BYTES { &self.reserved_bytes } else { &self.byte_budget };
-        Ok(Arc::clone(budget).acquire_many_owned(permits).await.ok())
+        let permit = match Arc::clone(&self.byte_budget).try_acquire_many_owned(permits) {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                let budget = if bytes <= MAX_EVENT_BYTES { &self.reserved_bytes } else { &self.byte_budget };
+                Arc::clone(budget).acquire_many_owned(permits).await.ok()
+            }
+        };
+        // The last check before the queue: the tenant may be retired while a submission waits.
+        if self.is_retired() { Err(RecordError::Retired) } else { Ok(permit) }
     }
 }
 
@@ -535,6 +559,7 @@ mod tests {
             projections,
             clock,
             append_failure: RecentAppendFailure::default(),
+            is_retired: Arc::default(),
         };
         (ingest, submissions)
     }
@@ -575,5 +600,26 @@ mod tests {
         assert_eq!(batch.order.id(), small.id());
         assert!(futures::poll!(&mut waiting).is_pending(), "the large one waits for the bytes that it needs");
         assert!(submissions.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_queued_after_the_tenant_is_retired_and_what_was_queued_stays() {
+        // Room for one event: another one waits.
+        let (ingest, mut submissions) = ingest(event().bytes().len(), 0, 1);
+        let order = OrderedSubmission::default();
+        let queued = ingest.submit(vec![event()], &order).await;
+        let mut waiting = Box::pin(ingest.submit(vec![event()], &order));
+        assert!(futures::poll!(&mut waiting).is_pending());
+
+        ingest.retire();
+        ingest.reserved_bytes.add_permits(RESERVED_BYTES);
+        let waiting = waiting.await.outcomes().await;
+        let own = ingest.record_own(event()).await;
+
+        let retired = RecordOutcome::Refused(RecordError::Retired);
+        assert_eq!((waiting, own), (vec![retired.clone()], retired));
+        assert!(submissions.try_recv().is_ok(), "the first event is appended");
+        assert!(submissions.try_recv().is_err(), "no other is");
+        drop(queued);
     }
 }

@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,13 +32,15 @@ use crate::nats;
 use crate::reload;
 pub use crate::start_error::Error;
 pub use crate::tenants::JournalOpener;
-use crate::tenants::{OpenLedger, Stops, Tasks, Tenants, authenticator, join};
+use crate::tenants::{OpenLedger, Stops, Tasks, Tenants, authenticator, close_pools, join};
 
 /// Time limit of the requests in progress at shutdown. Process supervisors usually wait 30 seconds before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limits after that for each stage of background tasks: those that record, ingest, and the projectors. A stage that
 /// takes too long does not take the time of the next one.
 const STOP_TIMEOUTS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(2), Duration::from_secs(2)];
+/// Time limit for closing the connections to Postgres at the end. All limits together are below 30 seconds.
+const POOLS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Upper bounds of the histogram buckets, in seconds.
 const HISTOGRAM_BUCKETS: &[f64] =
@@ -256,7 +258,8 @@ impl App {
         stops.streams.cancel();
         stops.recorders.cancel();
         let [recorders_limit, ingest_limit, projectors_limit] = STOP_TIMEOUTS;
-        let tenants = match timeout(recorders_limit, self.tenants).await {
+        let recorders_end = Instant::now() + recorders_limit;
+        let tenants = match timeout_at(recorders_end, self.tenants).await {
             Ok(Ok(tasks)) => tasks,
             Ok(Err(error)) => {
                 warn!(%error, "the task that opens and closes ledgers failed");
@@ -267,11 +270,12 @@ impl App {
                 Tasks::default()
             }
         };
+        let limit = recorders_end.saturating_duration_since(Instant::now());
         tokio::join!(
-            join(self.kafka.consumers, recorders_limit, "consumers of Kafka"),
-            join(self.kafka.followers, recorders_limit, "followers of Kafka"),
-            join(self.nats, recorders_limit, "readers of NATS"),
-            join(tenants.recorders, recorders_limit, "rollback controllers and deliveries to webhooks"),
+            join(self.kafka.consumers, limit, "consumers of Kafka"),
+            join(self.kafka.followers, limit, "followers of Kafka"),
+            join(self.nats, limit, "readers of NATS"),
+            join(tenants.recorders, limit, "rollback controllers and deliveries to webhooks"),
         );
         // Ingest stops when all its handles are dropped and everything is appended. The handlers have dropped theirs.
         // A request that did not complete in time still holds one, but has nothing to append.
@@ -280,9 +284,7 @@ impl App {
         let mut background = self.background_tasks;
         background.extend(tenants.background);
         join(background, projectors_limit, "projectors").await;
-        for projections in tenants.projections {
-            projections.close().await;
-        }
+        close_pools(&tenants.projections, POOLS_TIMEOUT).await;
         info!("stopped");
     }
 }

@@ -105,15 +105,21 @@ impl Tasks {
         self.stream_watchers.extend(other.stream_watchers);
     }
 
-    /// Waits until the tasks of a retired tenant have stopped, and closes its pools.
+    /// Waits until the tasks of a retired tenant have stopped, and closes its pools. A request that is still in progress
+    /// records nothing more; it may fail when it reads.
     async fn close(self, background: CancellationToken) {
         join(self.recorders, CLOSE_TIMEOUT, "recorders of a retired tenant").await;
         join(self.ingests, CLOSE_TIMEOUT, "ingest of a retired tenant").await;
         background.cancel();
         join(self.background, CLOSE_TIMEOUT, "gauges of a retired tenant").await;
-        for projections in self.projections {
-            projections.close().await;
-        }
+        close_pools(&self.projections, CLOSE_TIMEOUT).await;
+    }
+}
+
+/// Closes pools, all at the same time, and no longer than the limit: a pool waits for the tasks that use its connections.
+pub(crate) async fn close_pools(pools: &[Projections], limit: Duration) {
+    if timeout(limit, join_all(pools.iter().map(Projections::close))).await.is_err() {
+        warn!("connections to Postgres are still in use, and are not closed in order");
     }
 }
 
@@ -352,7 +358,8 @@ impl Tenants {
         Some(opened)
     }
 
-    /// Stops to serve a tenant, and closes its ledger when its requests and tasks have ended.
+    /// Stops to serve a tenant, and closes its ledger when its requests and tasks have ended. Requests that began before
+    /// record nothing more; what ingest has queued is appended.
     fn retire(&mut self, tenant: &TenantName) {
         self.ledgers.remove(tenant);
         let Some((stops, tasks)) = self.served.remove(tenant) else { return };

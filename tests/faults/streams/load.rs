@@ -6,7 +6,7 @@ use std::time::Duration;
 use ledger_tests::{Client, deploy};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -52,33 +52,52 @@ impl Load {
     }
 }
 
+/// Produces this many messages to the topic `releases`, like [`Load::to_topic`], and waits until the broker has
+/// acknowledged all of them.
+pub(super) async fn produce_backlog(brokers: &str, partitions: u64, messages: u64) {
+    let producer = producer(brokers);
+    let reports = (0..messages).map(|number| send(&producer, partitions, number)).collect();
+    timeout(WAIT_LIMIT, acknowledged(reports)).await.expect("the broker acknowledges the backlog");
+}
+
 async fn produce(brokers: String, partitions: u64, stop: CancellationToken) -> u64 {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true").set("acks", "all");
-    let producer: FutureProducer = config.create().expect("a producer");
+    let producer = producer(&brokers);
     let (mut sent, mut reports, mut pace) = (0, Vec::new(), interval(PACE));
     while !stop.is_cancelled() {
         pace.tick().await;
-        for number in sent..sent + MESSAGES {
-            let partition = number % partitions;
-            let (key, service) = (partition.to_string(), format!("web-{partition}"));
-            let value = event(&format!("m-{number}"), &service);
-            let content_type = Header { key: "content-type", value: Some("application/cloudevents+json") };
-            let record = FutureRecord::<str, str>::to("releases")
-                .partition(i32::try_from(partition).expect("a partition"))
-                .key(&key)
-                .payload(&value)
-                .headers(OwnedHeaders::new().insert(content_type));
-            let report = producer.send_result(record).map_err(|(error, _)| error);
-            reports.push(report.expect("the queue has room"));
-        }
+        reports.extend((sent..sent + MESSAGES).map(|number| send(&producer, partitions, number)));
         sent += MESSAGES;
     }
+    acknowledged(reports).await;
+    sent
+}
+
+fn producer(brokers: &str) -> FutureProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true").set("acks", "all");
+    config.create().expect("a producer")
+}
+
+/// Sends the message with this number. Returns the report of its delivery.
+fn send(producer: &FutureProducer, partitions: u64, number: u64) -> DeliveryFuture {
+    let partition = number % partitions;
+    let (key, service) = (partition.to_string(), format!("web-{partition}"));
+    let value = event(&format!("m-{number}"), &service);
+    let content_type = Header { key: "content-type", value: Some("application/cloudevents+json") };
+    let record = FutureRecord::<str, str>::to("releases")
+        .partition(i32::try_from(partition).expect("a partition"))
+        .key(&key)
+        .payload(&value)
+        .headers(OwnedHeaders::new().insert(content_type));
+    producer.send_result(record).map_err(|(error, _)| error).expect("the queue has room")
+}
+
+/// Waits until the broker has acknowledged all messages.
+async fn acknowledged(reports: Vec<DeliveryFuture>) {
     for report in reports {
         let report = report.await.expect("the producer reports");
         report.map_err(|(error, _)| error).expect("the broker acknowledges");
     }
-    sent
 }
 
 async fn record(client: Client, batch: u64, stop: CancellationToken) -> u64 {

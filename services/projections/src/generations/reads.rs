@@ -27,7 +27,7 @@ pub struct ReadRecord {
     pub request_id: String,
     /// Route, as in the OpenAPI document.
     pub route: String,
-    /// Query of the request, as it was sent; empty without one.
+    /// Query of the request, as it was sent, or its start with the length and the digest of the rest; empty without one.
     pub query: String,
     /// True for an export, which is not answered before it is recorded.
     pub is_export: bool,
