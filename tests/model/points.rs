@@ -184,6 +184,33 @@ impl Model {
         points.iter().rfind(good).map(|point| point.position)
     }
 
+    /// Returns the identities of the matching compositions that have a mark or a check, each with the mark in force.
+    fn compositions_with_evidence(
+        &self,
+        environment: &str,
+        matches: impl Fn(&State) -> bool,
+        k: u64,
+    ) -> Vec<(Vec<Vec<String>>, Option<&Entry>)> {
+        let mut states: Vec<State> = Vec::new();
+        for entry in self.known_in(environment, "release_point.marked", k) {
+            states.push(self.state_at(environment, entry.data["position"].as_u64().unwrap_or_default()));
+        }
+        for check in self.check_names(k) {
+            for end in self.composition_ends(environment, &check, k) {
+                states.push(self.state(environment, at_end_of(end), k));
+            }
+        }
+        let mut compositions: Vec<(Vec<Vec<String>>, Option<&Entry>)> = Vec::new();
+        for state in states.iter().filter(|state| matches(state)) {
+            let identity = state.identity();
+            if compositions.iter().all(|(other, _)| *other != identity) {
+                let mark = self.mark(environment, |other| other.identity() == identity, k);
+                compositions.push((identity, mark));
+            }
+        }
+        compositions
+    }
+
     /// Returns true if a release is known good in a lane, by the policy of its environment.
     pub(crate) fn is_known_good_release(
         &self,
@@ -205,24 +232,7 @@ impl Model {
                 failures.push(result.moment());
             }
         }
-        // The compositions with a mark or a check that contained the release, each with the mark in force.
-        let mut compositions: Vec<(Vec<Vec<String>>, Option<&Entry>)> = Vec::new();
-        let mut states: Vec<State> = Vec::new();
-        for entry in self.known_in(environment, "release_point.marked", k) {
-            states.push(self.state_at(environment, entry.data["position"].as_u64().unwrap_or_default()));
-        }
-        for check in self.check_names(k) {
-            for end in self.composition_ends(environment, &check, k) {
-                states.push(self.state(environment, at_end_of(end), k));
-            }
-        }
-        for state in states.iter().filter(|state| contains(state)) {
-            let identity = state.identity();
-            if compositions.iter().all(|(other, _)| *other != identity) {
-                let mark = self.mark(environment, |other| other.identity() == identity, k);
-                compositions.push((identity, mark));
-            }
-        }
+        let compositions = self.compositions_with_evidence(environment, contains, k);
         let ends = |identity: &Vec<Vec<String>>, kind: &str| -> Vec<&Entry> {
             let names = self.check_names(k);
             let results =

@@ -95,7 +95,7 @@ impl RuleEvidence {
             Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, RollbackPhase::Cancelled, at),
             Payload::ApprovalGranted(approval) => self.add_vote(event, approval, true, (at, meant, releases)),
             Payload::ApprovalRejected(approval) => {
-                self.add_vote(event, approval, false, (at, meant, releases))
+                self.add_vote(event, approval, false, (at, meant, releases));
             }
             Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
