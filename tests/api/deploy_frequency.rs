@@ -141,12 +141,8 @@ async fn a_corrected_deploy_counts_as_its_last_correction_says() {
     // Another service: the correction is recorded before the event that it corrects.
     let at = "2026-06-02T10:00:00Z";
     let corrected = event("5", "deploy.succeeded", at, lane("production", "api", "eu"));
-    client
-        .record_and_wait(&correction(
-            event("6", "deploy.succeeded", at, lane("production", "job", "eu")),
-            &corrected,
-        ))
-        .await;
+    let early = event("6", "deploy.succeeded", at, lane("production", "job", "eu"));
+    client.record_and_wait(&correction(early, &corrected)).await;
     client.record_and_wait(&corrected).await;
     let found = counts(&client, "since=2026-06-01T00:00:00Z&service=api,job").await;
     assert_eq!(found, ["2026-06-01 production job 1 0 0"]);
