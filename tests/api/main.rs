@@ -5,6 +5,7 @@ mod access;
 mod backtest;
 mod bounds;
 mod brokers;
+mod deploy_frequency;
 mod followers;
 mod foreign;
 mod horizon;

@@ -61,6 +61,7 @@ async fn yaml_says_what_json_says() {
     for question in [
         &["state", "production"] as &[&str],
         &["overview"],
+        &["frequency", "--since=2026-08-01"],
         &["env", "list"],
         &["history"],
         &["points", "production"],
@@ -96,6 +97,7 @@ async fn a_value_that_only_the_service_rejects_exits_as_an_invalid_argument() {
         ("points production --limit=0", "limit: must be a number from 1 to 100"),
         ("rollback list --limit=0", "limit: must be"),
         ("freeze list --limit=101", "limit: must be a number from 1 to 100"),
+        ("frequency --since=2026-08-02 --until=2026-08-01", "until: must be later than since"),
     ] {
         let refused = setup.run(&line.split(' ').collect::<Vec<_>>()).await;
         assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{line}: {}", refused.stderr);
@@ -117,6 +119,7 @@ async fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         ("manifest prodution", 1, "production"),
         ("policy show prodution", 1, "production"),
         ("audit prodution", 1, "production"),
+        ("frequency prodution", 1, "production"),
         ("why prodution web", 1, "production"),
         ("gate prodution web v1", 2, "production"),
         ("overview --environment=prodution", 1, "production"),
@@ -131,6 +134,7 @@ async fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         ("gate production web v1 --target=defalut", 2, "default"),
         ("rollback plan production --to=-1 --service=wbe", 1, "web"),
         ("overview --service=wbe", 1, "web"),
+        ("frequency --service=wbe", 0, "web"),
         ("history --service=wbe", 0, "web"),
         ("history --environment=production --service=wbe", 1, "web"),
     ] {

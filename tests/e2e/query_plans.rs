@@ -143,6 +143,10 @@ fn searches() -> Vec<(String, &'static str)> {
     vec![
         (statement("events/failed_checks"), "0, 100"),
         (statement("artifacts/lanes"), "'{sha256:none}'"),
+        (
+            statement("events/deploy_frequency"),
+            "'day', '2025-12-01T00:00:00Z', '2025-12-08T00:00:00Z', '{production}', '{}'",
+        ),
         (statement("evidence/deployed_releases"), "1, 'none', '{sha256:none}', 'none'"),
         (
             statement("lanes/of_release"),

@@ -16,6 +16,7 @@ mod access;
 mod actor;
 mod backtest;
 mod clock_skew;
+mod deploy_frequency;
 mod diff;
 mod drift;
 mod entry;
@@ -48,6 +49,7 @@ pub use access::{
 pub use actor::{ActorBody, ActorRequest};
 pub use backtest::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FailureEvidenceBody};
 pub use clock_skew::{ClockSkewBody, ClockSkewsBody};
+pub use deploy_frequency::{DeployCountBody, DeployFrequencyBody};
 pub use diff::{DiffBody, DifferenceBody, LaneChange, SideBody};
 pub use drift::{DriftBody, DriftLaneBody};
 pub use entry::{EntryBody, EntryRefBody, EventRefBody, EventsBody};

@@ -326,3 +326,13 @@ fn subscriptions_have_these_members() {
     let older = r#"{"position":4,"subscriptions":[{"subscription":"chat","url":"https://hooks.example/"}]}"#;
     assert!(parsed::<SubscriptionsBody>(older).is_ok());
 }
+
+#[test]
+fn a_deploy_frequency_has_dates_without_times() {
+    is_the_wire_form_of::<DeployFrequencyBody>(
+        r#"{"position":9,"by":"week","since":"2025-12-01T00:00:00Z","until":"2026-01-05T00:00:00Z","counts":[{"period":"2025-12-29","environment":"production","service":"web","deploys":3,"failed":1,"rollback_steps":2}],"restricted":true}"#,
+    );
+    requires_exactly::<DeployCountBody>(
+        r#"{"period":"2025-12-29","environment":"production","service":"web","deploys":3,"failed":1,"rollback_steps":2}"#,
+    );
+}

@@ -20,6 +20,7 @@ mod conditional;
 mod conditions;
 mod connection;
 mod connections;
+mod deploy_frequency;
 mod entry;
 mod entry_feed;
 mod environments;
@@ -150,6 +151,7 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(environments::list_environments))
         .routes(routes!(overview::get_overview))
         .routes(routes!(overview::find_release))
+        .routes(routes!(deploy_frequency::get_deploy_frequency))
         .routes(routes!(freezes::list_freezes))
         .routes(routes!(environments::get_state))
         .routes(routes!(environments::get_diff))

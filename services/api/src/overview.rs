@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadSome};
 use crate::active_freezes::active_freezes;
-use crate::parameters::{StrictQuery, parse, parse_optional, wait_for_position, with_position};
+use crate::parameters::{StrictQuery, parse, parse_list, parse_optional, wait_for_position, with_position};
 use crate::plans::parse_limit;
 use crate::problem::Problem;
 use crate::problem_responses::ProblemResponses;
@@ -101,16 +101,6 @@ pub(crate) async fn get_overview(
     let restricted = ledger.tenancy().check_all(Verb::Read).is_err();
     let body = OverviewBody { position: position.get(), environments, next, restricted };
     Ok(with_position(position, Json(body)))
-}
-
-/// Parses names that are separated by commas; none if the parameter is absent.
-fn parse_list<T, E: std::fmt::Display>(
-    name: &str,
-    text: Option<&str>,
-    parse_name: impl Fn(&str) -> Result<T, E>,
-) -> Result<Vec<T>, Problem> {
-    let names = text.into_iter().flat_map(|text| text.split(','));
-    names.map(|text| parse(name, text, &parse_name)).collect()
 }
 
 async fn environment_overview(

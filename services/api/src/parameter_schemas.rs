@@ -40,6 +40,11 @@ fn text_up_to(characters: usize) -> Object {
 fn schema(operation: &str, name: &str) -> Option<Object> {
     let selector = format!("{POINT_IN_TIME}|last-known-good|change:[1-9][0-9]{{0,18}}|point:.{{1,512}}");
     Some(match name {
+        "environment" | "service"
+            if ["getOverview", "getDeployFrequency"].iter().any(|it| operation.starts_with(it)) =>
+        {
+            text(format!("^{NAME}(,{NAME})*$"))
+        }
         "environment" | "service" | "target" | "tenant" | "hook" | "subscription" => {
             text(format!("^{NAME}$"))
         }
@@ -63,6 +68,7 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "format" if operation.starts_with("followEvents") => one_of(&["ledger", "cdevents"]),
         "format" => one_of(&["json", "yaml", "env", "kustomize", "helm-values"]),
         "order" => one_of(&["asc", "desc"]),
+        "by" => one_of(&["day", "week", "month"]),
         "since" | "until" => text(format!("^{TIME}$")),
         "status" if operation.starts_with("listEvents") => text("^[a-z]+(,[a-z]+)*$".to_owned()),
         "status" => one_of(&["empty", "candidate", "known_good", "bad"]),

@@ -71,6 +71,16 @@ pub(crate) fn parse_optional<T, E: Display>(
     text.map(|text| parse(name, text, parse_text)).transpose()
 }
 
+/// Parses names that are separated by commas; none if the parameter is absent.
+pub(crate) fn parse_list<T, E: Display>(
+    name: &str,
+    text: Option<&str>,
+    parse_name: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, Problem> {
+    let names = text.into_iter().flat_map(|text| text.split(','));
+    names.map(|text| parse(name, text, &parse_name)).collect()
+}
+
 /// Parses a position: a whole number from 0 to the maximum of a Postgres `bigint`.
 pub(crate) fn parse_position(text: &str) -> Result<Position, &'static str> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();

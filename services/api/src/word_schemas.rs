@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 /// Words of a member: the component, the member, and the words that this version states.
-const WORDS: [(&str, &str, &[&str]); 10] = [
+const WORDS: [(&str, &str, &[&str]); 11] = [
     ("DeliveryBody", "status", &["recorded", "ignored", "quarantined"]),
+    ("DeployFrequencyBody", "by", &["day", "week", "month"]),
     ("FindingBody", "rule", &["retired", "freeze", "rollback", "revoked", "held", "promotion", "approvals"]),
     ("PlanIssueBody", "severity", &["warning", "overridable", "fatal"]),
     ("PointBody", "status", &["empty", "candidate", "known_good", "bad"]),

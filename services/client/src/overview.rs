@@ -96,7 +96,7 @@ impl Overview {
 }
 
 /// Returns names separated by commas, if there are any.
-fn list<T: ToString>(names: &[T]) -> Option<String> {
+pub(super) fn list<T: ToString>(names: &[T]) -> Option<String> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     (!names.is_empty()).then(|| names.join(","))
 }
@@ -154,12 +154,12 @@ fn render(body: &OverviewBody) -> Report {
         let lanes = environment.lanes.iter().map(move |lane| row(environment, lane));
         lanes.chain(first_deploys(environment)).chain(observed(environment))
     });
-    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body))
+    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body.restricted))
 }
 
 /// Returns the line that says that something is left out, if it is.
-fn restriction(body: &OverviewBody) -> Option<String> {
-    body.restricted.then(|| "what you may not read is left out; see release-ledger whoami".to_owned())
+pub(super) fn restriction(restricted: bool) -> Option<String> {
+    restricted.then(|| "what you may not read is left out; see release-ledger whoami".to_owned())
 }
 
 /// Returns the rows of lanes that only an observer knows.
@@ -240,7 +240,7 @@ fn render_services(body: &OverviewBody) -> Report {
     }
     let rows = services.into_iter().map(|(service, runs)| [service.into(), runs.join(", ").into()]);
     let table = Table::new([column("service", 0), column("runs", 0)]).if_empty("no services");
-    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body))
+    Report::default().with_table(table.with_rows(rows)).with_line_if(restriction(body.restricted))
 }
 
 /// Reports each service in each environment as a row, for programs.
@@ -255,7 +255,7 @@ fn render_service_rows(body: &OverviewBody) -> Report {
     rows.sort_unstable();
     let rows = rows.into_iter().map(|row| row.map(Cell::from));
     let table = Table::new(columns).if_empty("no services").with_rows(rows);
-    Report::default().with_table(table).with_line_if(restriction(body))
+    Report::default().with_table(table).with_line_if(restriction(body.restricted))
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub use long_computation::compute;
 pub use postgres::{Error, Projections, Purpose, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::status::{ProjectorStatus, StopReason};
+pub use queries::deploy_frequency::{CalendarUnit, DeployCount, DeployFrequencyQuery};
 pub use queries::find::{FoundRun, ReleaseLanes, ReleaseQuery};
 pub use queries::freezes::{FreezeEvent, FreezeRow};
 pub use queries::marks::{Marks, StatedDeployVote};

@@ -1,5 +1,6 @@
 //! Queries that combine several tables.
 
+pub(crate) mod deploy_frequency;
 pub(crate) mod evidence;
 pub(crate) mod find;
 pub(crate) mod freezes;

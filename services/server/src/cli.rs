@@ -49,6 +49,7 @@ enum Command {
     Overview(Box<client::Overview>),
     Services(client::Services),
     Find(Box<client::Find>),
+    Frequency(Box<client::Frequency>),
     History(Box<client::History>),
     Entry(client::Entry),
     #[command(visible_alias = "who")]
@@ -157,6 +158,7 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Overview(overview) => overview.run().await,
         Command::Services(services) => services.run().await,
         Command::Find(find) => find.run().await,
+        Command::Frequency(frequency) => frequency.run().await,
         Command::History(history) => return history_exit_code(history.run().await),
         Command::Entry(entry) => entry.run().await,
         Command::Why(why) => why.run().await,

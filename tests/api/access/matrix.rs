@@ -55,6 +55,7 @@ fn table() -> BTreeMap<&'static str, Needs> {
         ("listEnvironments", Tenant),
         ("getOverview", Tenant),
         ("findRelease", Tenant),
+        ("getDeployFrequency", Tenant),
         ("listFreezes", Tenant),
         ("getState", InEnvironment("read")),
         ("getDiff", InEnvironment("read")),
