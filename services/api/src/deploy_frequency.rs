@@ -119,7 +119,7 @@ pub(crate) async fn get_deploy_frequency(
     if counts.len() > MAX_COUNTS {
         return Err(too_many_counts());
     }
-    ledger.tenancy().activity().add_reads(counts.len());
+    ledger.tenancy().stats().add_reads(counts.len());
     let body = DeployFrequencyBody {
         position: position.get(),
         by: question.by.name().to_owned(),

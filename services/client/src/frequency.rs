@@ -79,20 +79,24 @@ impl Frequency {
         let url = with_param(url, "until", self.until.map(time_text));
         let body = self.query.fetch(&client, with_param(url, "by", Some(self.by.name()))).await?;
         self.query.print(body.clone(), render)?;
-        self.print_unknown_services(&client, &body).await
+        print_unknown_services(&client, &self.services, &body).await
     }
+}
 
-    /// Prints a note about each named service that no event names.
-    async fn print_unknown_services(&self, client: &Client, body: &Bytes) -> anyhow::Result<()> {
-        let body: DeployFrequencyBody = read(body)?;
-        for service in &self.services {
-            let is_counted = body.counts.iter().any(|count| count.service == service.as_str());
-            if !is_counted && let Some(note) = unknown_service(client, service).await {
-                print_notice(&note);
-            }
+/// Prints a note about each named service that no event names.
+async fn print_unknown_services(
+    client: &Client,
+    services: &[ServiceName],
+    body: &Bytes,
+) -> anyhow::Result<()> {
+    let body: DeployFrequencyBody = read(body)?;
+    for service in services {
+        let is_counted = body.counts.iter().any(|count| count.service == service.as_str());
+        if !is_counted && let Some(note) = unknown_service(client, service).await {
+            print_notice(&note);
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn render(body: &DeployFrequencyBody) -> Report {
