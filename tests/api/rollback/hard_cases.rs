@@ -134,6 +134,62 @@ async fn rule_4_a_failed_canary_rolls_back_only_its_own_service() {
     assert_eq!(data["services"], json!(["web"]));
 }
 
+/// Returns the steps of the controller's only decision, which must be a request.
+async fn requested_steps(client: &Client) -> Vec<String> {
+    let decisions = controller_decisions(client, 1).await;
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    let data = &decisions[0]["event"]["data"];
+    let steps = data["plan"]["steps"].as_array().unwrap_or_else(|| panic!("no request: {}", decisions[0]));
+    let step = |step: &Value| format!("{} {}", text(&step["service"]), text(&step["target"]));
+    steps.iter().map(step).collect()
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_canary_of_a_deployment_rolls_back_only_the_lane_that_runs_it() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    let deploy = |target: &str, version: &str, run: &str| {
+        let release = json!({"version": version});
+        json!({"service": "web", "target": target, "release": release, "deployment": run})
+    };
+    story.record("deploy.succeeded", 1, deploy("eu", "v1", "a-eu")).await;
+    story.record("deploy.succeeded", 2, deploy("us", "v1", "a-us")).await;
+    story.check_passed("web", "v1", "smoke", 3).await;
+    story.record("deploy.succeeded", 4, deploy("us", "v2", "b-us")).await;
+    story.record("deploy.succeeded", 5, deploy("eu", "v3", "c-eu")).await;
+
+    let failed = json!({"service": "web", "deployment": "c-eu", "check": "canary"});
+    story.record("validation.failed", 6, failed).await;
+
+    assert_eq!(requested_steps(&client).await, ["web eu"], "the deployment put nothing into the lane at us");
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_canary_leaves_the_targets_alone_where_it_passed_again() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    for (minutes, target, version) in [(1, "eu", "v1"), (2, "us", "v1")] {
+        let data = json!({"service": "web", "target": target, "release": {"version": version}});
+        story.record("deploy.succeeded", minutes, data).await;
+    }
+    story.check_passed("web", "v1", "smoke", 3).await;
+    for (minutes, target, version) in [(4, "eu", "v2"), (5, "us", "v2")] {
+        let data = json!({"service": "web", "target": target, "release": {"version": version}});
+        story.record("deploy.succeeded", minutes, data).await;
+    }
+
+    // The pass occurs after the failure and is recorded before it.
+    let of_us = json!({"service": "web", "target": "us", "release": {"version": "v2"}, "check": "canary"});
+    story.record("validation.passed", 7, of_us).await;
+    story.check_failed("web", "v2", "canary", 6).await;
+
+    assert_eq!(requested_steps(&client).await, ["web eu"]);
+}
+
 #[tokio::test]
 async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
     let service = InProcess::start(&["--only=http,projector"]).await;
