@@ -124,10 +124,29 @@ impl Model {
         Some(after.map_or(stated, |deploy| deploy.release()))
     }
 
+    /// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when it was
+    /// last deployed to the lane; else the one that the version means by everything known.
+    fn artifact_in(&self, lane: Lane<'_>, release: &Release, k: u64) -> Option<String> {
+        if release.artifact.is_some() {
+            return release.artifact.clone();
+        }
+        let mut deploys = self.deploys(lane, k);
+        deploys.retain(|deploy| deploy.release().is_same(release));
+        for time in [deploys.iter().map(|deploy| deploy.occurred_at).max(), Some(i64::MAX)] {
+            let Some(time) = time else { continue };
+            let moment = (time, u64::MAX);
+            let meant = self.artifact_of_version(lane[0], lane[1], &release.version, moment, k);
+            if meant.is_some() {
+                return meant;
+            }
+        }
+        None
+    }
+
     /// Returns true if the end applies to a release in a lane, also if it is void.
     fn applies_to(&self, end: &Entry, lane: Lane<'_>, release: &Release, k: u64) -> bool {
         if let Some(artifact) = end.optional("artifact") {
-            return release.artifact.as_deref().is_some_and(|other| same_artifact(artifact, other));
+            return self.artifact_in(lane, release, k).is_some_and(|other| same_artifact(artifact, &other));
         }
         if !Self::is_about_lane(end, lane) {
             return false;
@@ -135,7 +154,8 @@ impl Model {
         if end.data["release"].is_object() {
             let stated = end.release();
             if stated.artifact.is_some() {
-                return matches(&stated, release);
+                let artifact = self.artifact_in(lane, release, k);
+                return matches(&stated, &Release { artifact, ..release.clone() });
             }
             let resolved = self.resolved_release(end, lane, k);
             return matches(&stated, release)

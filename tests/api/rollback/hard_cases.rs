@@ -209,6 +209,54 @@ async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
 }
 
 #[tokio::test]
+async fn rule_6_a_failed_check_of_an_artifact_counts_where_only_its_version_was_deployed() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let (staging, production) = (Story::of(&client, "staging"), Story::on(&client));
+    production.declare_policy(json!({"promotion": {"from": ["staging"]}}), 0).await;
+    let point = staging.deploy("web", "v2", 2).await;
+    staging.check_passed("web", "v2", "smoke", 3).await;
+    staging.record("validation.failed", 4, json!({"artifact": D2, "check": "scan"})).await;
+    let request = json!({"service": "web", "release": {"version": "v2"}, "new": true});
+    assert_eq!(staging.point_status(point).await, "known_good", "nothing says what v2 is");
+    assert_eq!(denying_rules(&gate(&client, request.clone()).await.ok()), Vec::<String>::new());
+
+    let build = json!({"artifact": format!("pkg:oci/web@{D2}"), "version": "v2"});
+    let recorded_late = staging.record("artifact.built", 1, build).await;
+
+    assert_eq!(staging.point_status(point).await, "candidate");
+    assert_eq!(denying_rules(&gate(&client, request).await.ok()), ["promotion"]);
+    let before = staging.get(&format!("points/{point}?known_at={}", recorded_late - 1)).await;
+    assert_eq!(before["point"]["status"], "known_good", "as known before the build was recorded: {before}");
+    // A check of another build says nothing about what runs, and neither does a later build of the version.
+    let build = json!({"artifact": format!("pkg:oci/web@{D1}"), "version": "v2"});
+    staging.record("artifact.built", 5, build).await;
+    staging.record("validation.failed", 6, json!({"artifact": D1, "check": "canary"})).await;
+    staging.record("validation.passed", 7, json!({"artifact": D2, "check": "scan"})).await;
+    assert_eq!(staging.point_status(point).await, "known_good");
+}
+
+#[tokio::test]
+async fn rule_6_a_failed_canary_of_an_artifact_rolls_back_the_lane_whose_version_means_it() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    let build = json!({"artifact": format!("pkg:oci/web@{D2}"), "version": "v2"});
+    story.record("artifact.built", 1, build).await;
+    for (minutes, service, version) in [(2, "api", "v2"), (3, "web", "v1")] {
+        let release = json!({"version": version, "artifact": format!("pkg:generic/{service}@{version}")});
+        story.record("deploy.succeeded", minutes, json!({"service": service, "release": release})).await;
+        story.check_passed(service, version, "smoke", 4).await;
+    }
+    story.deploy("web", "v2", 5).await;
+
+    story.record("validation.failed", 6, json!({"artifact": D2, "check": "canary"})).await;
+
+    assert_eq!(requested_steps(&client).await, ["web default"]);
+}
+
+#[tokio::test]
 async fn rule_7_a_check_that_straddles_a_change_does_not_count() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

@@ -2,5 +2,7 @@
 SELECT e.with_parts,
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
-    EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2)
+    EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2),
+    EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND artifact IS NOT NULL AND position <= $2)
+        OR EXISTS (SELECT FROM verdicts WHERE environment_id IS NULL AND artifact IS NOT NULL AND position <= $2)
 FROM environments e WHERE e.environment_id = $1

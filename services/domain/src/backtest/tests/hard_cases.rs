@@ -283,6 +283,28 @@ fn a_check_of_a_version_applies_to_the_artifact_of_the_version_at_that_time() {
 }
 
 #[test]
+fn a_check_of_an_artifact_applies_to_a_deploy_that_states_only_its_version() {
+    let [digest, named] =
+        [D2, &format!("pkg:oci/web@{D2}")].map(|text| Artifact::parse(text).expect("an artifact"));
+    let build = Payload::ArtifactBuilt(Built {
+        artifact: named,
+        version: Some(short_text("2")),
+        commit: None,
+        committed_at: None,
+        builder: None,
+        provenance: None,
+    });
+    let scan = |passed| check_end("scan", passed, ValidationSubject::Artifact(digest.clone()));
+    let smoke = version_check("staging", "2", "smoke", true);
+    let [staged, released] = ["staging", "production"].map(|at| deploy_of(lane(at), version("2")));
+    let history = |passed| [build.clone(), staged.clone(), smoke.clone(), scan(passed), released.clone()];
+    assert_eq!(allowed(&from_staging(), &history(true)), [true]);
+    assert_eq!(allowed(&from_staging(), &history(false)), [false]);
+    assert_eq!(missed(&[released.clone(), scan(false)]), [0; 0], "nothing says what version 2 is");
+    assert_eq!(missed(&[released, scan(false), build]), [1], "the build was recorded late");
+}
+
+#[test]
 fn the_artifact_of_a_version_is_that_of_a_deploy_or_else_that_of_a_build() {
     let artifact = Artifact::parse(&format!("pkg:oci/web@{D1}")).expect("an artifact");
     let revoked =
