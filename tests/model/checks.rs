@@ -114,14 +114,18 @@ impl Model {
         let stated = end.release();
         let deploys = self.deploys(lane, k);
         let matching = || deploys.iter().filter(|deploy| matches(&stated, &deploy.release()));
+        let completed = |deploy: &Entry| {
+            let when_it_ran = (deploy.occurred_at, u64::MAX);
+            self.with_artifact([lane[0], lane[1]], &deploy.release(), when_it_ran, k)
+        };
         if let Some(deploy) = matching().rfind(|deploy| deploy.moment() <= at_end_of(end)) {
-            return Some(deploy.release());
+            return Some(completed(deploy));
         }
         if let Some(artifact) = self.built_artifact(lane[1], &stated.version, at_end_of(end), k) {
             return Some(Release { artifact: Some(artifact), ..stated });
         }
         let after = matching().find(|deploy| deploy.moment() > at_end_of(end));
-        Some(after.map_or(stated, |deploy| deploy.release()))
+        Some(after.map_or(stated, |deploy| completed(deploy)))
     }
 
     /// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when it was
@@ -153,13 +157,13 @@ impl Model {
         }
         if end.data["release"].is_object() {
             let stated = end.release();
+            let known = Release { artifact: self.artifact_in(lane, release, k), ..release.clone() };
             if stated.artifact.is_some() {
-                let artifact = self.artifact_in(lane, release, k);
-                return matches(&stated, &Release { artifact, ..release.clone() });
+                return matches(&stated, &known);
             }
             let resolved = self.resolved_release(end, lane, k);
             return matches(&stated, release)
-                && resolved.is_some_and(|resolved| !contradicts(&resolved, release));
+                && resolved.is_some_and(|resolved| !contradicts(&resolved, &known));
         }
         if let Some(deployment) = end.optional("deployment") {
             let deploys = self.deploys(lane, k);

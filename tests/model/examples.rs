@@ -227,6 +227,21 @@ fn b6_a_check_of_an_artifact_counts_for_a_deploy_that_states_only_its_version() 
 }
 
 #[test]
+fn b6_a_check_of_a_version_does_not_count_for_a_redeploy_after_another_build_of_it() {
+    let [mine, other] = [D1, D2].map(|digest| format!("pkg:oci/web@{digest}"));
+    let smoke = |minutes| {
+        checked(minutes, true, json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"}))
+    };
+    let mut events = vec![built(0, "v1", &mine), deployed(1, "web", "v1"), smoke(2), built(3, "v1", &other)];
+    assert_eq!(statuses(&history(&events)), ["known_good"]);
+
+    events.push(deployed(4, "web", "v1"));
+    assert_eq!(statuses(&history(&events)), ["candidate"]);
+    events.push(smoke(5));
+    assert_eq!(statuses(&history(&events)), ["known_good"]);
+}
+
+#[test]
 fn b6_a_check_that_states_an_artifact_counts_for_a_deploy_of_a_version_that_means_it() {
     let check = |digest: &str| {
         let release = json!({"version": "v1", "artifact": digest});

@@ -58,7 +58,7 @@ pub fn artifact_in_lane(
 
 /// Returns true if a check that states some parts of a release applies to `release`: by the artifact if it states one,
 /// else by the release that it [resolves to](resolve_release). `artifact` is that of the release
-/// [in its lane](artifact_in_lane).
+/// [in its lane](artifact_in_lane); deploys that stated none have the artifact that their version meant when they ran.
 #[must_use]
 pub fn speaks_of(
     stated: &Release,
@@ -67,10 +67,11 @@ pub fn speaks_of(
     built: Option<&Artifact>,
     (release, artifact): (&Release, Option<&Artifact>),
 ) -> bool {
+    let completed = release.completed(artifact.cloned());
     if stated.artifact.is_some() {
-        return stated.matches(&release.completed(artifact.cloned()));
+        return stated.matches(&completed);
     }
-    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(release)
+    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(&completed)
 }
 
 /// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some
@@ -152,6 +153,16 @@ mod tests {
         let applies_to = |meant| speaks_of(&stated, time(1), &[], None, (&running, meant));
         assert!(applies_to(Some(&one)));
         assert!(!applies_to(Some(&other)));
+    }
+
+    #[test]
+    fn rule_6_a_check_of_a_version_does_not_apply_to_a_release_whose_version_means_a_later_build() {
+        let later = Artifact::parse(D2).expect("an artifact");
+        let (stated, running) = (release("v1", None), release("v1", None));
+        let deploys = [deploy(10, "v1", Some(D1)), deploy(30, "v1", Some(D2))];
+        let applies_at = |at| speaks_of(&stated, time(at), &deploys, None, (&running, Some(&later)));
+        assert!(!applies_at(20));
+        assert!(applies_at(40));
     }
 
     #[test]

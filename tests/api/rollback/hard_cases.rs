@@ -237,6 +237,25 @@ async fn rule_6_a_failed_check_of_an_artifact_counts_where_only_its_version_was_
 }
 
 #[tokio::test]
+async fn rule_6_a_check_of_a_version_does_not_count_after_a_redeploy_of_another_build_of_it() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let build = |digest: &str| json!({"artifact": format!("pkg:oci/web@{digest}"), "version": "v1"});
+    story.record("artifact.built", 1, build(D1)).await;
+    let point = story.deploy("web", "v1", 2).await;
+    story.check_passed("web", "v1", "smoke", 3).await;
+    story.record("artifact.built", 4, build(D2)).await;
+    assert_eq!(story.point_status(point).await, "known_good", "the lane still runs the first build");
+
+    story.deploy("web", "v1", 5).await;
+
+    assert_eq!(story.point_status(point).await, "candidate", "the second build was not checked");
+    story.check_passed("web", "v1", "smoke", 6).await;
+    assert_eq!(story.point_status(point).await, "known_good");
+}
+
+#[tokio::test]
 async fn rule_6_a_failed_canary_of_an_artifact_rolls_back_the_lane_whose_version_means_it() {
     let service = InProcess::start(&[]).await;
     let client = service.client();

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::artifacts::Builds;
 use super::history::{EventTime, LaneHistory, Period};
 use super::interned::{Id, Interner, Releases, push_compact};
-use crate::checks::{artifact_in_lane, speaks_of, straddles};
+use crate::checks::{LaneDeploy, artifact_in_lane, speaks_of, straddles};
 use crate::event::{Validation, ValidationSubject};
 use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
@@ -122,6 +122,28 @@ impl ReleaseCatalog<'_> {
         let meant =
             |at| self.meanings.artifact_meant(of.environment, of.service, &release.version, at).cloned();
         artifact_in_lane(release, last_deploy, meant)
+    }
+
+    /// Returns true if more than one artifact is known for a version: only then can it have meant several.
+    fn is_ambiguous(&self, version: &ShortText) -> bool {
+        let stated = self.releases.of_version(version).iter();
+        let stated = stated.filter_map(|id| self.releases.get(*id).artifact.as_ref());
+        let mut known = stated.chain(self.builds.of_version(version));
+        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
+    }
+
+    /// Returns the deploys of a release's version to its lane, each with the artifact that the version meant when it ran.
+    fn deploys_of(&self, of: &LaneRelease<'_>) -> Vec<LaneDeploy> {
+        let version = &self.releases.get(of.release).version;
+        let mut deploys = of.lane.deploys_of_version(version, self.releases);
+        if self.is_ambiguous(version) {
+            for deploy in deploys.iter_mut().filter(|deploy| deploy.release.artifact.is_none()) {
+                let at = deploy.occurred_at;
+                let meant = self.meanings.artifact_meant(of.environment, of.service, version, at);
+                deploy.release = deploy.release.completed(meant.cloned());
+            }
+        }
+        deploys
     }
 }
 
@@ -245,7 +267,10 @@ impl Checks {
     /// Returns the latest result of each check for a release in a lane.
     pub(super) fn results(&self, of: &LaneRelease<'_>, catalog: ReleaseCatalog<'_>) -> LatestResults {
         let mut latest = LatestResults::new();
-        let artifact = if self.states_artifacts { catalog.artifact_of(of) } else { None };
+        let version = &catalog.releases.get(of.release).version;
+        let artifact = (self.states_artifacts || catalog.is_ambiguous(version))
+            .then(|| catalog.artifact_of(of))
+            .flatten();
         if let Some(artifact) = &artifact {
             let keys = artifact.keys();
             let checked = keys.iter().filter_map(|key| self.artifacts_by_key.get(key)).flatten();
@@ -280,12 +305,11 @@ impl Checks {
         };
         if let Some(version) = self.texts.id_of(&release.version) {
             let deploys = std::cell::OnceCell::new();
-            let of_version = || of.lane.deploys_of_version(&release.version, catalog.releases);
             self.collect(Subject::Release { lane, version }, of.during, latest, |events, index| {
                 let CheckEvent { at, stated, .. } = events[index];
                 let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
                 let built = catalog.builds.artifact_of_version(of.service, &release.version, at.occurred_at);
-                let deploys = deploys.get_or_init(of_version);
+                let deploys = deploys.get_or_init(|| catalog.deploys_of(of));
                 speaks_of(stated, at.occurred_at, deploys, built, (release, artifact))
                     && does_not_straddle(events, index)
             });

@@ -116,9 +116,13 @@ impl VersionMeanings {
         Ok(meanings)
     }
 
-    /// Returns true if no version is known to mean an artifact.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.here.is_empty() && self.elsewhere.is_empty() && self.builds.is_empty()
+    /// Returns true if more than one artifact is known for a version of a service: only then can it have meant several.
+    pub(crate) fn is_ambiguous(&self, service: &ServiceName, version: &ShortText) -> bool {
+        let key = (service.to_string(), version.to_string());
+        let deploys = [&self.here, &self.elsewhere].into_iter().filter_map(|deploys| deploys.get(&key));
+        let deployed = deploys.flatten().map(|(_, artifact)| artifact);
+        let mut known = deployed.chain(self.builds.of_version(version).map(|build| &build.artifact));
+        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
     }
 
     /// Returns the artifact that a version of a service means at a time: that of the latest deploy to the environment that

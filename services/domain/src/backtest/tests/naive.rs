@@ -296,10 +296,11 @@ impl Model {
             }
             ValidationSubject::Lane { lane: named, .. } if !named.covers(lane) => false,
             ValidationSubject::Lane { release: Some(stated), .. } => {
-                let deploys = self.deploys(lane).into_iter().map(|(change, release)| LaneDeploy {
-                    occurred_at: change.entry.since.occurred_at,
-                    position: change.entry.since.position,
-                    release: release.clone(),
+                let deploys = self.deploys(lane).into_iter().map(|(change, release)| {
+                    let EventRef { occurred_at, position, .. } = change.entry.since;
+                    let of_lane = LaneRef::from(lane.clone());
+                    let release = self.completed(&of_lane, release, occurred_at.timestamp());
+                    LaneDeploy { occurred_at, position, release }
                 });
                 let deploys: Vec<_> = deploys.collect();
                 let built = self.artifact_by_builds(&lane.service, &stated.version, at);
