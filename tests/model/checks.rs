@@ -157,6 +157,9 @@ impl Model {
         }
         if end.data["release"].is_object() {
             let stated = end.release();
+            if stated.version != release.version {
+                return false;
+            }
             let known = Release { artifact: self.artifact_in(lane, release, k), ..release.clone() };
             if stated.artifact.is_some() {
                 return matches(&stated, &known);

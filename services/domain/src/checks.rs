@@ -177,9 +177,13 @@ mod tests {
         let of_version = release("v1", None);
         assert_eq!(artifact_in_lane(&of_version, Some(time(15)), meant(10)), Some(one.clone()));
         assert_eq!(artifact_in_lane(&of_version, Some(time(25)), meant(10)), Some(other.clone()));
-        assert_eq!(artifact_in_lane(&of_version, Some(time(5)), meant(10)), Some(other), "known later");
+        assert_eq!(
+            artifact_in_lane(&of_version, Some(time(5)), meant(10)),
+            Some(other.clone()),
+            "known later"
+        );
         assert_eq!(artifact_in_lane(&of_version, Some(time(5)), |_| None), None);
-        assert_eq!(artifact_in_lane(&release("v1", Some(D1)), Some(time(25)), meant(10)), Some(one));
+        assert_eq!(artifact_in_lane(&release("v1", Some(D1)), Some(time(25)), meant(10)), Some(one.clone()));
     }
 
     #[test]
