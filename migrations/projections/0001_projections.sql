@@ -112,6 +112,7 @@ CREATE TABLE tracks (
 ) WITH (fillfactor = 60);
 
 CREATE INDEX tracks_environment ON tracks (environment_id, service, target);
+CREATE INDEX tracks_service ON tracks (service);
 
 -- Irregular lanes: the last change of each track does not determine what they run, so queries read their whole history.
 CREATE TABLE irregular_lanes (
@@ -288,6 +289,7 @@ CREATE INDEX verdicts_subject ON verdicts (subject, occurred_at, position);
 CREATE INDEX verdicts_passed ON verdicts (environment_id, check_name, service, version) WHERE passed;
 CREATE INDEX verdicts_unnamed ON verdicts (environment_id, position) WHERE scope IN ('lane', 'deployment');
 CREATE INDEX verdicts_environment ON verdicts (environment_id, position) WHERE scope = 'environment';
+CREATE INDEX verdicts_artifact ON verdicts (environment_id, position) WHERE artifact IS NOT NULL;
 
 -- Starts of checks.
 CREATE TABLE check_starts (

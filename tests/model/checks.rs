@@ -114,32 +114,59 @@ impl Model {
         let stated = end.release();
         let deploys = self.deploys(lane, k);
         let matching = || deploys.iter().filter(|deploy| matches(&stated, &deploy.release()));
+        let completed = |deploy: &Entry| {
+            let when_it_ran = (deploy.occurred_at, u64::MAX);
+            self.with_artifact([lane[0], lane[1]], &deploy.release(), when_it_ran, k)
+        };
         if let Some(deploy) = matching().rfind(|deploy| deploy.moment() <= at_end_of(end)) {
-            return Some(deploy.release());
+            return Some(completed(deploy));
         }
         if let Some(artifact) = self.built_artifact(lane[1], &stated.version, at_end_of(end), k) {
             return Some(Release { artifact: Some(artifact), ..stated });
         }
         let after = matching().find(|deploy| deploy.moment() > at_end_of(end));
-        Some(after.map_or(stated, |deploy| deploy.release()))
+        Some(after.map_or(stated, |deploy| completed(deploy)))
+    }
+
+    /// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when it was
+    /// last deployed to the lane; else the one that the version means by everything known.
+    fn artifact_in(&self, lane: Lane<'_>, release: &Release, k: u64) -> Option<String> {
+        if release.artifact.is_some() {
+            return release.artifact.clone();
+        }
+        let mut deploys = self.deploys(lane, k);
+        deploys.retain(|deploy| deploy.release().is_same(release));
+        for time in [deploys.iter().map(|deploy| deploy.occurred_at).max(), Some(i64::MAX)] {
+            let Some(time) = time else { continue };
+            let moment = (time, u64::MAX);
+            let meant = self.artifact_of_version(lane[0], lane[1], &release.version, moment, k);
+            if meant.is_some() {
+                return meant;
+            }
+        }
+        None
     }
 
     /// Returns true if the end applies to a release in a lane, also if it is void.
     fn applies_to(&self, end: &Entry, lane: Lane<'_>, release: &Release, k: u64) -> bool {
         if let Some(artifact) = end.optional("artifact") {
-            return release.artifact.as_deref().is_some_and(|other| same_artifact(artifact, other));
+            return self.artifact_in(lane, release, k).is_some_and(|other| same_artifact(artifact, &other));
         }
         if !Self::is_about_lane(end, lane) {
             return false;
         }
         if end.data["release"].is_object() {
             let stated = end.release();
+            if stated.version != release.version {
+                return false;
+            }
+            let known = Release { artifact: self.artifact_in(lane, release, k), ..release.clone() };
             if stated.artifact.is_some() {
-                return matches(&stated, release);
+                return matches(&stated, &known);
             }
             let resolved = self.resolved_release(end, lane, k);
             return matches(&stated, release)
-                && resolved.is_some_and(|resolved| !contradicts(&resolved, release));
+                && resolved.is_some_and(|resolved| !contradicts(&resolved, &known));
         }
         if let Some(deployment) = end.optional("deployment") {
             let deploys = self.deploys(lane, k);

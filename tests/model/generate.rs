@@ -134,7 +134,8 @@ impl Generator {
 
     fn next(&mut self) {
         match self.random.below(100) {
-            0..24 => self.deploy("deploy.succeeded"),
+            0..21 => self.deploy("deploy.succeeded"),
+            21..24 => self.check_a_build(),
             24..27 => self.replace_during_a_check(),
             27..30 => self.deploy("deploy.started"),
             30..33 => self.deploy("deploy.failed"),
@@ -289,6 +290,33 @@ impl Generator {
             self.pending.push(("deploy.succeeded", deployed(&checked)));
         }
         self.pending.push(("validation.passed", check));
+    }
+
+    /// Adds a deploy that states only its version, checks of the artifact that was built for it, and the build, which is
+    /// recorded last in half of the cases.
+    fn check_a_build(&mut self) {
+        let (service, lane) = self.lane();
+        let version = self.random.below(VERSIONS.len() as u64) as usize;
+        let mut deploy = lane.clone();
+        deploy["release"] = json!({"version": VERSIONS[version]});
+        let artifact = self.artifact(service, version);
+        let build = ("artifact.built", json!({"artifact": artifact, "version": VERSIONS[version]}));
+        let mut of_artifact = json!({"artifact": self.artifact(service, version)});
+        of_artifact["check"] = self.random.pick(&CHECKS).into();
+        let mut of_release = lane;
+        of_release["release"] = json!({"version": VERSIONS[version], "artifact": artifact});
+        of_release["check"] = self.random.pick(&CHECKS).into();
+        let ends = ["validation.passed", "validation.failed"];
+        let is_late = self.random.percent(50);
+        if !is_late {
+            self.pending.push(build.clone());
+        }
+        self.pending.push(("deploy.succeeded", deploy));
+        self.pending.push((self.random.pick(&ends), of_release));
+        self.pending.push((self.random.pick(&ends), of_artifact));
+        if is_late {
+            self.pending.push(build);
+        }
     }
 
     fn subject(&mut self) -> Value {

@@ -41,7 +41,7 @@ use artifacts::{Builds, RevocationLog};
 use environment::EnvironmentHistory;
 use history::{ChangeDetails, EventTime};
 use interned::{Id, Interner, Releases};
-use results::{CheckKind, Checks, ReleaseCatalog, Subject};
+use results::{CheckKind, Checks, ReleaseCatalog, Subject, VersionMeanings};
 use rules::RuleEvidence;
 
 pub use outcome::{Cause, Failure};
@@ -308,7 +308,7 @@ impl Backtest {
             }
         }
         let release = self.completed(name, service, release, now);
-        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds };
+        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds, meanings: &*self };
         let evidence = promotion.iter().filter_map(|source| {
             let environment = self.environments.get(source)?;
             let releases = self.promotable_releases(source, service, &release, now);
@@ -569,7 +569,7 @@ impl Backtest {
         let mut missed = Vec::new();
         let name = &self.candidate.environment;
         let Some(environment) = self.environments.get(name) else { return report };
-        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds };
+        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds, meanings: self };
         let context = outcome::Context::new(name, environment, &self.checks, catalog, &self.candidate.policy);
         let lanes = environment.lanes().iter();
         let lanes =
@@ -612,6 +612,18 @@ impl Backtest {
     fn decision_at(&self, position: Position) -> Option<DeployDecision> {
         let index = self.decisions.binary_search_by_key(&position, |decision| decision.position).ok()?;
         self.decisions.get(index).copied()
+    }
+}
+
+impl VersionMeanings for Backtest {
+    fn artifact_meant(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &ShortText,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact> {
+        self.artifact_of_version(environment, service, version, at)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The releases that the check of a lane applies to.
 //!
-//! Decides the two questions that need more than a look-up: the release that a check means if it states only some parts
-//! of one, and whether that release stayed in the lane throughout the check.
+//! Decides the questions that need more than a look-up: the release that a check means if it states only some parts of
+//! one, the artifact of a release that states none, and whether the release stayed in the lane throughout the check.
 //!
 //! Decision 0015, section 3, is the specification.
 
@@ -43,20 +43,35 @@ pub fn resolve_release(
     }
 }
 
+/// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when the
+/// release was last deployed to the lane; else the one that the version means by everything that is known. `meant` returns
+/// the artifact that the version means at a time.
+#[must_use]
+pub fn artifact_in_lane(
+    release: &Release,
+    last_deploy: Option<DateTime<Utc>>,
+    meant: impl Fn(DateTime<Utc>) -> Option<Artifact>,
+) -> Option<Artifact> {
+    let of_version = || last_deploy.and_then(&meant).or_else(|| meant(DateTime::<Utc>::MAX_UTC));
+    release.artifact.clone().or_else(of_version)
+}
+
 /// Returns true if a check that states some parts of a release applies to `release`: by the artifact if it states one,
-/// else by the release that it [resolves to](resolve_release).
+/// else by the release that it [resolves to](resolve_release). `artifact` is that of the release
+/// [in its lane](artifact_in_lane); deploys that stated none have the artifact that their version meant when they ran.
 #[must_use]
 pub fn speaks_of(
     stated: &Release,
     at: DateTime<Utc>,
     deploys: &[LaneDeploy],
     built: Option<&Artifact>,
-    release: &Release,
+    (release, artifact): (&Release, Option<&Artifact>),
 ) -> bool {
+    let completed = release.completed(artifact.cloned());
     if stated.artifact.is_some() {
-        return stated.matches(release);
+        return stated.matches(&completed);
     }
-    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(release)
+    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(&completed)
 }
 
 /// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some
@@ -94,14 +109,25 @@ mod tests {
         LaneDeploy { occurred_at: time(at), position: Position::new(1), release: release(version, artifact) }
     }
 
+    /// Returns true if a check at a second speaks of a release, which means no other artifact than it states.
+    fn applies(
+        stated: &Release,
+        at: i64,
+        deploys: &[LaneDeploy],
+        built: Option<&Artifact>,
+        release: &Release,
+    ) -> bool {
+        speaks_of(stated, time(at), deploys, built, (release, release.artifact.as_ref()))
+    }
+
     #[test]
     fn rule_6_a_check_of_a_version_does_not_apply_to_a_later_build_of_it() {
         let deploys = [deploy(10, "v1", Some(D1)), deploy(30, "v1", Some(D2))];
         let stated = release("v1", None);
-        assert!(speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D1))));
-        assert!(!speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D2))));
-        assert!(speaks_of(&stated, time(40), &deploys, None, &release("v1", Some(D2))));
-        assert!(!speaks_of(&stated, time(40), &deploys, None, &release("v2", Some(D2))));
+        assert!(applies(&stated, 20, &deploys, None, &release("v1", Some(D1))));
+        assert!(!applies(&stated, 20, &deploys, None, &release("v1", Some(D2))));
+        assert!(applies(&stated, 40, &deploys, None, &release("v1", Some(D2))));
+        assert!(!applies(&stated, 40, &deploys, None, &release("v2", Some(D2))));
     }
 
     #[test]
@@ -109,15 +135,55 @@ mod tests {
         let built = Artifact::parse(D1).expect("an artifact");
         let stated = release("v1", None);
         let deploys = [deploy(30, "v1", Some(D2))];
-        assert!(!speaks_of(&stated, time(20), &deploys, Some(&built), &release("v1", Some(D2))));
-        assert!(speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D2))));
+        assert!(!applies(&stated, 20, &deploys, Some(&built), &release("v1", Some(D2))));
+        assert!(applies(&stated, 20, &deploys, None, &release("v1", Some(D2))));
     }
 
     #[test]
     fn a_check_that_states_an_artifact_applies_to_no_other() {
         let stated = release("v1", Some(D1));
-        assert!(speaks_of(&stated, time(1), &[], None, &release("v1", Some(D1))));
-        assert!(!speaks_of(&stated, time(1), &[], None, &release("v1", None)));
+        assert!(applies(&stated, 1, &[], None, &release("v1", Some(D1))));
+        assert!(!applies(&stated, 1, &[], None, &release("v1", None)));
+    }
+
+    #[test]
+    fn rule_6_a_check_that_states_an_artifact_applies_to_a_release_whose_version_means_it() {
+        let [one, other] = [D1, D2].map(|text| Artifact::parse(text).expect("an artifact"));
+        let (stated, running) = (release("v1", Some(D1)), release("v1", None));
+        let applies_to = |meant| speaks_of(&stated, time(1), &[], None, (&running, meant));
+        assert!(applies_to(Some(&one)));
+        assert!(!applies_to(Some(&other)));
+    }
+
+    #[test]
+    fn rule_6_a_check_of_a_version_does_not_apply_to_a_release_whose_version_means_a_later_build() {
+        let later = Artifact::parse(D2).expect("an artifact");
+        let (stated, running) = (release("v1", None), release("v1", None));
+        let deploys = [deploy(10, "v1", Some(D1)), deploy(30, "v1", Some(D2))];
+        let applies_at = |at| speaks_of(&stated, time(at), &deploys, None, (&running, Some(&later)));
+        assert!(!applies_at(20));
+        assert!(applies_at(40));
+    }
+
+    #[test]
+    fn rule_6_a_release_without_an_artifact_has_the_one_that_its_version_meant_when_it_was_deployed() {
+        let [one, other] = [D1, D2].map(|text| Artifact::parse(text).expect("an artifact"));
+        let meant = |from: i64| {
+            let (one, other) = (one.clone(), other.clone());
+            move |at: DateTime<Utc>| {
+                (at >= time(from)).then(|| if at < time(20) { one.clone() } else { other.clone() })
+            }
+        };
+        let of_version = release("v1", None);
+        assert_eq!(artifact_in_lane(&of_version, Some(time(15)), meant(10)), Some(one.clone()));
+        assert_eq!(artifact_in_lane(&of_version, Some(time(25)), meant(10)), Some(other.clone()));
+        assert_eq!(
+            artifact_in_lane(&of_version, Some(time(5)), meant(10)),
+            Some(other.clone()),
+            "known later"
+        );
+        assert_eq!(artifact_in_lane(&of_version, Some(time(5)), |_| None), None);
+        assert_eq!(artifact_in_lane(&release("v1", Some(D1)), Some(time(25)), meant(10)), Some(one.clone()));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! The response to a failed check is an event: a rollback request, or the reason why there is none. Its identity
 //! is derived from the check, so that replays, restarts and several controllers produce one response.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::{
     Actor, AutomaticRollback, Declined, Event, Payload, Policy, Validation, ValidationSubject,
 };
-use ledger_domain::known_good::Status;
+use ledger_domain::known_good::{CheckResults, Status};
 use ledger_domain::rollback::{
     DeclineReason, KnownGoodPoint, PointSearch, Search, check_limits, concerned_lanes,
 };
@@ -127,11 +129,15 @@ async fn find_response(
     let Some(rule) = triggered_rule(policy, &check.validation.check) else {
         return Ok(Response::Decline(DeclineReason::NotWanted));
     };
+    let Some(failed) = failed_lanes(snapshot, check).await? else {
+        return Ok(Response::Decline(DeclineReason::NotRunning));
+    };
     if let Some(reason) = reason_not_to_search(snapshot, check, rule, now).await? {
         return Ok(Response::Decline(reason));
     }
     let current: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
-    let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &current) else {
+    let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &current, &failed)
+    else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
     let request = PlanRequest {
@@ -174,16 +180,13 @@ async fn find_response(
     Ok(Response::Decline(search.exhausted()))
 }
 
-/// Returns the reason to decline a rollback that does not depend on any point.
+/// Returns the reason to decline a rollback that depends neither on what the check speaks of nor on any point.
 async fn reason_not_to_search(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     rule: &AutomaticRollback,
     now: DateTime<Utc>,
 ) -> Result<Option<DeclineReason>, DecisionError> {
-    if !is_current(snapshot, check).await? {
-        return Ok(Some(DeclineReason::NotRunning));
-    }
     if let Some((rollback_id, _)) = snapshot.active_rollback(&check.environment).await? {
         return Ok(Some(DeclineReason::UnderWay(rollback_id)));
     }
@@ -232,9 +235,13 @@ impl SearchEnd {
     }
 }
 
-/// Returns true if the failure is the latest result of its check for what runs now: the composition, or the
-/// release of a lane.
-pub(crate) async fn is_current(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, QueryError> {
+/// Returns the lanes in which the failure is the latest result of its check for what runs there now; for a check of the
+/// environment, all lanes, if it is that for the composition. Returns `None` if the failure is not the latest result for
+/// anything that runs.
+pub(crate) async fn failed_lanes(
+    snapshot: &mut Snapshot,
+    check: &FailedCheck,
+) -> Result<Option<BTreeSet<(ServiceName, TargetName)>>, QueryError> {
     let FailedCheck { environment, validation, position, .. } = check;
     let composition = snapshot.state(environment, AsOf::LATEST).await?.composition();
     let known_at = snapshot.position();
@@ -242,7 +249,10 @@ pub(crate) async fn is_current(snapshot: &mut Snapshot, check: &FailedCheck) -> 
         let id = composition.id();
         let results = snapshot.composition_verdicts(environment, &[id], known_at).await?;
         let result = results.get(&id).and_then(|results| results.of(&validation.check));
-        return Ok(result.is_some_and(|result| result.position == *position));
+        let is_latest = result.is_some_and(|result| result.position == *position);
+        let all =
+            || composition.lanes().map(|(service, target, _)| (service.clone(), target.clone())).collect();
+        return Ok(is_latest.then(all));
     }
     let is_subject = |service: &ServiceName, target: &TargetName| match &validation.subject {
         ValidationSubject::Lane { lane, .. } => {
@@ -259,6 +269,10 @@ pub(crate) async fn is_current(snapshot: &mut Snapshot, check: &FailedCheck) -> 
         })
         .collect();
     let results = snapshot.verdicts(environment, &running, known_at).await?;
-    let mut of_check = results.iter().filter_map(|results| results.of(&validation.check));
-    Ok(of_check.any(|result| result.position == *position))
+    let is_latest = |results: &CheckResults| {
+        results.of(&validation.check).is_some_and(|result| result.position == *position)
+    };
+    let failed = running.into_iter().zip(&results).filter(|(_, results)| is_latest(results));
+    let failed: BTreeSet<_> = failed.map(|(ran, _)| (ran.service, ran.target)).collect();
+    Ok(Some(failed).filter(|failed| !failed.is_empty()))
 }

@@ -15,7 +15,7 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::automatic::{CONTROLLER_NAME, FailedCheck, is_current, triggered_rule};
+use crate::automatic::{CONTROLLER_NAME, FailedCheck, failed_lanes, triggered_rule};
 use crate::request::Request;
 use crate::{Ingest, RecordError, RecordOutcome, Undecided};
 
@@ -137,7 +137,7 @@ impl Controller {
                 validation: validation.clone(),
             };
             let is_of_artifact = matches!(validation.subject, ValidationSubject::Artifact(_));
-            if !is_of_artifact || is_current(&mut snapshot, &check).await? {
+            if !is_of_artifact || failed_lanes(&mut snapshot, &check).await?.is_some() {
                 triggering.push(check);
             }
         }

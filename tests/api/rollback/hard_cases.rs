@@ -134,6 +134,62 @@ async fn rule_4_a_failed_canary_rolls_back_only_its_own_service() {
     assert_eq!(data["services"], json!(["web"]));
 }
 
+/// Returns the steps of the controller's only decision, which must be a request.
+async fn requested_steps(client: &Client) -> Vec<String> {
+    let decisions = controller_decisions(client, 1).await;
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    let data = &decisions[0]["event"]["data"];
+    let steps = data["plan"]["steps"].as_array().unwrap_or_else(|| panic!("no request: {}", decisions[0]));
+    let step = |step: &Value| format!("{} {}", text(&step["service"]), text(&step["target"]));
+    steps.iter().map(step).collect()
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_canary_of_a_deployment_rolls_back_only_the_lane_that_runs_it() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    let deploy = |target: &str, version: &str, run: &str| {
+        let release = json!({"version": version});
+        json!({"service": "web", "target": target, "release": release, "deployment": run})
+    };
+    story.record("deploy.succeeded", 1, deploy("eu", "v1", "a-eu")).await;
+    story.record("deploy.succeeded", 2, deploy("us", "v1", "a-us")).await;
+    story.check_passed("web", "v1", "smoke", 3).await;
+    story.record("deploy.succeeded", 4, deploy("us", "v2", "b-us")).await;
+    story.record("deploy.succeeded", 5, deploy("eu", "v3", "c-eu")).await;
+
+    let failed = json!({"service": "web", "deployment": "c-eu", "check": "canary"});
+    story.record("validation.failed", 6, failed).await;
+
+    assert_eq!(requested_steps(&client).await, ["web eu"], "the deployment put nothing into the lane at us");
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_canary_leaves_the_targets_alone_where_it_passed_again() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    for (minutes, target, version) in [(1, "eu", "v1"), (2, "us", "v1")] {
+        let data = json!({"service": "web", "target": target, "release": {"version": version}});
+        story.record("deploy.succeeded", minutes, data).await;
+    }
+    story.check_passed("web", "v1", "smoke", 3).await;
+    for (minutes, target, version) in [(4, "eu", "v2"), (5, "us", "v2")] {
+        let data = json!({"service": "web", "target": target, "release": {"version": version}});
+        story.record("deploy.succeeded", minutes, data).await;
+    }
+
+    // The pass occurs after the failure and is recorded before it.
+    let of_us = json!({"service": "web", "target": "us", "release": {"version": "v2"}, "check": "canary"});
+    story.record("validation.passed", 7, of_us).await;
+    story.check_failed("web", "v2", "canary", 6).await;
+
+    assert_eq!(requested_steps(&client).await, ["web eu"]);
+}
+
 #[tokio::test]
 async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
     let service = InProcess::start(&["--only=http,projector"]).await;
@@ -150,6 +206,73 @@ async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
     assert_eq!(story.point_status(bad).await, "bad");
     let back = story.deploy("web", "v1", 6).await;
     assert_eq!(story.point_status(back).await, "known_good", "the composition has returned");
+}
+
+#[tokio::test]
+async fn rule_6_a_failed_check_of_an_artifact_counts_where_only_its_version_was_deployed() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let (staging, production) = (Story::of(&client, "staging"), Story::on(&client));
+    production.declare_policy(json!({"promotion": {"from": ["staging"]}}), 0).await;
+    let point = staging.deploy("web", "v2", 2).await;
+    staging.check_passed("web", "v2", "smoke", 3).await;
+    staging.record("validation.failed", 4, json!({"artifact": D2, "check": "scan"})).await;
+    let request = json!({"service": "web", "release": {"version": "v2"}, "new": true});
+    assert_eq!(staging.point_status(point).await, "known_good", "nothing says what v2 is");
+    assert_eq!(denying_rules(&gate(&client, request.clone()).await.ok()), Vec::<String>::new());
+
+    let build = json!({"artifact": format!("pkg:oci/web@{D2}"), "version": "v2"});
+    let recorded_late = staging.record("artifact.built", 1, build).await;
+
+    assert_eq!(staging.point_status(point).await, "candidate");
+    assert_eq!(denying_rules(&gate(&client, request).await.ok()), ["promotion"]);
+    let before = staging.get(&format!("points/{point}?known_at={}", recorded_late - 1)).await;
+    assert_eq!(before["point"]["status"], "known_good", "as known before the build was recorded: {before}");
+    // A check of another build says nothing about what runs, and neither does a later build of the version.
+    let build = json!({"artifact": format!("pkg:oci/web@{D1}"), "version": "v2"});
+    staging.record("artifact.built", 5, build).await;
+    staging.record("validation.failed", 6, json!({"artifact": D1, "check": "canary"})).await;
+    staging.record("validation.passed", 7, json!({"artifact": D2, "check": "scan"})).await;
+    assert_eq!(staging.point_status(point).await, "known_good");
+}
+
+#[tokio::test]
+async fn rule_6_a_check_of_a_version_does_not_count_after_a_redeploy_of_another_build_of_it() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let build = |digest: &str| json!({"artifact": format!("pkg:oci/web@{digest}"), "version": "v1"});
+    story.record("artifact.built", 1, build(D1)).await;
+    let point = story.deploy("web", "v1", 2).await;
+    story.check_passed("web", "v1", "smoke", 3).await;
+    story.record("artifact.built", 4, build(D2)).await;
+    assert_eq!(story.point_status(point).await, "known_good", "the lane still runs the first build");
+
+    story.deploy("web", "v1", 5).await;
+
+    assert_eq!(story.point_status(point).await, "candidate", "the second build was not checked");
+    story.check_passed("web", "v1", "smoke", 6).await;
+    assert_eq!(story.point_status(point).await, "known_good");
+}
+
+#[tokio::test]
+async fn rule_6_a_failed_canary_of_an_artifact_rolls_back_the_lane_whose_version_means_it() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    let build = json!({"artifact": format!("pkg:oci/web@{D2}"), "version": "v2"});
+    story.record("artifact.built", 1, build).await;
+    for (minutes, service, version) in [(2, "api", "v2"), (3, "web", "v1")] {
+        let release = json!({"version": version, "artifact": format!("pkg:generic/{service}@{version}")});
+        story.record("deploy.succeeded", minutes, json!({"service": service, "release": release})).await;
+        story.check_passed(service, version, "smoke", 4).await;
+    }
+    story.deploy("web", "v2", 5).await;
+
+    story.record("validation.failed", 6, json!({"artifact": D2, "check": "canary"})).await;
+
+    assert_eq!(requested_steps(&client).await, ["web default"]);
 }
 
 #[tokio::test]

@@ -20,6 +20,11 @@ impl Builds {
         builds.insert(index, (at, artifact.clone()));
     }
 
+    /// Returns the artifacts that were built for a version.
+    pub(super) fn of_version(&self, version: &ShortText) -> impl Iterator<Item = &Artifact> {
+        self.0.get(version).into_iter().flatten().map(|(_, artifact)| artifact)
+    }
+
     /// Returns the artifact of a service's version by the builds up to a time: the latest artifact that is named like
     /// the service or, if there is none, the latest of all, provided that all have the same name.
     pub(super) fn artifact_of_version(

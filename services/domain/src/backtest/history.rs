@@ -252,6 +252,12 @@ impl LaneHistory {
         of_it.map(|(_, at)| *at)
     }
 
+    /// Returns the time of the last deploy of one spelling of a release.
+    pub(super) fn last_deploy(&self, release: Id) -> Option<EventTime> {
+        let end = self.deploys.partition_point(|(id, _)| *id <= release);
+        self.deploys[..end].last().filter(|(id, _)| *id == release).map(|(_, at)| *at)
+    }
+
     /// Returns the deploys of a version.
     pub(super) fn deploys_of_version(&self, version: &ShortText, releases: &Releases) -> Vec<LaneDeploy> {
         let deploys = releases.of_version(version).iter().flat_map(|id| {

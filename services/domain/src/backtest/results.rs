@@ -5,17 +5,18 @@
 //! Decision 0015, section 3, is the specification.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 
 use super::artifacts::Builds;
 use super::history::{EventTime, LaneHistory, Period};
 use super::interned::{Id, Interner, Releases, push_compact};
-use crate::checks::{speaks_of, straddles};
+use crate::checks::{LaneDeploy, artifact_in_lane, speaks_of, straddles};
 use crate::event::{Validation, ValidationSubject};
 use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
-use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{Artifact, EnvironmentName, LaneRef, Position, ServiceName, ShortText, TargetName};
 
 /// The subject of a check, as its report states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +77,8 @@ pub(super) struct Checks {
     /// The starts that name a run, by run and check.
     runs: HashMap<(Id, Id), Vec<EventTime>>,
     has_starts: bool,
+    /// True if some check states an artifact, alone or with a release.
+    states_artifacts: bool,
 }
 
 /// A release in a lane, and the span for which its results are wanted.
@@ -91,11 +94,57 @@ pub(super) struct LaneRelease<'q> {
     pub(super) during: Span,
 }
 
-/// The known releases and builds, by which a check's version is resolved to an artifact.
+/// The artifacts that versions mean, by the events applied so far.
+pub(super) trait VersionMeanings: fmt::Debug {
+    /// Returns the artifact that a service's version means at a time in an environment.
+    fn artifact_meant(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &ShortText,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact>;
+}
+
+/// The known releases and builds, by which versions are resolved to artifacts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReleaseCatalog<'q> {
     pub(super) releases: &'q Releases,
     pub(super) builds: &'q Builds,
+    pub(super) meanings: &'q dyn VersionMeanings,
+}
+
+impl ReleaseCatalog<'_> {
+    /// Returns the artifact of a release in its lane.
+    fn artifact_of(&self, of: &LaneRelease<'_>) -> Option<Artifact> {
+        let release = self.releases.get(of.release);
+        let last_deploy = of.lane.last_deploy(of.release).map(|at| at.occurred_at);
+        let meant =
+            |at| self.meanings.artifact_meant(of.environment, of.service, &release.version, at).cloned();
+        artifact_in_lane(release, last_deploy, meant)
+    }
+
+    /// Returns true if more than one artifact is known for a version: only then can it have meant several.
+    fn is_ambiguous(&self, version: &ShortText) -> bool {
+        let stated = self.releases.of_version(version).iter();
+        let stated = stated.filter_map(|id| self.releases.get(*id).artifact.as_ref());
+        let mut known = stated.chain(self.builds.of_version(version));
+        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
+    }
+
+    /// Returns the deploys of a release's version to its lane, each with the artifact that the version meant when it ran.
+    fn deploys_of(&self, of: &LaneRelease<'_>) -> Vec<LaneDeploy> {
+        let version = &self.releases.get(of.release).version;
+        let mut deploys = of.lane.deploys_of_version(version, self.releases);
+        if self.is_ambiguous(version) {
+            for deploy in deploys.iter_mut().filter(|deploy| deploy.release.artifact.is_none()) {
+                let at = deploy.occurred_at;
+                let meant = self.meanings.artifact_meant(of.environment, of.service, version, at);
+                deploy.release = deploy.release.completed(meant.cloned());
+            }
+        }
+        deploys
+    }
 }
 
 impl Checks {
@@ -109,6 +158,8 @@ impl Checks {
         releases: &mut Releases,
     ) -> (Subject, bool) {
         let (subject, stated) = self.subject(&validation.subject, releases);
+        self.states_artifacts |= matches!(subject, Subject::Artifact(_))
+            || stated.is_some_and(|stated| releases.get(stated).artifact.is_some());
         let check = self.texts.intern(&validation.check);
         let run = validation.run.as_ref().map(|run| self.texts.intern(run));
         if kind == CheckKind::Started {
@@ -216,8 +267,11 @@ impl Checks {
     /// Returns the latest result of each check for a release in a lane.
     pub(super) fn results(&self, of: &LaneRelease<'_>, catalog: ReleaseCatalog<'_>) -> LatestResults {
         let mut latest = LatestResults::new();
-        let release = catalog.releases.get(of.release);
-        if let Some(artifact) = release.artifact.as_ref().filter(|_| !self.artifacts_by_key.is_empty()) {
+        let version = &catalog.releases.get(of.release).version;
+        let artifact = (self.states_artifacts || catalog.is_ambiguous(version))
+            .then(|| catalog.artifact_of(of))
+            .flatten();
+        if let Some(artifact) = &artifact {
             let keys = artifact.keys();
             let checked = keys.iter().filter_map(|key| self.artifacts_by_key.get(key)).flatten();
             for checked in checked.filter(|checked| self.artifacts.get(**checked).is_same(artifact)) {
@@ -227,7 +281,7 @@ impl Checks {
         for target in [Some(of.target.clone()), None] {
             let (environment, service) = (of.environment.clone(), of.service.clone());
             if let Some(lane) = self.lanes.id_of(&LaneRef { environment, service, target }) {
-                self.add_lane_results(lane, of, release, catalog, &mut latest);
+                self.add_lane_results(lane, of, artifact.as_ref(), catalog, &mut latest);
             }
         }
         latest
@@ -238,10 +292,11 @@ impl Checks {
         &self,
         lane: Id,
         of: &LaneRelease<'_>,
-        release: &Release,
+        artifact: Option<&Artifact>,
         catalog: ReleaseCatalog<'_>,
         latest: &mut LatestResults,
     ) {
+        let release = catalog.releases.get(of.release);
         let tracks = std::cell::OnceCell::new();
         let does_not_straddle = |events: &[CheckEvent], index: usize| {
             let Some(start) = self.start_of(events, index) else { return true };
@@ -250,13 +305,13 @@ impl Checks {
         };
         if let Some(version) = self.texts.id_of(&release.version) {
             let deploys = std::cell::OnceCell::new();
-            let of_version = || of.lane.deploys_of_version(&release.version, catalog.releases);
             self.collect(Subject::Release { lane, version }, of.during, latest, |events, index| {
                 let CheckEvent { at, stated, .. } = events[index];
                 let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
                 let built = catalog.builds.artifact_of_version(of.service, &release.version, at.occurred_at);
-                let deploys = deploys.get_or_init(of_version);
-                speaks_of(stated, at.occurred_at, deploys, built, release) && does_not_straddle(events, index)
+                let deploys = deploys.get_or_init(|| catalog.deploys_of(of));
+                speaks_of(stated, at.occurred_at, deploys, built, (release, artifact))
+                    && does_not_straddle(events, index)
             });
         }
         for name in of.lane.deployments_of(of.release, catalog.releases) {

@@ -4,6 +4,7 @@ mod agreement;
 mod hard_cases;
 mod naive;
 mod naive_promotion;
+mod naive_spans;
 
 use std::collections::BTreeSet;
 

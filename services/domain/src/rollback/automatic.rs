@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, ValidationSubject};
 use crate::plan_issue::{PlanIssue, Severity};
-use crate::{LaneFilter, Lanes, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{LaneFilter, Lanes, Position, ServiceName, ShortText, TargetName};
 
 /// The earlier automatic rollbacks of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -196,61 +196,43 @@ impl AutomaticRollback {
 }
 
 /// Returns the lanes that an automatic rollback may change after a failed check of `subject`; `None` if there are none.
+/// `failed` has the lanes in which the failure is the latest result of the check for what runs there.
 ///
-/// For [`AutomaticScope::Environment`], all lanes. For [`AutomaticScope::Service`], by subject:
-/// - a lane: the service and its dependents, at the target that the check names, or at those where the release runs;
-/// - an artifact: the services that run it and their dependents, at the targets where it runs;
-/// - an environment: all lanes.
+/// For [`AutomaticScope::Environment`] and for a check of an environment: all lanes. Otherwise: the services of the
+/// failed lanes and their dependents, at the target that the check names, or at those of the failed lanes.
 #[must_use]
 pub fn concerned_lanes(
     scope: AutomaticScope,
     subject: &ValidationSubject,
     policy: &Policy,
     present: &Lanes,
+    failed: &BTreeSet<(ServiceName, TargetName)>,
 ) -> Option<LaneFilter> {
-    let running =
-        present.iter().filter_map(|((service, target), fold)| Some((service, target, fold.live()?.release)));
-    let running: Vec<(&ServiceName, &TargetName, &Release)> = running.collect();
-    let (services, targets) = match (scope, subject) {
+    let named_target = match (scope, subject) {
         (AutomaticScope::Environment, _) | (_, ValidationSubject::Environment(_)) => {
             return Some(LaneFilter::default());
         }
-        (_, ValidationSubject::Lane { lane, release, .. }) => {
-            let may_be_checked =
-                |running: &Release| release.as_ref().is_none_or(|stated| !stated.contradicts(running));
-            let targets = match &lane.target {
-                Some(target) => BTreeSet::from([target.clone()]),
-                None => targets_of(&running, |service, running| {
-                    *service == lane.service && may_be_checked(running)
-                }),
-            };
-            (vec![lane.service.clone()], targets)
-        }
-        (_, ValidationSubject::Artifact(artifact)) => {
-            let runs = |release: &Release| release.artifact.as_ref().is_some_and(|it| it.is_same(artifact));
-            let services = running.iter().filter(|(_, _, release)| runs(release));
-            let services = services.map(|(service, ..)| (*service).clone()).collect();
-            (services, targets_of(&running, |_, release| runs(release)))
-        }
+        (_, ValidationSubject::Lane { lane, .. }) => lane.target.clone(),
+        (_, ValidationSubject::Artifact(_)) => None,
     };
-    // A filter without services would include all of them.
-    let services = Some(policy.with_dependents(services)).filter(|services| !services.is_empty())?;
-    Some(LaneFilter { services, targets })
+    let services: BTreeSet<ServiceName> = failed.iter().map(|(service, _)| service.clone()).collect();
+    if services.is_empty() {
+        // A filter without services would include all of them.
+        return None;
+    }
+    let targets = named_target.map_or_else(|| targets_of(present, failed), |target| BTreeSet::from([target]));
+    Some(LaneFilter { services: policy.with_dependents(services), targets })
 }
 
-/// Returns the targets at which some service runs a release that `matches`. Returns the empty set, which means all
-/// targets, if those services run such releases at every target.
-fn targets_of(
-    running: &[(&ServiceName, &TargetName, &Release)],
-    matches: impl Fn(&ServiceName, &Release) -> bool,
-) -> BTreeSet<TargetName> {
-    let matching = || running.iter().filter(|(service, _, release)| matches(service, release));
-    let services: BTreeSet<_> = matching().map(|(service, ..)| service).collect();
-    let mut of_services = running.iter().filter(|(service, ..)| services.contains(service));
-    if of_services.all(|(service, _, release)| matches(service, release)) {
+/// Returns the targets of some lanes. Returns the empty set, which means all targets, if these are all lanes in which
+/// their services run something.
+fn targets_of(present: &Lanes, lanes: &BTreeSet<(ServiceName, TargetName)>) -> BTreeSet<TargetName> {
+    let services: BTreeSet<&ServiceName> = lanes.iter().map(|(service, _)| service).collect();
+    let mut running = present.iter().filter(|(_, fold)| fold.live().is_some()).map(|(lane, _)| lane);
+    if running.all(|lane| lanes.contains(lane) || !services.contains(&lane.0)) {
         return BTreeSet::new();
     }
-    matching().map(|(_, target, _)| (*target).clone()).collect()
+    lanes.iter().map(|(_, target)| target.clone()).collect()
 }
 
 /// Checks that a plan is within the policy's limits for its steps and for the time since its point last ran.

@@ -1,6 +1,9 @@
--- Selects the kinds of evidence that an environment has.
+-- Selects the kinds of evidence that an environment has; the last one: artifacts may be known for versions.
 SELECT e.with_parts,
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
-    EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2)
+    EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2),
+    EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND artifact IS NOT NULL AND position <= $2)
+        OR EXISTS (SELECT FROM verdicts WHERE environment_id IS NULL AND artifact IS NOT NULL AND position <= $2),
+    EXISTS (SELECT FROM builds) OR EXISTS (SELECT FROM environments WHERE with_parts)
 FROM environments e WHERE e.environment_id = $1

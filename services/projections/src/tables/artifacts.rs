@@ -1,6 +1,6 @@
 //! Artifacts: builds by version, the artifact that a version resolves to, and revocations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
@@ -74,6 +74,83 @@ pub(crate) async fn load_builds<'v>(
         builds.0.entry(version).or_default().push(build);
     }
     Ok(builds)
+}
+
+/// Deploys that state an artifact: time and artifact, ordered by moment.
+type StatingDeploys = Vec<(DateTime<Utc>, Artifact)>;
+
+/// Artifacts that versions of services mean in an environment, as known at a position.
+#[derive(Debug, Default)]
+pub(crate) struct VersionMeanings {
+    /// Deploys to the environment, by service and version.
+    here: HashMap<(String, String), StatingDeploys>,
+    /// Deploys to other environments, by service and version.
+    elsewhere: HashMap<(String, String), StatingDeploys>,
+    builds: Builds,
+}
+
+impl VersionMeanings {
+    /// Loads what some versions of services mean in an environment.
+    pub(crate) async fn load<'v>(
+        connection: &mut PgConnection,
+        environment_id: i32,
+        versions: impl IntoIterator<Item = (&'v ServiceName, &'v ShortText)>,
+        known_at: Position,
+    ) -> Result<Self, Error> {
+        let versions: BTreeSet<(&str, &str)> =
+            versions.into_iter().map(|(service, version)| (service.as_str(), version.as_str())).collect();
+        let (services, versions): (Vec<&str>, Vec<&str>) = versions.into_iter().unzip();
+        let builds = load_builds(&mut *connection, versions.iter().copied(), known_at).await?;
+        let query = sqlx::query_as(sql!("artifacts/stating_deploys"))
+            .bind(environment_id)
+            .bind(services)
+            .bind(versions)
+            .bind(bigint(known_at));
+        let rows: Vec<StatingDeployRow> = query.fetch_all(connection).await?;
+        let mut meanings = Self { builds, ..Self::default() };
+        for row in rows {
+            let artifact = parsed("lane_changes", row.position, || Artifact::stored(&row.artifact))?;
+            let deploys = if row.is_here { &mut meanings.here } else { &mut meanings.elsewhere };
+            deploys.entry((row.service, row.version)).or_default().push((row.occurred_at, artifact));
+        }
+        Ok(meanings)
+    }
+
+    /// Returns true if more than one artifact is known for a version of a service: only then can it have meant several.
+    pub(crate) fn is_ambiguous(&self, service: &ServiceName, version: &ShortText) -> bool {
+        let key = (service.to_string(), version.to_string());
+        let deploys = [&self.here, &self.elsewhere].into_iter().filter_map(|deploys| deploys.get(&key));
+        let deployed = deploys.flatten().map(|(_, artifact)| artifact);
+        let mut known = deployed.chain(self.builds.of_version(version).map(|build| &build.artifact));
+        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
+    }
+
+    /// Returns the artifact that a version of a service means at a time: that of the latest deploy to the environment that
+    /// states one, else of the latest to another; else that of a build.
+    pub(crate) fn artifact(
+        &self,
+        service: &ServiceName,
+        version: &ShortText,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact> {
+        let key = (service.to_string(), version.to_string());
+        let of_deploys = [&self.here, &self.elsewhere].into_iter().find_map(|deploys| {
+            let deploys = deploys.get(&key)?;
+            let until = deploys.partition_point(|(occurred_at, _)| *occurred_at <= at);
+            deploys[..until].last().map(|(_, artifact)| artifact)
+        });
+        of_deploys.or_else(|| self.builds.resolve(service, version, at))
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct StatingDeployRow {
+    service: String,
+    version: String,
+    is_here: bool,
+    occurred_at: DateTime<Utc>,
+    position: i64,
+    artifact: String,
 }
 
 impl Snapshot {

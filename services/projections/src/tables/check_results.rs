@@ -8,29 +8,32 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
+use ledger_domain::checks::{LaneDeploy, artifact_in_lane, speaks_of, straddles};
 use ledger_domain::known_good::{CheckResult, CheckResults};
-use ledger_domain::retirement::{RetirementStatus, Retirements};
+use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
-    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Position, Release,
-    ServiceName, ShortText, TargetName, Track,
+    Artifact, Composition, CompositionId, EnvironmentName, Position, Release, ServiceName, ShortText,
+    TargetName,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::history_spans::spans_from_history;
 use self::query_rows::{CompositionEndRow, DeployRow, ReorderedEndRow, SpanEndRow, SubjectEndRow, SwitchRow};
+use self::subjects::{LaneSubject, artifact_subject, environment_subject};
 use crate::Snapshot;
-use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
-use crate::tables::artifacts::{Builds, load_builds};
+use crate::tables::artifacts::{Builds, VersionMeanings, load_builds};
 use crate::tables::lanes::{AsOf, QueryError, far_future, load_histories, parse_release};
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
 
+mod history_spans;
 mod query_rows;
 mod rows;
+mod subjects;
 
 pub(crate) use rows::{CheckEndInsert, CheckResultRows, CheckStartInsert, contradicts, correct};
 
@@ -45,54 +48,6 @@ pub struct LaneRelease {
     pub release: Release,
 }
 
-/// Lane as the subject of a check; without a target, it is the service at all its targets.
-#[derive(Clone, Copy)]
-struct LaneSubject<'a> {
-    environment: &'a EnvironmentName,
-    service: &'a ServiceName,
-    target: Option<&'a TargetName>,
-}
-
-impl<'a> LaneSubject<'a> {
-    fn of(lane: &'a LaneRef) -> Self {
-        Self { environment: &lane.environment, service: &lane.service, target: lane.target.as_ref() }
-    }
-
-    /// Returns both ways in which a check can name a lane: with its target, and without one.
-    fn with_and_without_target(environment: &'a EnvironmentName, ran: &'a LaneRelease) -> [Self; 2] {
-        let service = &ran.service;
-        [Some(&ran.target), None].map(|target| Self { environment, service, target })
-    }
-
-    fn key(&self, word: &str, rest: &str) -> Uuid {
-        let (environment, service) = (self.environment.as_str(), self.service.as_str());
-        match self.target {
-            Some(target) => key(word, &[environment, service, target.as_str(), rest]),
-            None => key(word, &[environment, service, rest]),
-        }
-    }
-
-    fn release_key(&self, version: &str) -> Uuid {
-        self.key("release", version)
-    }
-
-    fn deployment_key(&self, deployment: &str) -> Uuid {
-        self.key("deployment", deployment)
-    }
-
-    fn lane_key(&self) -> Uuid {
-        self.key("lane", "")
-    }
-}
-
-fn artifact_subject(artifact_key: &str) -> Uuid {
-    key("artifact", &[artifact_key])
-}
-
-fn environment_subject(environment: &EnvironmentName) -> Uuid {
-    key("environment", &[environment.as_str()])
-}
-
 /// Kinds of evidence that an environment has, as known at a position.
 #[derive(Clone, Copy)]
 struct EvidenceKinds {
@@ -104,6 +59,10 @@ struct EvidenceKinds {
     of_environment: bool,
     /// Starts of checks.
     starts: bool,
+    /// Checks that state an artifact, alone or with a release; also those of no environment.
+    stating_artifacts: bool,
+    /// Builds, or deploys to any environment that state more of a release than its version.
+    with_meanings: bool,
 }
 
 async fn evidence_kinds(
@@ -113,9 +72,17 @@ async fn evidence_kinds(
 ) -> Result<EvidenceKinds, Error> {
     let query =
         sqlx::query_as(sql!("check_results/evidence_kinds")).bind(environment_id).bind(bigint(known_at));
-    let row: Option<(bool, bool, bool, bool)> = query.fetch_optional(connection).await?;
-    let (with_parts, without_release, of_environment, starts) = row.unwrap_or_default();
-    Ok(EvidenceKinds { with_parts, without_release, of_environment, starts })
+    let row: Option<(bool, bool, bool, bool, bool, bool)> = query.fetch_optional(connection).await?;
+    let (with_parts, without_release, of_environment, starts, stating_artifacts, with_meanings) =
+        row.unwrap_or_default();
+    Ok(EvidenceKinds {
+        with_parts,
+        without_release,
+        of_environment,
+        starts,
+        stating_artifacts,
+        with_meanings,
+    })
 }
 
 impl Snapshot {
@@ -344,13 +311,14 @@ struct ResultsQuery<'q> {
 impl ResultsQuery<'_> {
     async fn results(&self, connection: &mut PgConnection) -> Result<Vec<CheckResults>, Error> {
         let mut all = vec![CheckResults::default(); self.ran.len()];
+        let known_artifacts = self.known_artifacts(connection).await?;
         let mut subjects: HashMap<Uuid, Vec<usize>> = HashMap::with_capacity(self.ran.len() * 2);
         let mut artifacts: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (index, ran) in self.ran.iter().enumerate() {
-            for lane in LaneSubject::with_and_without_target(self.environment, ran) {
+            for lane in self.lane_subjects(ran) {
                 subjects.entry(lane.release_key(ran.release.version.as_str())).or_default().push(index);
             }
-            for artifact in ran.release.artifact.iter().flat_map(|artifact| artifact.keys()) {
+            for artifact in known_artifacts[index].iter().flat_map(|artifact| artifact.keys()) {
                 artifacts.entry(artifact_subject(&artifact)).or_default().push(index);
             }
         }
@@ -363,19 +331,24 @@ impl ResultsQuery<'_> {
         let mut rows = self.ends(connection, sql, keys).await?;
         let states_no_artifact =
             |row: &SubjectEndRow| row.artifact.is_none() && !artifacts.contains_key(&row.subject);
-        let builds = if rows.iter().any(states_no_artifact) && self.with_artifacts() {
+        let with_artifacts = known_artifacts.iter().any(Option::is_some);
+        let builds = if rows.iter().any(states_no_artifact) && with_artifacts {
             load_builds(connection, self.ran.iter().map(|ran| ran.release.version.as_str()), self.known_at)
                 .await?
         } else {
             Builds::default()
         };
-        let needs_resolution =
-            rows.iter().any(states_no_artifact) && (self.kinds.with_parts || !builds.is_empty());
+        let needs_resolution = rows.iter().any(states_no_artifact)
+            && (self.kinds.with_parts || !builds.is_empty() || with_artifacts);
         let needs_runs = self.kinds.without_release || self.kinds.starts || needs_resolution;
-        let runs = if needs_runs { self.runs(connection).await? } else { Vec::new() };
+        let mut runs = if needs_runs { self.runs(connection).await? } else { Vec::new() };
+        if needs_resolution {
+            self.complete_deploys(connection, &mut runs).await?;
+        }
         if needs_resolution && !self.kinds.starts {
             // If a version has several builds, each build has its own latest results: read all ends.
-            let is_rebuilt = |index: &usize| self.is_rebuilt(*index, &runs, &builds);
+            let is_rebuilt =
+                |index: &usize| self.is_rebuilt((*index, known_artifacts[*index].as_ref()), &runs, &builds);
             let rebuilt = subjects.iter().filter(|(_, indexes)| indexes.iter().any(is_rebuilt));
             let rebuilt: Vec<Uuid> = rebuilt.map(|(subject, _)| *subject).collect();
             if !rebuilt.is_empty() {
@@ -385,12 +358,13 @@ impl ResultsQuery<'_> {
         }
         for row in &rows {
             for index in artifacts.get(&row.subject).into_iter().flatten() {
-                if self.applies_to_artifact(row, *index)? {
+                if applies_to_artifact(row, known_artifacts[*index].as_ref())? {
                     row.end.add_to(&mut all[*index])?;
                 }
             }
             for index in subjects.get(&row.subject).into_iter().flatten() {
-                if self.applies_to_release(row, *index, runs.get(*index), &builds)? {
+                let subject = (*index, known_artifacts[*index].as_ref());
+                if self.applies_to_release(row, subject, runs.get(*index), &builds)? {
                     row.end.add_to(&mut all[*index])?;
                 }
             }
@@ -401,8 +375,92 @@ impl ResultsQuery<'_> {
         Ok(all)
     }
 
-    fn with_artifacts(&self) -> bool {
-        self.ran.iter().any(|ran| ran.release.artifact.is_some())
+    fn lane_subjects<'r>(&'r self, ran: &'r LaneRelease) -> [LaneSubject<'r>; 2] {
+        LaneSubject::with_and_without_target(self.environment, &ran.service, &ran.target)
+    }
+
+    /// Returns the artifact of each release in its lane, in the order of `ran`. Leaves out one that cannot matter: no check
+    /// states an artifact, and the version never meant another.
+    async fn known_artifacts(&self, connection: &mut PgConnection) -> Result<Vec<Option<Artifact>>, Error> {
+        let mut artifacts: Vec<Option<Artifact>> =
+            self.ran.iter().map(|ran| ran.release.artifact.clone()).collect();
+        let mut unstated: Vec<(usize, &LaneRelease)> =
+            self.ran.iter().enumerate().filter(|(_, ran)| ran.release.artifact.is_none()).collect();
+        if !self.kinds.with_meanings || unstated.is_empty() {
+            return Ok(artifacts);
+        }
+        let versions: Vec<(&ServiceName, &ShortText)> =
+            unstated.iter().map(|(_, ran)| (&ran.service, &ran.release.version)).collect();
+        let meanings =
+            VersionMeanings::load(connection, self.environment_id, versions, self.known_at).await?;
+        unstated.retain(|(_, ran)| {
+            self.kinds.stating_artifacts || meanings.is_ambiguous(&ran.service, &ran.release.version)
+        });
+        if unstated.is_empty() {
+            return Ok(artifacts);
+        }
+        let last_deploys = self.last_deploys(connection, &unstated).await?;
+        for (ordinal, (index, ran)) in (1..).zip(unstated) {
+            let last_deploy = last_deploys.get(&ordinal).copied();
+            let meant = |at| meanings.artifact(&ran.service, &ran.release.version, at).cloned();
+            artifacts[index] = artifact_in_lane(&ran.release, last_deploy, meant);
+        }
+        Ok(artifacts)
+    }
+
+    /// Returns the time of the last deploy of each release to its lane, by the ordinal of the release, from 1. The
+    /// releases state no artifact.
+    async fn last_deploys(
+        &self,
+        connection: &mut PgConnection,
+        unstated: &[(usize, &LaneRelease)],
+    ) -> Result<HashMap<i64, DateTime<Utc>>, Error> {
+        let texts = |text: fn(&LaneRelease) -> &str| {
+            unstated.iter().map(|(_, ran)| text(ran).to_owned()).collect::<Vec<String>>()
+        };
+        let parts = |part: fn(&Release) -> Option<String>| {
+            unstated.iter().map(|(_, ran)| part(&ran.release)).collect::<Vec<Option<String>>>()
+        };
+        let query = sqlx::query_as(sql!("check_results/last_deploys"))
+            .bind(self.environment_id)
+            .bind(texts(|ran| ran.service.as_str()))
+            .bind(texts(|ran| ran.target.as_str()))
+            .bind(texts(|ran| ran.release.version.as_str()))
+            .bind(parts(|release| release.config.as_ref().map(|it| it.as_str().to_owned())))
+            .bind(parts(|release| release.infrastructure.as_ref().map(|it| it.as_str().to_owned())))
+            .bind(parts(|release| release.commit.as_ref().map(|it| it.as_str().to_owned())))
+            .bind(bigint(self.known_at));
+        let rows: Vec<(i64, DateTime<Utc>)> = query.fetch_all(connection).await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Completes the deploys that state no artifact with those that their versions meant when they ran.
+    async fn complete_deploys(
+        &self,
+        connection: &mut PgConnection,
+        runs: &mut [ReleaseRuns],
+    ) -> Result<(), Error> {
+        let states_none = |deploy: &&mut LaneDeploy| deploy.release.artifact.is_none();
+        let versions: Vec<(&ServiceName, &ShortText)> = self
+            .ran
+            .iter()
+            .zip(&*runs)
+            .filter(|(_, runs)| runs.deploys.iter().any(|deploy| deploy.release.artifact.is_none()))
+            .map(|(ran, _)| (&ran.service, &ran.release.version))
+            .collect();
+        if !self.kinds.with_meanings || versions.is_empty() {
+            return Ok(());
+        }
+        let meanings =
+            VersionMeanings::load(connection, self.environment_id, versions, self.known_at).await?;
+        for (ran, runs) in self.ran.iter().zip(runs) {
+            let version = &ran.release.version;
+            for deploy in runs.deploys.iter_mut().filter(states_none) {
+                let meant = meanings.artifact(&ran.service, version, deploy.occurred_at);
+                deploy.release = deploy.release.completed(meant.cloned());
+            }
+        }
+        Ok(())
     }
 
     async fn ends(
@@ -416,27 +474,24 @@ impl ResultsQuery<'_> {
     }
 
     /// Returns true if another release is known under the same version.
-    fn is_rebuilt(&self, index: usize, runs: &[ReleaseRuns], builds: &Builds) -> bool {
-        let release = &self.ran[index].release;
+    fn is_rebuilt(
+        &self,
+        (index, artifact): (usize, Option<&Artifact>),
+        runs: &[ReleaseRuns],
+        builds: &Builds,
+    ) -> bool {
+        let release = self.ran[index].release.completed(artifact.cloned());
         let deploys = runs.get(index).map(|runs| &runs.deploys[..]).unwrap_or_default();
-        deploys.iter().any(|deploy| deploy.release.contradicts(release))
+        deploys.iter().any(|deploy| deploy.release.contradicts(&release))
             || builds.of_version(&release.version).any(|built| {
                 release.artifact.as_ref().is_some_and(|artifact| !artifact.is_same(&built.artifact))
             })
     }
 
-    fn applies_to_artifact(&self, row: &SubjectEndRow, index: usize) -> Result<bool, Error> {
-        let (Some(text), Some(artifact)) = (&row.artifact, &self.ran[index].release.artifact) else {
-            return Ok(false);
-        };
-        let checked = parsed("verdicts", row.end.position, || Artifact::stored(text))?;
-        Ok(checked.is_same(artifact))
-    }
-
     fn applies_to_release(
         &self,
         row: &SubjectEndRow,
-        index: usize,
+        (index, artifact): (usize, Option<&Artifact>),
         runs: Option<&ReleaseRuns>,
         builds: &Builds,
     ) -> Result<bool, Error> {
@@ -447,7 +502,7 @@ impl ResultsQuery<'_> {
         let end = row.end.occurred_at;
         let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
         let built = builds.resolve(&ran.service, &ran.release.version, end);
-        if !speaks_of(&stated, end, deploys, built, &ran.release) {
+        if !speaks_of(&stated, end, deploys, built, (&ran.release, artifact)) {
             return Ok(false);
         }
         let tracks = runs.map(|runs| &runs.tracks[..]).unwrap_or_default();
@@ -464,7 +519,7 @@ impl ResultsQuery<'_> {
         let mut spans: Vec<(usize, Uuid, Span)> = Vec::new();
         let mut deployments: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (index, (ran, runs)) in self.ran.iter().zip(runs).enumerate() {
-            for lane in LaneSubject::with_and_without_target(self.environment, ran) {
+            for lane in self.lane_subjects(ran) {
                 spans.extend(runs.live.iter().map(|span| (index, lane.lane_key(), *span)));
                 for deployment in &runs.deployments {
                     deployments.entry(lane.deployment_key(deployment)).or_default().push(index);
@@ -602,46 +657,11 @@ impl ResultsQuery<'_> {
     }
 }
 
-/// Returns the spans in which traffic reached a release, and those in which it was in each slot, by the whole history of
-/// its lane.
-fn spans_from_history(
-    fold: &LaneFold,
-    release: &Release,
-    retirements: &Retirements,
-) -> (Vec<Span>, Vec<Vec<Span>>) {
-    let retired = retirements.spans();
-    let begins = std::iter::once(DateTime::<Utc>::MIN_UTC).chain(retired.iter().map(|span| span.until));
-    let ends = retired.iter().map(|span| span.from).chain([DateTime::<Utc>::MAX_UTC]);
-    let mut live = Vec::new();
-    let mut slots: BTreeMap<String, Vec<Span>> = BTreeMap::new();
-    for (begin, end) in begins.zip(ends) {
-        let part = fold.without_discarded_changes(RetirementStatus::Active(Some(begin)));
-        let changes = part.changes();
-        let ends_at = |index: usize| {
-            let next = changes.get(index + 1).map(|(_, written)| written.since.occurred_at);
-            next.unwrap_or(end).min(end)
-        };
-        for (index, (since, runs)) in part.steps().into_iter().enumerate() {
-            let Some(span) = Span::new(since.occurred_at, ends_at(index)) else { continue };
-            if runs.as_ref().is_some_and(|runs| runs.release.is_same(release)) {
-                live.push(span);
-            }
-        }
-        for (index, (track, written)) in changes.iter().enumerate() {
-            let Track::Slot(slot) = track else { continue };
-            if !matches!(&written.effect, Effect::Deployed(deployed) if deployed.is_same(release)) {
-                continue;
-            }
-            let empties = |(other, later): &&(Track, ledger_domain::TrackEntry)| {
-                other == track || *other == Track::Traffic && later.effect == Effect::Removed
-            };
-            let next = changes[index + 1..].iter().find(empties);
-            let until = next.map_or(end, |(_, later)| later.since.occurred_at.min(end));
-            let span = Span::new(written.since.occurred_at, until);
-            slots.entry(slot.to_string()).or_default().extend(span);
-        }
-    }
-    (live, slots.into_values().collect())
+/// Returns true if the end of a check of an artifact applies to a release that has an artifact.
+fn applies_to_artifact(row: &SubjectEndRow, artifact: Option<&Artifact>) -> Result<bool, Error> {
+    let (Some(text), Some(artifact)) = (&row.artifact, artifact) else { return Ok(false) };
+    let checked = parsed("verdicts", row.end.position, || Artifact::stored(text))?;
+    Ok(checked.is_same(artifact))
 }
 
 /// Returns the item at an ordinal, counted from 1, and its index.

@@ -282,6 +282,42 @@ fn a_check_of_a_version_applies_to_the_artifact_of_the_version_at_that_time() {
     assert_eq!(allowed(&from_staging(), &history), [true, false]);
 }
 
+/// Returns the build of version 2 as an artifact of web.
+fn build_of_2(digest: &str) -> Payload {
+    Payload::ArtifactBuilt(Built {
+        artifact: Artifact::parse(&format!("pkg:oci/web@{digest}")).expect("an artifact"),
+        version: Some(short_text("2")),
+        commit: None,
+        committed_at: None,
+        builder: None,
+        provenance: None,
+    })
+}
+
+#[test]
+fn a_check_of_an_artifact_applies_to_a_deploy_that_states_only_its_version() {
+    let digest = Artifact::parse(D2).expect("an artifact");
+    let scan = |passed| check_end("scan", passed, ValidationSubject::Artifact(digest.clone()));
+    let smoke = version_check("staging", "2", "smoke", true);
+    let [staged, released] = ["staging", "production"].map(|at| deploy_of(lane(at), version("2")));
+    let history = |passed| [build_of_2(D2), staged.clone(), smoke.clone(), scan(passed), released.clone()];
+    assert_eq!(allowed(&from_staging(), &history(true)), [true]);
+    assert_eq!(allowed(&from_staging(), &history(false)), [false]);
+    assert_eq!(missed(&[released.clone(), scan(false)]), [0; 0], "nothing says what version 2 is");
+    assert_eq!(missed(&[released, scan(false), build_of_2(D2)]), [1], "the build was recorded late");
+}
+
+#[test]
+fn a_check_of_a_version_does_not_apply_to_a_redeploy_after_another_build_of_it() {
+    let [staged, released] = ["staging", "production"].map(|at| deploy_of(lane(at), version("2")));
+    let smoke = version_check("staging", "2", "smoke", true);
+    let mut history = vec![build_of_2(D1), staged.clone(), smoke.clone(), build_of_2(D2), staged];
+    let released_after = |history: &[Payload]| [history, std::slice::from_ref(&released)].concat();
+    assert_eq!(allowed(&from_staging(), &released_after(&history)), [false]);
+    history.push(smoke);
+    assert_eq!(allowed(&from_staging(), &released_after(&history)), [true]);
+}
+
 #[test]
 fn the_artifact_of_a_version_is_that_of_a_deploy_or_else_that_of_a_build() {
     let artifact = Artifact::parse(&format!("pkg:oci/web@{D1}")).expect("an artifact");

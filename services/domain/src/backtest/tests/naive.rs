@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::naive_promotion::{best_at_each_target, counts};
+use super::naive_spans::spans_where;
 use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
 use crate::event::{ApprovalSubject, Event, Payload, Policy, Revoked, Validation, ValidationSubject};
@@ -131,33 +132,13 @@ impl Model {
         self.fold(lane, LAST_SECOND).without_discarded_changes(status).into_owned()
     }
 
-    /// Returns the spans of the seconds at which a condition holds. If it holds at the last second, it holds from then
-    /// on.
-    fn spans_where(holds: impl Fn(i64) -> bool) -> Vec<Span> {
-        let mut spans = Vec::new();
-        let mut from = None;
-        for second in 0..=LAST_SECOND {
-            match (from, holds(second)) {
-                (None, true) => from = Some(second),
-                (Some(since), false) => {
-                    spans.push(Span { from: time(since), until: time(second) });
-                    from = None;
-                }
-                _ => {}
-            }
-        }
-        let until = chrono::DateTime::<chrono::Utc>::MAX_UTC;
-        spans.extend(from.map(|since| Span { from: time(since), until }));
-        spans
-    }
-
     fn is_live(&self, lane: &Lane, release: &Release, at: i64) -> bool {
         self.lane_at(lane, at).live().is_some_and(|live| live.release.is_same(release))
     }
 
     fn track_spans(&self, lane: &Lane, release: &Release) -> Vec<Vec<Span>> {
         let on = |slot: Option<SlotName>| {
-            Self::spans_where(|at| {
+            spans_where(LAST_SECOND, |at| {
                 let fold = self.lane_at(lane, at);
                 let live = fold.live();
                 if slot.is_none() {
@@ -246,6 +227,14 @@ impl Model {
             .or_else(|| self.artifact_by_builds(&lane.service, version, at))
     }
 
+    /// Returns the artifact of a release in a lane, stated or meant.
+    fn artifact_in(&self, lane: &Lane, release: &Release) -> Option<Artifact> {
+        let same = self.deploys(lane).into_iter().filter(|(_, deployed)| deployed.is_same(release));
+        let last = same.map(|(change, _)| change.entry.since.occurred_at.timestamp()).max();
+        let meant = |at| self.artifact_of_version(&LaneRef::from(lane.clone()), &release.version, at);
+        release.artifact.clone().or_else(|| last.and_then(meant)).or_else(|| meant(LAST_SECOND))
+    }
+
     fn completed(&self, lane: &LaneRef, release: &Release, at: i64) -> Release {
         release.completed(self.artifact_of_version(lane, &release.version, at))
     }
@@ -303,18 +292,22 @@ impl Model {
         match &validation.subject {
             ValidationSubject::Environment(_) => false,
             ValidationSubject::Artifact(artifact) => {
-                release.artifact.as_ref().is_some_and(|own| own.is_same(artifact))
+                self.artifact_in(lane, release).is_some_and(|own| own.is_same(artifact))
             }
             ValidationSubject::Lane { lane: named, .. } if !named.covers(lane) => false,
             ValidationSubject::Lane { release: Some(stated), .. } => {
-                let deploys = self.deploys(lane).into_iter().map(|(change, release)| LaneDeploy {
-                    occurred_at: change.entry.since.occurred_at,
-                    position: change.entry.since.position,
-                    release: release.clone(),
+                let deploys = self.deploys(lane).into_iter().map(|(change, release)| {
+                    let EventRef { occurred_at, position, .. } = change.entry.since;
+                    let of_lane = LaneRef::from(lane.clone());
+                    let release = self.completed(&of_lane, release, occurred_at.timestamp());
+                    LaneDeploy { occurred_at, position, release }
                 });
                 let deploys: Vec<_> = deploys.collect();
                 let built = self.artifact_by_builds(&lane.service, &stated.version, at);
-                speaks_of(stated, time(at), &deploys, built.as_ref(), release) && does_not_straddle()
+                let artifact = self.artifact_in(lane, release);
+                let applies =
+                    speaks_of(stated, time(at), &deploys, built.as_ref(), (release, artifact.as_ref()));
+                applies && does_not_straddle()
             }
             ValidationSubject::Lane { deployment: Some(name), .. } => {
                 let deploys = self.deploys(lane);
@@ -454,7 +447,7 @@ impl Model {
         let mut all = Vec::new();
         for lane in self.lanes(environment).into_iter().filter(|lane| lane.service == *service) {
             for (release, deployed) in self.deployed_as_requested(&lane, requested, now) {
-                let spans = Self::spans_where(|at| self.is_live(&lane, &release, at));
+                let spans = spans_where(LAST_SECOND, |at| self.is_live(&lane, &release, at));
                 let Some(longest_run) = longest(&spans, time(now)) else { continue };
                 all.push(TargetEvidence {
                     target: lane.target.clone(),

@@ -1,5 +1,7 @@
 //! Tests of automatic rollback: the affected lanes, the choice of the point, and the reasons to decline.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -127,59 +129,62 @@ fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
     }
 }
 
+/// Returns lanes by service and target.
+fn lane_set(names: &[(&str, &str)]) -> BTreeSet<(ServiceName, TargetName)> {
+    names.iter().map(|(name, at)| (service(name), target(at))).collect()
+}
+
+/// Returns lanes that run something, by service and target.
+fn running(names: &[(&str, &str)]) -> Lanes {
+    let fold = || {
+        let one = lanes(&[("any", Track::Traffic, Effect::Deployed(release("v1")))]);
+        one.into_values().next().expect("a lane")
+    };
+    lane_set(names).into_iter().map(|lane| (lane, fold())).collect()
+}
+
 #[test]
 fn rule_4_a_failed_check_of_a_service_affects_it_and_its_dependents_only() {
     let policy = policy(&[("web", "search"), ("shop", "web"), ("search", "basket")]);
-    let affected =
-        |scope, subject: &ValidationSubject| concerned_lanes(scope, subject, &policy, &Lanes::new());
+    let present = running(&[("search", "eu"), ("web", "eu"), ("shop", "eu"), ("shop", "us")]);
+    let affected = |scope, subject: &ValidationSubject, failed: &[(&str, &str)]| {
+        concerned_lanes(scope, subject, &policy, &present, &lane_set(failed))
+    };
     let service_only = AutomaticScope::Service;
     assert_eq!(
-        affected(service_only, &check_of_lane("search", None)),
+        affected(service_only, &check_of_lane("search", None), &[("search", "eu")]),
         Some(scope(&["search", "web", "shop"], &[]))
     );
-    assert_eq!(affected(service_only, &check_of_lane("shop", Some("eu"))), Some(scope(&["shop"], &["eu"])));
+    let shop = check_of_lane("shop", Some("eu"));
+    assert_eq!(affected(service_only, &shop, &[("shop", "eu")]), Some(scope(&["shop"], &["eu"])));
     let all = Some(LaneFilter::default());
-    assert_eq!(affected(AutomaticScope::Environment, &check_of_lane("shop", Some("eu"))), all);
+    assert_eq!(affected(AutomaticScope::Environment, &shop, &[("shop", "eu")]), all);
     let environment = EnvironmentName::parse("production").expect("a name");
-    assert_eq!(affected(service_only, &ValidationSubject::Environment(environment)), all);
+    assert_eq!(affected(service_only, &ValidationSubject::Environment(environment), &[]), all);
 }
 
 #[test]
 fn rule_4_a_failed_check_of_an_artifact_affects_the_services_that_run_it() {
     const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let artifact = |text: &str| crate::Artifact::parse(text).expect("an artifact");
-    let runs = release("v1").completed(Some(artifact(&format!("registry.example/web@{H}"))));
-    let present = lanes(&[
-        ("web", Track::Traffic, Effect::Deployed(runs)),
-        ("basket", Track::Traffic, Effect::Deployed(release("v1"))),
-    ]);
-    let affected = |text: &str| {
-        let subject = ValidationSubject::Artifact(artifact(text));
-        concerned_lanes(AutomaticScope::Service, &subject, &policy(&[("shop", "web")]), &present)
+    let subject = ValidationSubject::Artifact(crate::Artifact::parse(H).expect("an artifact"));
+    let present = running(&[("web", "eu"), ("basket", "eu")]);
+    let affected = |failed: &[(&str, &str)]| {
+        let policy = policy(&[("shop", "web")]);
+        concerned_lanes(AutomaticScope::Service, &subject, &policy, &present, &lane_set(failed))
     };
-    assert_eq!(affected(H), Some(scope(&["web", "shop"], &[])));
-    assert_eq!(affected(&format!("sha256:{}", "1".repeat(64))), None);
+    assert_eq!(affected(&[("web", "eu")]), Some(scope(&["web", "shop"], &[])));
+    assert_eq!(affected(&[]), None);
 }
 
 #[test]
-fn rule_4_a_check_without_a_target_affects_the_targets_where_the_release_runs() {
-    let mut present = lanes(&[("web", Track::Traffic, Effect::Deployed(release("v2")))]);
-    let elsewhere = lanes(&[("web", Track::Traffic, Effect::Deployed(release("v1")))]);
-    let (_, fold) = elsewhere.into_iter().next().expect("a lane");
-    present.insert((service("web"), target("us")), fold);
-    let of = |version: Option<&str>| ValidationSubject::Lane {
-        lane: LaneRef {
-            environment: EnvironmentName::parse("production").expect("a name"),
-            service: service("web"),
-            target: None,
-        },
-        release: version.map(release),
-        deployment: None,
+fn rule_4_a_check_without_a_target_affects_the_targets_where_it_failed_for_what_runs() {
+    let present = running(&[("web", "eu"), ("web", "us"), ("api", "asia")]);
+    let affected = |failed: &[(&str, &str)]| {
+        let (subject, policy) = (check_of_lane("web", None), Policy::default());
+        concerned_lanes(AutomaticScope::Service, &subject, &policy, &present, &lane_set(failed))
     };
-    let affected =
-        |version| concerned_lanes(AutomaticScope::Service, &of(version), &Policy::default(), &present);
-    assert_eq!(affected(Some("v2")), Some(scope(&["web"], &["eu"])));
-    assert_eq!(affected(None), Some(scope(&["web"], &[])));
+    assert_eq!(affected(&[("web", "eu")]), Some(scope(&["web"], &["eu"])));
+    assert_eq!(affected(&[("web", "eu"), ("web", "us")]), Some(scope(&["web"], &[])));
 }
 
 // Limits, and the search for a point.

@@ -6,7 +6,7 @@ use ledger_domain::{Position, ShortText};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{LaneSubject, artifact_subject, environment_subject};
+use super::subjects::{LaneSubject, artifact_subject, environment_subject};
 use crate::bulk_insert::{BatchStatement, insert_row};
 use crate::postgres::{Error, bigint};
 use crate::sql::sql;
