@@ -169,6 +169,60 @@ async fn messages_in_the_work_queue_survive_a_killed_service_and_a_killed_server
     assert_eq!(ids, expected, "each message once, in the order of the queue");
 }
 
+/// Sends the request of an event until the service has recorded it; returns its position.
+async fn record(client: &Client, number: u64) -> u64 {
+    let recorded = async {
+        loop {
+            let body = web(&number.to_string()).to_string();
+            let answer = json_of(&request(client, "ingest.default.publisher.web", &[], &body).await);
+            if answer["status"] == "recorded" {
+                return answer["positions"][0].as_u64().expect("a position");
+            }
+            assert_eq!(answer["status"], 503, "{answer}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, recorded).await.expect("the event is recorded")
+}
+
+#[tokio::test]
+async fn requests_are_recorded_once_and_in_order_although_service_and_server_are_killed() {
+    const REQUESTS: u64 = 200;
+    let mut servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[INGEST, "--journal-request-timeout-ms=1000"]).await;
+    let client = publisher(&servers).await;
+
+    let mut positions = Vec::new();
+    for number in 0..REQUESTS {
+        // Each dies while a request is in flight.
+        let kill = async {
+            match number {
+                40 | 120 => {
+                    service.kill().await;
+                    service.restart().await;
+                }
+                80 | 160 => {
+                    servers.kill_nats().await;
+                    servers.start_nats().await;
+                }
+                _ => {}
+            }
+        };
+        let (position, ()) = tokio::join!(record(&client, number), kill);
+        positions.push(position);
+    }
+
+    assert!(positions.is_sorted_by(|earlier, later| earlier < later), "{positions:?}");
+    let client = service.client();
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
+    let entries = client.entries().await;
+    let effective = entries.iter().filter(|entry| entry["repeats"].is_null());
+    let ids: Vec<&str> = effective.map(|entry| entry["event"]["id"].as_str().expect("an id")).collect();
+    let expected: Vec<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
+    assert_eq!(ids, expected, "each request once, in the order in which they were sent");
+}
+
 /// Receives entries up to a position, by position. Asserts that a repeated entry is the same.
 async fn receive_until(subscriber: &mut Subscriber, last: u64, entries: &mut BTreeMap<u64, Value>) {
     while !entries.contains_key(&last) {
