@@ -253,7 +253,7 @@ impl Run {
 }
 
 /// Returns the body of a batch: an event in each line.
-fn lines(batch: &[Envelope]) -> Vec<u8> {
+pub(crate) fn lines(batch: &[Envelope]) -> Vec<u8> {
     batch.iter().flat_map(|event| [event.bytes(), b"\n".as_slice()]).flatten().copied().collect()
 }
 
