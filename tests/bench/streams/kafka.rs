@@ -67,8 +67,8 @@ pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) 
     report.size("peak memory, kafka.out", 200.0, memory);
 }
 
-/// Returns the rate at which a service with servers of its own records events in batches over HTTP. It projects them, as
-/// those with Kafka do.
+/// Returns the rate at which a service with servers of its own records events in batches over HTTP. It projects them,
+/// as those with Kafka do.
 async fn batch_rate(events: &[Envelope]) -> f64 {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
