@@ -386,7 +386,12 @@ async fn a_collector_without_credentials_publishes_through_a_server_beside_it() 
     let servers = Servers::start().await;
     let ports = free_ports(2);
     let mut options = nats::Options::found_in(std::env::var_os("PATH").unwrap_or_default());
-    options.extra_config = format!("leafnodes {{ listen: \"127.0.0.1:{}\" }}", ports[0]);
+    // As the guide to NATS has it.
+    options.extra_config = format!(
+        "leafnodes {{\n listen: \"127.0.0.1:{}\"\n authorization {{ users: [ {{ user: collector, password: \
+         $NATS_COLLECTOR_PASSWORD, account: COLLECTOR }} ] }}\n}}",
+        ports[0]
+    );
     let hub = Nats::start(&servers.folder().join("hub"), &options).await.expect("nats-server starts");
     let url = format!("--journal-url={}", hub.url().expose_secret());
     let service = Service::start(PROGRAM, &servers, &[INGEST, &url]).await;
