@@ -3,7 +3,8 @@
 
 use ledger_domain::{Principal, TenantName};
 use ledger_streams::inbound::{Format, InboundMessage, Receipt, Receiver as _, Route};
-use ledger_tests::{Guarded, InProcess, deploy, event};
+use ledger_tests::{Client, Guarded, InProcess, deploy, event};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 const FLAGS: &[&str] = &["--only=http,projector"];
@@ -335,5 +336,39 @@ async fn an_event_or_a_cdevent_may_come_as_plain_json_over_http() {
     );
     for neither in [other, batch] {
         assert_eq!((neither.status, neither.problem()), (415, "unsupported-media-type"), "{}", neither.text);
+    }
+}
+
+/// The HTTP sink of cdviz-collector sends the attributes as headers, not encoded, and the CDEvent as the body.
+#[tokio::test]
+async fn cdviz_collector_sends_a_cdevent_over_http_as_it_sends_it_elsewhere() {
+    let service = InProcess::start(FLAGS).await;
+    let client = service.client();
+    for (index, source) in ["https://ci.example/a%2Fb", "/ci/a%20b", "/ci/plain"].into_iter().enumerate() {
+        let mut cdevent = cdevent();
+        cdevent["context"]["source"] = source.into();
+        let send = async |encoded: &str| {
+            let request = client
+                .request(Method::POST, "/v1/events")
+                .header("ce-specversion", "1.0")
+                .header("ce-id", cdevent["context"]["id"].as_str().expect("an id"))
+                .header("ce-type", cdevent["context"]["type"].as_str().expect("a type"))
+                .header("ce-source", encoded)
+                .header("ce-subject", "search-api")
+                .header("ce-time", "2026-08-01T10:00:00+00:00")
+                .header("content-type", "application/json")
+                .body(cdevent.to_string());
+            Client::send(request).await
+        };
+
+        let unencoded = send(source).await;
+        let encoded = send(&source.replace('%', "%25")).await;
+        let other = send("/ci/another").await;
+
+        assert_eq!(unencoded.status, 201, "{source}: {}", unencoded.text);
+        assert_eq!(unencoded.body["position"], index + 1, "{source}: {}", unencoded.text);
+        assert_eq!(unencoded.body["source"], source, "{}", unencoded.text);
+        assert_eq!(encoded.body["status"], "duplicate", "{source}: {}", encoded.text);
+        assert_eq!(other.body["status"], "quarantined", "{source}: {}", other.text);
     }
 }

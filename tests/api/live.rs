@@ -81,6 +81,100 @@ async fn a_stream_sends_the_entries_that_meet_all_conditions_of_its_query() {
     }
 }
 
+/// The whole commit of the release of [`named`].
+const COMMIT: &str = "69737932aab37fbd9b4d5a3d6c2fa7a0b8b2a2c1";
+
+/// Returns a deploy that names more than its lane.
+fn named(id: &str, target: &str, actor: &str, commit: &str, artifact: &str) -> String {
+    let mut event = deploy(id, &at(1), "production", &format!("web-{id}"), &format!("v{id}"));
+    event["data"]["target"] = target.into();
+    event["data"]["actor"] = json!({"type": "user", "name": actor});
+    event["data"]["release"]["commit"] = commit.into();
+    event["data"]["release"]["artifact"] = artifact.into();
+    event.to_string()
+}
+
+/// The list selects entries by SQL. A stream selects those of the past in the same way, and later ones in memory.
+#[tokio::test]
+async fn a_stream_of_the_past_and_a_live_one_select_the_same_entries_as_the_list() {
+    let (_service, client) = start().await;
+    let digest = format!("sha256:{}", "1e".repeat(32));
+    let package = "pkg:cargo/rand@0.9.1";
+    let checksum = |digits: &str| format!("{package}?checksum=sha256:{}", digits.repeat(32));
+    let upper = COMMIT.to_ascii_uppercase();
+    let other = format!("6973793f{}", &COMMIT[8..]);
+    let deploys = |set: &str| {
+        let id = |number: u64| format!("{set}{number}");
+        let failed = json!({"environment": "production", "service": "plain", "release": {"version": "v7"}});
+        [
+            named(&id(1), "eu", "ada", COMMIT, &format!("pkg:oci/web@{digest}")),
+            named(&id(2), "eu", "grace", &COMMIT[..8], &format!("registry.example/web@{digest}")),
+            named(&id(3), "us", "ada", &upper[..7], package),
+            named(&id(4), "us", "linus", "697379", &checksum("1e")),
+            named(&id(5), "eu", "Ada", &upper, &checksum("2f")),
+            named(&id(6), "us", "Grace", &other, "pkg:cargo/other@0.1.0"),
+            deploy(&id(7), &at(2), "production", "plain", "v6").to_string(),
+            event(&id(8), "deploy.failed", &at(3), failed).to_string(),
+        ]
+    };
+    let encoded = |text: String| text.replace('?', "%3F").replace('=', "%3D");
+    let queries = [
+        "status=failed".to_owned(),
+        "status=succeeded,failed&target=eu".to_owned(),
+        "type=deploy&status=failed".to_owned(),
+        "target=us".to_owned(),
+        "target=default".to_owned(),
+        "actor=ada".to_owned(),
+        "actor=ada&target=eu".to_owned(),
+        format!("commit={COMMIT}"),
+        format!("commit={upper}"),
+        format!("commit={}", &COMMIT[..9]),
+        format!("commit={}", &COMMIT[..7]),
+        format!("commit={}", &COMMIT[..3]),
+        "commit=6973793f".to_owned(),
+        format!("artifact={digest}"),
+        format!("artifact=pkg:oci/web@{digest}"),
+        format!("artifact=other.example/api@{digest}"),
+        format!("artifact={package}"),
+        format!("artifact={}", encoded(checksum("1e"))),
+        format!("artifact={}", encoded(checksum("3a"))),
+    ];
+    let mut live = Vec::new();
+    for query in &queries {
+        live.push(EventStream::open(&client, &format!("/v1/events/stream?after=0&{query}")).await);
+    }
+
+    // The same twice: an entry that a stream selects and the list does not is found before the last one.
+    client.record_all(&deploys("a")).await;
+    client.record_all(&deploys("b")).await;
+
+    for (query, mut stream) in queries.iter().zip(live) {
+        let page = client.get(&format!("/v1/events?{query}")).await.ok();
+        let events = page["events"].as_array().expect("events");
+        let listed: Vec<_> = events.iter().filter_map(|entry| entry["position"].as_u64()).collect();
+        assert!(!listed.is_empty(), "{query}");
+        assert_eq!(ids(&past(&client, &format!("&{query}")).await), listed, "of the past: {query}");
+        let mut sent = Vec::new();
+        while sent.len() < listed.len() {
+            sent.extend(stream.next_entry().await.expect("the stream continues").id);
+        }
+        assert_eq!(sent, listed, "live: {query}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_rejects_conditions_on_the_time_and_the_identity() {
+    let (_service, client) = start().await;
+    for name in ["since", "until", "source", "id"] {
+        let response = client.get(&format!("/v1/events/stream?{name}=2026-08-01T10:00:00Z")).await;
+        assert_eq!((response.status, response.problem()), (400, "invalid-parameter"), "{}", response.text);
+        let detail = response.body["detail"].as_str().expect("a detail");
+        assert!(detail.contains(name) && detail.contains("GET /v1/events"), "{detail}");
+    }
+    let response = client.get("/v1/events/stream?artifact=web").await;
+    assert_eq!((response.status, response.problem()), (400, "invalid-parameter"), "{}", response.text);
+}
+
 #[tokio::test]
 async fn the_data_is_the_entry_of_the_history_or_a_cdevent() {
     let (_service, client) = start().await;

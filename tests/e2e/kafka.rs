@@ -1,15 +1,16 @@
 //! Kafka in and out, with the program as a process that is killed in between.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ledger_tests::{KafkaBroker, Servers, Service, deploy};
+use ledger_tests::{KafkaBroker, Servers, Service, deploy, event};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::PROGRAM;
@@ -55,8 +56,28 @@ fn deploys(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     })
 }
 
-/// Reads a topic from its beginning until a record is the last one; returns the value of a header of each.
-async fn read(broker: &KafkaBroker, topic: &'static str, header: &'static str, last: String) -> Vec<String> {
+/// A record of a topic.
+#[derive(Debug)]
+struct Produced {
+    key: String,
+    /// `None` for a tombstone.
+    value: Option<Value>,
+    headers: BTreeMap<String, String>,
+}
+
+impl Produced {
+    fn position(&self) -> u64 {
+        self.headers["ledger-position"].parse().expect("a position")
+    }
+}
+
+/// Reads a topic from its beginning until a record is the last one, or until the time limit.
+async fn records(
+    broker: &KafkaBroker,
+    topic: &'static str,
+    is_last: impl Fn(&Produced) -> bool + Send + 'static,
+    limit: Duration,
+) -> Vec<Produced> {
     let mut config = config(broker);
     config.set("group.id", "reader").set("enable.auto.commit", "false");
     let read = spawn_blocking(move || {
@@ -64,17 +85,29 @@ async fn read(broker: &KafkaBroker, topic: &'static str, header: &'static str, l
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, Offset::Beginning).expect("a partition");
         consumer.assign(&list).expect("assigned");
-        let (mut read, started) = (Vec::new(), Instant::now());
-        while read.last() != Some(&last) {
-            assert!(started.elapsed() < WAIT_LIMIT, "only {read:?} arrived");
+        let (mut read, started) = (Vec::<Produced>::new(), Instant::now());
+        while started.elapsed() < limit && !read.last().is_some_and(&is_last) {
             let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
-            let headers = message.headers().expect("headers");
-            let value = headers.iter().find(|found| found.key == header).and_then(|found| found.value);
-            read.push(String::from_utf8_lossy(value.expect("the header")).into_owned());
+            let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+            let headers = message.headers().expect("headers").iter();
+            read.push(Produced {
+                key: text(message.key()),
+                value: message.payload().map(|value| serde_json::from_slice(value).unwrap_or_default()),
+                headers: headers.map(|header| (header.key.to_owned(), text(header.value))).collect(),
+            });
         }
         read
     });
     read.await.expect("the reader does not panic")
+}
+
+/// Reads a topic from its beginning until a record is the last one; returns the value of a header of each.
+async fn read(broker: &KafkaBroker, topic: &'static str, header: &'static str, last: String) -> Vec<String> {
+    let expected = last.clone();
+    let read = records(broker, topic, move |record| record.headers[header] == last, WAIT_LIMIT).await;
+    let read: Vec<String> = read.into_iter().map(|record| record.headers[header].clone()).collect();
+    assert_eq!(read.last(), Some(&expected), "only {read:?} arrived");
+    read
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,4 +155,93 @@ async fn a_message_that_is_no_event_goes_to_the_dead_letter_topic() {
     service.client().wait_for_head(1).await;
 
     assert_eq!(read(&broker, "dead", "ledger-offset", "0".to_owned()).await, ["0"]);
+}
+
+/// Writes the settings of outputs, and returns their file.
+fn outputs(folder: &Path, broker: &KafkaBroker, sections: &str) -> String {
+    let file = folder.join("outputs.toml");
+    let address = broker.address();
+    let text = format!("[kafka.properties]\n\"bootstrap.servers\" = \"{address}\"\n{sections}");
+    std::fs::write(&file, text).expect("written");
+    format!("--config={}", file.display())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_states_has_what_each_lane_runs_and_a_tombstone_if_it_runs_nothing() {
+    let (servers, broker) = tokio::join!(Servers::start(), KafkaBroker::start(&["states", "environments"]));
+    let sections = "[kafka.out.states]\ntopic = \"states\"\nvalue = \"lane-state\"\n\
+                    [kafka.out.environments]\ntopic = \"environments\"\nkey = \"environment\"\n";
+    let settings = outputs(servers.folder(), &broker, sections);
+    let service = Service::start(PROGRAM, &servers, &[&settings]).await;
+    let mistaken = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1");
+    let mut correction = deploy("4", "2026-08-01T10:00:00Z", "production", "web", "v2");
+    correction["data"]["corrects"] = json!({"source": mistaken["source"], "id": "1"});
+    let removed = json!({"environment": "production", "service": "api"});
+    let retired = json!({"environment": "staging", "reason": "moved"});
+    let events = [
+        mistaken,
+        deploy("2", "2026-08-01T10:01:00Z", "production", "api", "v1"),
+        event("3", "deploy.removed", "2026-08-01T10:02:00Z", removed),
+        correction,
+        deploy("5", "2026-08-01T10:03:00Z", "staging", "web", "v1"),
+        event("6", "environment.retired", "2026-08-01T10:04:00Z", retired),
+    ];
+
+    for event in &events {
+        service.client().record_and_wait(event).await;
+    }
+
+    let is_last = |record: &Produced| record.position() == 6;
+    let states = records(&broker, "states", is_last, WAIT_LIMIT).await;
+    let states: Vec<_> = states
+        .iter()
+        .map(|record| {
+            let version = record.value.as_ref().map(|value| value["release"]["version"].as_str());
+            (record.position(), record.key.as_str(), version.map(|version| version.expect("a version")))
+        })
+        .collect();
+    let expected = [
+        (1, "production/default/web", Some("v1")),
+        (2, "production/default/api", Some("v1")),
+        (3, "production/default/api", None),
+        (4, "production/default/web", Some("v2")),
+        (5, "staging/default/web", Some("v1")),
+        (6, "staging/default/web", None),
+    ];
+    assert_eq!(states, expected);
+    let entries = records(&broker, "environments", is_last, WAIT_LIMIT).await;
+    let entries: Vec<_> = entries.iter().map(|record| (record.position(), record.key.as_str())).collect();
+    let (production, staging) = ("production", "staging");
+    let expected =
+        [(1, production), (2, production), (3, production), (4, production), (5, staging), (6, staging)];
+    assert_eq!(entries, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_starts_now_has_the_entries_that_are_recorded_after_it_has_started() {
+    let (servers, broker) = tokio::join!(Servers::start(), KafkaBroker::start(&["later"]));
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    let old: Vec<String> = deploys(0..3).collect();
+    service.client().record_all(&old).await;
+    service.kill().await;
+    let sections = "[kafka.out.later]\ntopic = \"later\"\nstart = \"now\"\n";
+    let settings = outputs(servers.folder(), &broker, sections);
+    let service = Service::start(PROGRAM, &servers, &[&settings]).await;
+
+    let (started, mut last) = (Instant::now(), 0);
+    let any = |_: &Produced| true;
+    while records(&broker, "later", any, Duration::from_secs(1)).await.is_empty() {
+        assert!(started.elapsed() < WAIT_LIMIT, "nothing is produced");
+        let id = format!("new-{last}");
+        let new = deploy(&id, "2026-08-01T10:00:00Z", "production", "web", &id);
+        last = service.client().record_and_wait(&new).await;
+    }
+    let new = deploy("last", "2026-08-01T10:00:00Z", "production", "web", "last");
+    last = service.client().record_and_wait(&new).await;
+
+    let is_last = move |record: &Produced| record.position() == last;
+    let produced = records(&broker, "later", is_last, WAIT_LIMIT).await;
+    let positions: Vec<u64> = produced.iter().map(Produced::position).collect();
+    assert!(positions[0] > 3, "{positions:?}");
+    assert_eq!(positions, (positions[0]..=last).collect::<Vec<_>>());
 }

@@ -2,15 +2,19 @@
 //! if a process dies in between.
 
 use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, HeaderMap, Message, ServerAddr, Subscriber};
 use futures::StreamExt as _;
-use ledger_devstack::nats::User;
+use ledger_devstack::Nats;
+use ledger_devstack::nats::{self, User};
 use ledger_tests::{
-    Client as LedgerClient, Servers, Service, deploy, event, jetstream_as_operator, nats_client,
+    Client as LedgerClient, Servers, Service, deploy, event, free_ports, jetstream_as_operator, nats_client,
     stream_entries, wait_for_entries,
 };
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -224,6 +228,60 @@ async fn a_backlog_in_the_work_queue_has_one_effect_each_although_the_service_st
     assert_eq!(quarantine["messages"], json!([]), "no message is in the quarantine");
 }
 
+/// Sends the request of an event until the service has recorded it; returns its position.
+async fn record(client: &Client, number: u64) -> u64 {
+    let recorded = async {
+        loop {
+            let body = web(&number.to_string()).to_string();
+            let answer = json_of(&request(client, "ingest.default.publisher.web", &[], &body).await);
+            if answer["status"] == "recorded" {
+                return answer["positions"][0].as_u64().expect("a position");
+            }
+            assert_eq!(answer["status"], 503, "{answer}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, recorded).await.expect("the event is recorded")
+}
+
+#[tokio::test]
+async fn requests_are_recorded_once_and_in_order_although_service_and_server_are_killed() {
+    const REQUESTS: u64 = 200;
+    let mut servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[INGEST, "--journal-request-timeout-ms=1000"]).await;
+    let client = publisher(&servers).await;
+
+    let mut positions = Vec::new();
+    for number in 0..REQUESTS {
+        // Each dies while a request is in flight.
+        let kill = async {
+            match number {
+                40 | 120 => {
+                    service.kill().await;
+                    service.restart().await;
+                }
+                80 | 160 => {
+                    servers.kill_nats().await;
+                    servers.start_nats().await;
+                }
+                _ => {}
+            }
+        };
+        let (position, ()) = tokio::join!(record(&client, number), kill);
+        positions.push(position);
+    }
+
+    assert!(positions.is_sorted_by(|earlier, later| earlier < later), "{positions:?}");
+    let client = service.client();
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
+    let entries = client.entries().await;
+    let effective = entries.iter().filter(|entry| entry["repeats"].is_null());
+    let ids: Vec<&str> = effective.map(|entry| entry["event"]["id"].as_str().expect("an id")).collect();
+    let expected: Vec<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
+    assert_eq!(ids, expected, "each request once, in the order in which they were sent");
+}
+
 /// Receives entries up to a position, by position. Asserts that a repeated entry is the same.
 async fn receive_until(subscriber: &mut Subscriber, last: u64, entries: &mut BTreeMap<u64, Value>) {
     while !entries.contains_key(&last) {
@@ -273,4 +331,147 @@ async fn entries_are_published_in_order_and_none_is_left_out_after_a_crash() {
 
     let positions: Vec<u64> = entries.into_keys().filter(|position| *position >= before[0]).collect();
     assert_eq!(positions, (before[0]..=last).collect::<Vec<_>>());
+}
+
+const COLLECTOR: &str = "inbox.default.collector.events";
+
+/// Connects as a program does that does not know of inboxes.
+async fn collector(url: &str) -> Client {
+    let address: ServerAddr = url.parse().expect("an address");
+    let (user, password) = (address.username().expect("a user"), address.password().expect("a password"));
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+    options.connect(address).await.expect("connected to NATS")
+}
+
+fn cdevent(number: u64) -> Value {
+    json!({
+        "context": {
+            "version": "0.4.1", "id": number.to_string(), "source": "/ci/a%2Fb",
+            "type": "dev.cdevents.service.deployed.0.2.0", "timestamp": TIME,
+        },
+        "subject": {
+            "id": "search-api", "source": "/ci/a%2Fb", "type": "service",
+            "content": {
+                "environment": {"id": "production", "source": "/ci/a%2Fb"},
+                "artifactId": format!("pkg:oci/search-api@v{number}"),
+            }
+        }
+    })
+}
+
+/// Publishes a CDEvent as cdviz-collector does in the mode `jetstream`, until the stream acknowledges it.
+async fn publish_as_cdviz(jetstream: &Context, number: u64) {
+    let acknowledged = async {
+        loop {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", "application/json");
+            let body = cdevent(number).to_string().into();
+            let acknowledgement = match jetstream.publish_with_headers(COLLECTOR, headers, body).await {
+                Ok(acknowledgement) => acknowledgement.await,
+                Err(error) => Err(error),
+            };
+            match acknowledgement {
+                Ok(acknowledgement) => return acknowledgement.stream,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let stream = timeout(LIMIT, acknowledged).await.expect("an acknowledgement");
+    assert_eq!(stream, "INBOX_default");
+}
+
+async fn assert_recorded_from_collector(service: &Service, count: u64) {
+    let client = service.client();
+    client.wait_for_projections(count).await;
+    let entries = client.entries().await;
+    let versions: Vec<&str> = entries
+        .iter()
+        .map(|entry| entry["event"]["data"]["release"]["version"].as_str().expect("a version"))
+        .collect();
+    let expected: Vec<String> = (1..=count).map(|number| format!("v{number}")).collect();
+    assert_eq!(versions, expected);
+    let entry = client.get("/v1/events/1").await.ok();
+    assert_eq!(entry["principal"]["subject"], "collector", "{entry}");
+}
+
+#[tokio::test]
+async fn cdviz_collector_publishes_cdevents_with_the_default_inbox() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[INGEST]).await;
+    let client = collector(&servers.nats_url_of(User::Collector)).await;
+
+    publish_as_cdviz(&jetstream::new(client.clone()), 1).await;
+    wait_until_handled(&servers).await;
+    // In the mode `core`, it waits for no answer.
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json");
+    client.publish_with_headers(COLLECTOR, headers, cdevent(2).to_string().into()).await.expect("sent");
+    client.flush().await.expect("flushed");
+
+    assert_recorded_from_collector(&service, 2).await;
+}
+
+/// A nats-server beside a collector.
+struct Leaf(Child);
+
+impl Leaf {
+    fn start(servers: &Servers, listen: u16, remote: &str) -> Self {
+        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/nats/collector.conf");
+        let child = Command::new("nats-server")
+            .args(["--config", config])
+            .current_dir(servers.folder())
+            .env("NATS_COLLECTOR_NAME", "\"leaf\"")
+            .env("NATS_COLLECTOR_LISTEN", format!("\"127.0.0.1:{listen}\""))
+            .env("NATS_COLLECTOR_REMOTE", format!("\"{remote}\""))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("nats-server is on PATH"))
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        // The process may have exited before; that is the result we want.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// cdviz-collector ignores the user and the password of an address: it can only connect without them.
+#[tokio::test]
+async fn a_collector_without_credentials_publishes_through_a_server_beside_it() {
+    let servers = Servers::start().await;
+    let ports = free_ports(2);
+    let mut options = nats::Options::found_in(std::env::var_os("PATH").unwrap_or_default());
+    // As the guide to NATS has it.
+    options.extra_config = format!(
+        "leafnodes {{\n listen: \"127.0.0.1:{}\"\n authorization {{ users: [ {{ user: collector, password: \
+         $NATS_COLLECTOR_PASSWORD, account: COLLECTOR }} ] }}\n}}",
+        ports[0]
+    );
+    let hub = Nats::start(&servers.folder().join("hub"), &options).await.expect("nats-server starts");
+    let url = format!("--journal-url={}", hub.url().expose_secret());
+    let service = Service::start(PROGRAM, &servers, &[INGEST, &url]).await;
+    let remote = hub.url_of(User::Collector).expose_secret().replacen("nats:", "nats-leaf:", 1);
+    let remote = remote.replace(&format!(":{}", hub.port()), &format!(":{}", ports[0]));
+    let _leaf = Leaf::start(&servers, ports[1], &remote);
+    let address = format!("127.0.0.1:{}", ports[1]);
+
+    let connected = async {
+        loop {
+            match async_nats::connect(&address).await {
+                Ok(client) => return client,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let client = timeout(LIMIT, connected).await.expect("connected to the server of the collector");
+    publish_as_cdviz(&jetstream::new(client.clone()), 1).await;
+    let elsewhere = client.request("inbox.default.publisher.web", "{}".into()).await;
+
+    assert_recorded_from_collector(&service, 1).await;
+    let elsewhere = elsewhere.expect_err("the account of the collector has no such subject");
+    assert_eq!(elsewhere.kind(), async_nats::RequestErrorKind::NoResponders);
 }

@@ -26,7 +26,12 @@ async fn client_with_errors(url: &str) -> (Client, mpsc::UnboundedReceiver<Strin
     let address: ServerAddr = url.parse().expect("an address");
     let (user, password) = (address.username().expect("a user"), address.password().expect("a password"));
     let (sender, errors) = mpsc::unbounded_channel();
-    let inbox = if user == "publisher" { "_INBOX_publisher" } else { "_INBOX_LEDGER" };
+    let inbox = match user {
+        "publisher" => "_INBOX_publisher",
+        // The default of all clients.
+        "collector" => "_INBOX",
+        _ => "_INBOX_LEDGER",
+    };
     let client = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
         .custom_inbox_prefix(inbox)
         .event_callback(move |event| {
@@ -276,16 +281,16 @@ async fn wait_for_work_queue(servers: &Servers) {
     tokio::time::timeout(ERROR_LIMIT, exists).await.expect("the work queue exists");
 }
 
-#[tokio::test]
-async fn a_publisher_sends_its_own_messages_and_nothing_else() {
-    let servers = Servers::start().await;
-    let publisher = servers.nats_url_of(User::Publisher);
-    for subject in [
+/// Asserts that a user may not publish to any of the subjects of others, and may not subscribe to any of theirs.
+async fn assert_confined(user: &str, subjects: &[&str], subscriptions: &[&str]) {
+    for subject in subjects.iter().chain(&[
         "ingest.default.other",
         "ingest.default.other.web",
         "ingest.acme.publisher",
+        "ingest.acme.collector",
         "inbox.default.other",
         "inbox.acme.publisher.web",
+        "inbox.acme.collector.web",
         "ledger.default.production.web.deploy.succeeded",
         "quarantine.default.0123456789abcdef0123456789abcdef",
         "events.default.production.deploy.succeeded",
@@ -296,18 +301,74 @@ async fn a_publisher_sends_its_own_messages_and_nothing_else() {
         "$JS.ACK.INBOX_default.ledger.1.1.1.1795999369025723706.4",
         "_R_.abcdef.ghijkl",
         "_INBOX_LEDGER.abc.def",
-    ] {
-        assert_rejected(&publisher, subject, &json!({})).await;
+    ]) {
+        assert_rejected(user, subject, &json!({})).await;
     }
-    for subject in
-        ["ingest.>", "inbox.>", "events.>", "ledger.>", "_INBOX_other.>", "_INBOX_LEDGER.>", "_R_.>", ">"]
-    {
-        let (client, mut errors) = client_with_errors(&publisher).await;
-        let _subscription = client.subscribe(subject).await.expect("sent");
+    for subject in subscriptions.iter().chain(&[
+        "ingest.>",
+        "inbox.>",
+        "events.>",
+        "ledger.>",
+        "_INBOX_other.>",
+        "_INBOX_LEDGER.>",
+        "_R_.>",
+        ">",
+    ]) {
+        let (client, mut errors) = client_with_errors(user).await;
+        let _subscription = client.subscribe((*subject).to_owned()).await.expect("sent");
         let error =
             tokio::time::timeout(ERROR_LIMIT, errors.recv()).await.expect("an error").expect("a client");
         assert!(error.contains("Permissions Violation for Subscription"), "{subject}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_publisher_sends_its_own_messages_and_nothing_else() {
+    let servers = Servers::start().await;
+    let publisher = servers.nats_url_of(User::Publisher);
+
+    assert_confined(&publisher, &["ingest.default.collector", "_INBOX.abc"], &["_INBOX.>"]).await;
+}
+
+#[tokio::test]
+async fn a_collector_sends_its_own_messages_and_nothing_else() {
+    let servers = Servers::start().await;
+    let collector = servers.nats_url_of(User::Collector);
+
+    assert_confined(
+        &collector,
+        &["ingest.default.publisher", "inbox.default.publisher.web", "_INBOX.abc"],
+        &["_INBOX_publisher.>"],
+    )
+    .await;
+}
+
+/// It may subscribe to every default inbox, but only of its own account.
+#[tokio::test]
+async fn a_collector_sees_no_answer_to_another_user() {
+    let servers = Servers::start().await;
+    let _service = Service::start(PROGRAM, &servers, &["--nats-ingest-tenants=default"]).await;
+    wait_for_work_queue(&servers).await;
+    let (collector, _errors) = client_with_errors(&servers.nats_url_of(User::Collector)).await;
+    let mut inboxes = collector.subscribe("_INBOX.>").await.expect("the user may subscribe to its inboxes");
+    collector.flush().await.expect("flushed");
+    let (publisher, _errors) = client_with_errors(&servers.nats_url_of(User::Publisher)).await;
+    let (subject, own) = ("inbox.default.publisher.web", publisher.new_inbox());
+    let mut answers = publisher.subscribe(own.clone()).await.expect("the user may subscribe to its inbox");
+
+    // The publisher may name any subject for the answer, also one of the default inbox.
+    publisher.publish_with_reply(subject, "_INBOX.abc", "{}".into()).await.expect("sent");
+    publisher.publish_with_reply(subject, own, "{}".into()).await.expect("sent");
+    let answer = tokio::time::timeout(ERROR_LIMIT, futures::StreamExt::next(&mut answers)).await;
+    answer.expect("the queue answers").expect("a subscription");
+    let request = collector.request("inbox.default.collector.web", "{}".into()).await;
+
+    assert!(String::from_utf8_lossy(&request.expect("an answer").payload).contains("INBOX_default"));
+    let first = tokio::time::timeout(ERROR_LIMIT, futures::StreamExt::next(&mut inboxes)).await;
+    let first = first.expect("its own answer").expect("a subscription");
+    assert_ne!(first.subject.as_str(), "_INBOX.abc");
+    let more = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut inboxes));
+    assert!(more.is_none(), "{more:?}");
 }
 
 #[tokio::test]

@@ -266,7 +266,9 @@ impl NodeProcess {
             ("NATS_MAX_FILE_STORE", "10GB".to_owned()),
             ("NATS_ROUTE_PASSWORD", quoted("route-password")),
         ];
-        for user in [User::Ledger, User::Reader, User::Restorer, User::Operator, User::Publisher] {
+        let publishers = [User::Publisher, User::Collector];
+        for user in [User::Ledger, User::Reader, User::Restorer, User::Operator].into_iter().chain(publishers)
+        {
             let (_, variable, password) = account(user);
             variables.push((variable, quoted(password)));
         }
@@ -300,6 +302,7 @@ const fn account(user: User) -> (&'static str, &'static str, &'static str) {
         User::Restorer => ("restorer", "NATS_RESTORER_PASSWORD", "restorer-password"),
         User::Operator => ("operator", "NATS_OPERATOR_PASSWORD", "operator-password"),
         User::Publisher => ("publisher", "NATS_PUBLISHER_PASSWORD", "publisher-password"),
+        User::Collector => ("collector", "NATS_COLLECTOR_PASSWORD", "collector-password"),
     }
 }
 

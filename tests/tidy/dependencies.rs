@@ -2,6 +2,7 @@
 
 use crate::assert_none;
 use crate::modules::{Module, modules};
+use crate::tree::root;
 use crate::workspace::{Crate, Dependency, Purpose, crates};
 
 /// Packages for one purpose, and the only crate that may use them.
@@ -103,6 +104,34 @@ fn every_dependency_is_used_outside_of_tests() {
         violations.extend(unused.map(|dependency| format!("{}: {}", found.name, dependency.name)));
     }
     assert_none(&violations, "Only tests name the dependency: move it to [dev-dependencies], or remove it.");
+}
+
+/// The files of the server that a build without the feature `kafka` leaves out, or of which it compiles another part.
+const KAFKA: &[&str] = &["config/kafka.rs", "kafka/enabled.rs"];
+
+/// Such a build has another module in their place, which the tests of the server compile.
+#[test]
+fn a_build_without_kafka_compiles_no_code_that_names_it() {
+    let crates = crates();
+    let server = crates.iter().find(|found| found.name == "server").expect("the server is a member");
+    let named = modules(server).into_iter().filter(|module| names(module, "ledger_kafka"));
+    let named: Vec<_> = named.map(|module| module.path.display().to_string()).collect();
+    let violations: Vec<_> =
+        named.iter().filter(|path| !KAFKA.iter().any(|known| path.ends_with(known))).cloned().collect();
+    assert_none(
+        &violations,
+        "Call it through services/server/src/kafka.rs, which a build without Kafka replaces.",
+    );
+    assert_eq!(named.len(), KAFKA.len(), "a file that names Kafka no more: {named:?}");
+    let manifest = std::fs::read_to_string(root().join("services/server/Cargo.toml")).expect("a manifest");
+    for line in
+        ["ledger-kafka = { workspace = true, optional = true }", "kafka = [\"server\", \"dep:ledger-kafka\"]"]
+    {
+        assert!(
+            manifest.lines().any(|found| found == line),
+            "services/server/Cargo.toml has the line {line}"
+        );
+    }
 }
 
 /// Returns true if the module's code, without comments and tests, contains the word.

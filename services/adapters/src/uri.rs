@@ -36,6 +36,28 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
+/// Percent-decodes a text once; a `%` without two hexadecimal digits stays. Returns `None` if the result is not UTF-8.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let digit =
+        |index: usize| char::from(*bytes.get(index)?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while let Some(byte) = bytes.get(index) {
+        match (*byte, digit(index + 1), digit(index + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high * 16 + low);
+                index += 3;
+            }
+            (byte, _, _) => {
+                decoded.push(byte);
+                index += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
 /// Returns true if the byte at an index may stand there; a `%` only before two hexadecimal digits.
 fn is_allowed(bytes: &[u8], index: usize) -> bool {
     match bytes.get(index) {

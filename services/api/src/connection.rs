@@ -26,8 +26,8 @@ enum Phase {
     Handling { wants_body: bool },
     /// The answer is ready, and the client has not taken all of it.
     Answering,
-    /// The answer has no end.
-    Streaming,
+    /// The length of the answer is not known. `follows`: it is a stream of events.
+    Streaming { follows: bool },
     /// It closes to make room for another one.
     Closing,
 }
@@ -94,9 +94,14 @@ impl Connection {
         *self.phase() = Phase::Handling { wants_body: false };
     }
 
-    /// Ends the handling of a request.
-    pub(crate) fn begin_answer(&self, has_end: bool) {
-        *self.phase() = if has_end { Phase::Answering } else { Phase::Streaming };
+    /// Ends the handling of a request. `follows`: the answer is a stream of events.
+    pub(crate) fn begin_answer(&self, has_end: bool, follows: bool) {
+        *self.phase() = if has_end { Phase::Answering } else { Phase::Streaming { follows } };
+    }
+
+    /// Returns true if the client receives a stream of events.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(*self.phase(), Phase::Streaming { follows: true })
     }
 
     /// Records whether the handler waits for the body of its request.
@@ -148,7 +153,7 @@ impl<S> Socket<S> {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let phase = *self.connection.phase();
         match (phase, &mut self.end) {
-            (Phase::Idle(_) | Phase::Streaming | Phase::Closing, _) => Poll::Ready(()),
+            (Phase::Idle(_) | Phase::Streaming { .. } | Phase::Closing, _) => Poll::Ready(()),
             (_, end @ End::Open) => {
                 *end = End::Found;
                 context.waker().wake_by_ref();

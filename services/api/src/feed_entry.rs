@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName, ShortText};
-use ledger_projections::{EventFilter, EventRow};
+use ledger_projections::{EventFilter, EventNames, EventRow};
 
 use crate::entry::{cdevent, entry_body};
 
@@ -39,6 +39,7 @@ pub(crate) struct FeedEntry {
     identity: Option<IdentityKey>,
     correlation: Option<String>,
     causation: Option<String>,
+    names: EventNames,
     ledger: OnceLock<Bytes>,
     cdevents: OnceLock<Bytes>,
 }
@@ -53,6 +54,7 @@ impl FeedEntry {
             identity: envelope.as_ref().map(|envelope| envelope.identity().key()),
             correlation: envelope.as_ref().and_then(Envelope::correlation).map(str::to_owned),
             causation: envelope.as_ref().and_then(Envelope::causation).map(str::to_owned),
+            names: envelope.as_ref().map(EventNames::of).unwrap_or_default(),
             ledger: OnceLock::new(),
             cdevents: OnceLock::new(),
             row,
@@ -82,17 +84,8 @@ impl Selection {
     /// Returns true if a follower receives the entry: the conditions are those of
     /// [`Projections::events`](ledger_projections::Projections::events).
     pub(crate) fn includes(&self, entry: &FeedEntry) -> bool {
-        // `Conditions`, from which the filter of a stream is made, states no details.
-        let EventFilter {
-            environment,
-            service,
-            kinds,
-            identity,
-            correlation,
-            causation,
-            positions,
-            details: _,
-        } = &self.filter;
+        let EventFilter { environment, service, kinds, identity, correlation, causation, positions, details } =
+            &self.filter;
         let is = |wanted: Option<&ShortText>, stated: Option<&str>| {
             wanted.is_none_or(|wanted| stated == Some(wanted.as_str()))
         };
@@ -104,6 +97,7 @@ impl Selection {
             && is(correlation.as_ref(), entry.correlation.as_deref())
             && is(causation.as_ref(), entry.causation.as_deref())
             && (positions.is_empty() || positions.contains(&entry.row.position))
+            && details.includes(entry.row.target.as_deref(), entry.row.occurred_at, &entry.names)
     }
 
     /// Returns true if a follower receives a row that meets the conditions.

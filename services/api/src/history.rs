@@ -8,9 +8,7 @@ use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
-use ledger_domain::{
-    Artifact, EventId, Identity, Kind as EventKind, Position, ShortText, Source, TargetName, parse_time,
-};
+use ledger_domain::{EventId, Identity, Position, Source, parse_time};
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
 use serde::Deserialize;
@@ -94,41 +92,21 @@ impl EventsQuery {
             environment: self.environment.as_deref(),
             service: self.service.as_deref(),
             kinds: self.kind.as_deref(),
+            status: self.status.as_deref(),
+            target: self.target.as_deref(),
+            actor: self.actor.as_deref(),
+            commit: self.commit.as_deref(),
+            artifact: self.artifact.as_deref(),
             correlation: self.correlation.as_deref(),
             causation: self.causation.as_deref(),
         };
         let filter = conditions.filter()?;
-        Ok(EventFilter {
-            kinds: self.with_status(filter.kinds)?,
-            identity: identity.map(|identity| identity.key()),
-            details: self.details()?,
-            ..filter
-        })
-    }
-
-    fn details(&self) -> Result<EventDetails, Problem> {
-        Ok(EventDetails {
-            target: parse_optional("target", self.target.as_deref(), TargetName::parse)?,
-            actor: parse_optional("actor", self.actor.as_deref(), ShortText::stored)?,
-            commit: parse_optional("commit", self.commit.as_deref(), ShortText::stored)?,
-            artifact: parse_optional("artifact", self.artifact.as_deref(), Artifact::stored)?,
+        let details = EventDetails {
             since: parse_optional("since", self.since.as_deref(), parse_time)?,
             until: parse_optional("until", self.until.as_deref(), parse_time)?,
-        })
-    }
-
-    /// Returns those of the given kinds that have the status asked for. No kinds: any kind.
-    fn with_status(&self, kinds: Vec<EventKind>) -> Result<Vec<EventKind>, Problem> {
-        let Some(status) = &self.status else { return Ok(kinds) };
-        let words: Vec<&str> = status.split(',').collect();
-        let has_status =
-            |kind: &EventKind| kind.name().rsplit('.').next().is_some_and(|word| words.contains(&word));
-        let kinds = if kinds.is_empty() { EventKind::ALL.to_vec() } else { kinds };
-        let kinds: Vec<EventKind> = kinds.into_iter().filter(has_status).collect();
-        match kinds.is_empty() {
-            true => Err(Problem::parameter("status", "is the last word of no type that is asked for")),
-            false => Ok(kinds),
-        }
+            ..filter.details
+        };
+        Ok(EventFilter { identity: identity.map(|identity| identity.key()), details, ..filter })
     }
 
     fn start(&self) -> Result<PageStart, Problem> {

@@ -3,23 +3,29 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tracing::warn;
 
+use crate::connection::Connection;
 use crate::pace::Pace;
+use crate::peer::Peer;
 
 /// TCP connection that ends with an error if the client takes what is sent too slowly.
 pub(crate) struct PacedStream {
     stream: TcpStream,
     pace: Pace,
+    connection: Arc<Connection>,
+    peer: Peer,
 }
 
 impl PacedStream {
-    pub(crate) const fn new(stream: TcpStream, pace: Pace) -> Self {
-        Self { stream, pace }
+    pub(crate) const fn new(stream: TcpStream, pace: Pace, connection: Arc<Connection>, peer: Peer) -> Self {
+        Self { stream, pace, connection, peer }
     }
 
     /// Limits the wait for the client while `written` is pending.
@@ -30,6 +36,10 @@ impl PacedStream {
             Poll::Pending => {
                 ready!(self.pace.poll_too_slow(context));
                 counter!("ledger_http_slow_clients_total", "direction" => "answer").increment(1);
+                if self.connection.follows() {
+                    counter!("ledger_http_streams_cut_total", "reason" => "slow_client").increment(1);
+                    warn!(client = %self.peer.0, "an event stream is cut: its client takes it too slowly");
+                }
                 let detail = "the client takes the answer too slowly";
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, detail)));
             }

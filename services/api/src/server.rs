@@ -111,7 +111,7 @@ impl Server {
     /// Serves one connection until it ends.
     async fn serve_client(&self, stream: TcpStream, peer: Peer, place: &Place, watcher: Watcher) {
         let pace = Pace::new(self.limits.write_timeout, self.limits.min_bytes_per_second);
-        let stream = PacedStream::new(stream, pace);
+        let stream = PacedStream::new(stream, pace, Arc::clone(&place.connection), peer);
         match &self.tls {
             None => self.serve_requests(stream, peer, place, watcher).await,
             Some(tls) => {
@@ -179,7 +179,9 @@ fn requests(
             } else {
                 service.call(with_paced_body(request, &connection, limits)).await?
             };
-            connection.begin_answer(response.body().size_hint().exact().is_some());
+            let follows =
+                response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+            connection.begin_answer(response.body().size_hint().exact().is_some(), follows);
             Ok(if is_beyond_limit { closing(response) } else { response })
         })
     }

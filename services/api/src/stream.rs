@@ -34,6 +34,17 @@ pub(crate) struct EventStreamQuery {
     /// (`deploy`), which stands for all its types.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Only events whose type ends in one of these words, separated by commas: `succeeded`, `failed`.
+    status: Option<String>,
+    /// Only events of this target.
+    target: Option<String>,
+    /// Only events of the actor with this name, by the sender or only claimed.
+    actor: Option<String>,
+    /// Only events that name a commit that begins with these characters, in either case. A commit that was recorded
+    /// shortened, by 7 digits or more, is found by the whole one.
+    commit: Option<String>,
+    /// Only events that name this artifact: a package URL, an OCI reference by digest, or a digest.
+    artifact: Option<String>,
     /// Only events with this `correlationid`, such as those of one run of a pipeline.
     correlation: Option<String>,
     /// Only events with this `causationid`: those that the event with this id led to.
@@ -43,6 +54,30 @@ pub(crate) struct EventStreamQuery {
     after: Option<String>,
     /// Format of the data: `ledger`, the default, is the entry as in the history; `cdevents` is the event as a CDEvent.
     format: Option<String>,
+    #[param(ignore)]
+    since: Option<String>,
+    #[param(ignore)]
+    until: Option<String>,
+    #[param(ignore)]
+    source: Option<String>,
+    #[param(ignore)]
+    id: Option<String>,
+}
+
+impl EventStreamQuery {
+    /// Rejects the conditions of the history that no entry to come could meet, or at most one.
+    fn check_conditions_of_history(&self) -> Result<(), Problem> {
+        let given =
+            [("since", &self.since), ("until", &self.until), ("source", &self.source), ("id", &self.id)];
+        match given.into_iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => {
+                let detail = "is no condition of a stream, which sends entries by position as they are recorded: use \
+                              after, or GET /v1/events";
+                Err(Problem::parameter(name, detail))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Query parameters of the rollback stream.
@@ -85,10 +120,16 @@ pub(crate) async fn follow_events(
     StrictQuery(query): StrictQuery<EventStreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    query.check_conditions_of_history()?;
     let conditions = Conditions {
         environment: query.environment.as_deref(),
         service: query.service.as_deref(),
         kinds: query.kind.as_deref(),
+        status: query.status.as_deref(),
+        target: query.target.as_deref(),
+        actor: query.actor.as_deref(),
+        commit: query.commit.as_deref(),
+        artifact: query.artifact.as_deref(),
         correlation: query.correlation.as_deref(),
         causation: query.causation.as_deref(),
     };

@@ -31,20 +31,8 @@ const DEFAULT_FOLLOW_LIMIT: u32 = 10;
 const MAX_LIMIT: u32 = 1000;
 
 /// Flags that have no meaning with `--follow`.
-const NOT_FOLLOWED: [&str; 12] = [
-    "wait_for",
-    "before",
-    "oldest_first",
-    "format",
-    "no_headers",
-    "status",
-    "target",
-    "actor",
-    "commit",
-    "artifact",
-    "since",
-    "until",
-];
+const NOT_FOLLOWED: [&str; 7] =
+    ["wait_for", "before", "oldest_first", "format", "no_headers", "since", "until"];
 
 /// Show the entries of the ledger, the newest first
 ///

@@ -78,10 +78,16 @@ pub enum User {
     Operator,
     /// User that sends messages to the tenant `default` as the publisher `publisher`.
     Publisher,
+    /// User that sends messages to the tenant `default` as the publisher `collector`, with the default inbox.
+    Collector,
 }
 
+/// Number of users.
+const USERS: usize = 6;
+
 impl User {
-    const ALL: [Self; 5] = [Self::Ledger, Self::Reader, Self::Restorer, Self::Operator, Self::Publisher];
+    const ALL: [Self; USERS] =
+        [Self::Ledger, Self::Reader, Self::Restorer, Self::Operator, Self::Publisher, Self::Collector];
 
     const fn name(self) -> &'static str {
         match self {
@@ -90,6 +96,7 @@ impl User {
             Self::Restorer => "restorer",
             Self::Operator => "operator",
             Self::Publisher => "publisher",
+            Self::Collector => "collector",
         }
     }
 
@@ -101,6 +108,7 @@ impl User {
             Self::Restorer => "NATS_RESTORER_PASSWORD",
             Self::Operator => "NATS_OPERATOR_PASSWORD",
             Self::Publisher => "NATS_PUBLISHER_PASSWORD",
+            Self::Collector => "NATS_COLLECTOR_PASSWORD",
         }
     }
 
@@ -121,7 +129,7 @@ pub struct Nats {
     directory: LockedDirectory,
     port: u16,
     pid: u32,
-    passwords: [SecretString; 5],
+    passwords: [SecretString; USERS],
     url: SecretString,
 }
 
@@ -146,6 +154,7 @@ impl Nats {
             password(User::Restorer)?,
             password(User::Operator)?,
             password(User::Publisher)?,
+            password(User::Collector)?,
         ];
         let mut attempt = 1;
         let (process, port) = loop {
@@ -268,7 +277,7 @@ pub(super) fn find_program(options: &Options) -> Result<PathBuf, Error> {
     })
 }
 
-fn url(user: User, passwords: &[SecretString; 5], port: u16) -> SecretString {
+fn url(user: User, passwords: &[SecretString; USERS], port: u16) -> SecretString {
     let password = passwords[user as usize].expose_secret();
     format!("nats://{}:{password}@127.0.0.1:{port}", user.name()).into()
 }
@@ -303,7 +312,7 @@ async fn launch(
     program: &Path,
     directory: &Path,
     port: u16,
-    passwords: &[SecretString; 5],
+    passwords: &[SecretString; USERS],
     options: &Options,
 ) -> Result<Process, Error> {
     let config = config_path(directory);

@@ -324,6 +324,10 @@ impl Settings {
             let reason = format_args!("{name} is also in kafka.properties: remove one of them");
             return Err(SettingsError::new("kafka.property_files", reason));
         }
+        if let Some((name, ..)) = BOUNDS.iter().find(|(name, ..)| self.property_files.contains_key(*name)) {
+            let reason = format_args!("{name} has bounds and no secret: set it in kafka.properties");
+            return Err(SettingsError::new("kafka.property_files", reason));
+        }
         self.check_bounds()?;
         if self.max_buffered_bytes < MIN_BUFFERED_BYTES {
             let reason = format_args!("must be at least {MIN_BUFFERED_BYTES}");
@@ -517,6 +521,20 @@ mod tests {
         let error = check("[properties]\n\"linger.ms\" = 60000\n").expect_err("rejected");
         assert!(error.contains("linger.ms must be from 0 to 1000"), "{error}");
         assert_eq!(check("[properties]\n\"linger.ms\" = 20\n"), Ok(()));
+    }
+
+    #[test]
+    fn a_property_with_bounds_does_not_come_from_a_file() {
+        for name in ["linger.ms", "message.max.bytes", "statistics.interval.ms"] {
+            let text = format!("[properties]\n[property_files]\n\"{name}\" = \"/run/value\"\n");
+            let error = check(&text).expect_err(name);
+            assert_eq!(
+                error,
+                format!("kafka.property_files: {name} has bounds and no secret: set it in kafka.properties")
+            );
+        }
+        let secret = "[properties]\n[property_files]\n\"sasl.password\" = \"/run/value\"\n";
+        assert_eq!(check(secret), Ok(()));
     }
 
     #[test]

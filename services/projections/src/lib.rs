@@ -48,9 +48,8 @@ pub use statements::statements;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
-pub use tables::events::{
-    EntrySummary, EventDetails, EventFilter, EventRow, KnownEntry, PAGE_BYTES, PageStart,
-};
+pub use tables::event_details::{EventDetails, EventNames};
+pub use tables::events::{EntrySummary, EventFilter, EventRow, KnownEntry, PAGE_BYTES, PageStart};
 pub use tables::foreign_entries::ForeignEntry;
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;

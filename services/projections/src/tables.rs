@@ -9,6 +9,7 @@ pub(crate) mod clock_skews;
 pub(crate) mod corrections;
 pub(crate) mod deploys;
 pub(crate) mod environments;
+pub(crate) mod event_details;
 pub(crate) mod events;
 pub(crate) mod foreign_entries;
 pub(crate) mod lane_projection;

@@ -123,6 +123,10 @@ pub const METRICS: &[Metric] = &[
          time, sent the body too slowly, or took the answer too slowly.",
     ),
     counter(
+        "ledger_http_streams_cut_total",
+        "Event streams that the service ended, by reason: slow_client, memory, forbidden, replaced, unreadable.",
+    ),
+    counter(
         "ledger_tls_handshake_errors_total",
         "TLS handshakes that failed: clients of plain HTTP, that do not trust the certificate, or whose \
          own one is refused.",
@@ -218,7 +222,7 @@ const PLAIN_COUNTERS: [&str; 5] = [
 ];
 
 /// Counters whose one label has fixed values: they start at zero.
-const LABELLED_COUNTERS: [(&str, &str, &[&str]); 3] = [
+const LABELLED_COUNTERS: [(&str, &str, &[&str]); 4] = [
     ("ledger_authentications_total", "outcome", &["accepted", "rejected"]),
     (
         "ledger_http_refused_total",
@@ -236,6 +240,11 @@ const LABELLED_COUNTERS: [(&str, &str, &[&str]); 3] = [
         ],
     ),
     ("ledger_http_slow_clients_total", "direction", &["handshake", "body", "answer"]),
+    (
+        "ledger_http_streams_cut_total",
+        "reason",
+        &["slow_client", "memory", "forbidden", "replaced", "unreadable"],
+    ),
 ];
 
 /// Counters of each tenant that start at zero.

@@ -3,24 +3,31 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ledger_codec::cloudevents::Envelope;
 use ledger_tests::{KafkaBroker, Servers, Service};
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::DATABASE;
 use super::topics::{LIMIT, TopicRecord, consume, produce};
+use super::{BATCH_EVENTS, DATABASE};
 use crate::PROGRAM;
 use crate::cpu::{Measured, Meter};
-use crate::ingest::mebibytes;
-use crate::load::report_events;
+use crate::ingest::{lines, mebibytes};
+use crate::load::{post, report_events, send_all};
 use crate::report::{Cost, Report};
 
-/// Measures `kafka.in` and then `kafka.out` with `count` events.
+/// Connections of the batches over HTTP: as many as `ops/bench` uses for them.
+const BATCH_CONNECTIONS: usize = 8;
+/// Minimum ratio of a rate to the lower one of a plain loop and of batches over HTTP.
+const GOAL: f64 = 0.7;
+
+/// Measures batches over HTTP, `kafka.in` and then `kafka.out` with `count` events.
 pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) {
     let broker = KafkaBroker::start(&["releases", "dead", "entries", "copies"]).await;
     produce(broker.address(), "releases", &event_records(count)).await;
     let rate = |time: Duration| count as f64 / time.as_secs_f64();
 
+    let batches = batch_rate(&report_events(count)).await;
     let (floor, _) = start_consumer(&broker, "releases", count).await.expect("the consumer ends");
     let inbound =
         "[kafka.in.releases]\ntopics = [\"releases\"]\ngroup = \"ledger\"\ndead_letter_topic = \"dead\"\n";
@@ -28,7 +35,10 @@ pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) 
     let before = meter.sample(Measured::Nothing, DATABASE).await;
     let service = start(servers, &broker, "in", inbound).await;
     let recorded = time_until_recorded(&service, count as u64).await;
-    report.rate("events/s, kafka.in, against a consumer loop", rate(floor), rate(recorded), None);
+    report.rate("events/s, batches over HTTP, against a consumer loop", rate(floor), batches, None);
+    let lower = rate(floor).min(batches);
+    let name = "events/s, kafka.in, against the lower of loop and batches";
+    report.rate(name, lower, rate(recorded), Some(GOAL));
     service.client().wait_for_projections(count as u64).await;
     let after = meter.sample(Measured::Service(service.pid()), DATABASE).await;
     let (name, per_event) =
@@ -50,8 +60,21 @@ pub(super) async fn rates(servers: &Servers, count: usize, report: &mut Report) 
     drop(service);
     let records: Vec<_> = entries.iter().map(TopicRecord::of).collect();
     let floor = produce(broker.address(), "copies", &records).await;
-    report.rate("entries/s, kafka.out, against a producer loop", rate(floor), rate(delivered), None);
+    report.rate("events/s, batches over HTTP, against a producer loop", rate(floor), batches, None);
+    let lower = rate(floor).min(batches);
+    let name = "entries/s, kafka.out, against the lower of loop and batches";
+    report.rate(name, lower, rate(delivered), Some(GOAL));
     report.size("peak memory, kafka.out", 200.0, memory);
+}
+
+/// Returns the rate at which a service with servers of its own records events in batches over HTTP. It projects them,
+/// as those with Kafka do.
+async fn batch_rate(events: &[Envelope]) -> f64 {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let requests = events.chunks(BATCH_EVENTS).map(|batch| post("application/x-ndjson", &lines(batch)));
+    let time = send_all(&service.url(), requests.collect(), BATCH_CONNECTIONS).await;
+    events.len() as f64 / time.as_secs_f64()
 }
 
 /// Writes settings of Kafka to a file.

@@ -33,7 +33,7 @@ pub(super) fn structured(event: &Map<String, Value>) -> Result<Message, NotUnder
         return Err(NotUnderstood::new(DATA_AT, format!("must be an object, not {}", type_phrase(data))));
     };
     let message = Message::parse(data).map_err(|error| below(DATA_AT, error))?;
-    check_agreement(event, &message)?;
+    check_agreement(event, &message, Form::Structured)?;
     Ok(message)
 }
 
@@ -51,7 +51,7 @@ pub(super) fn binary<'a>(
     check_attributes(&event)?;
     let data = json::parse_object(data).map_err(|error| below(DATA_AT, error))?;
     let message = Message::parse(&data).map_err(|error| below(DATA_AT, error))?;
-    check_agreement(&event, &message)?;
+    check_agreement(&event, &message, Form::Binary)?;
     Ok(message)
 }
 
@@ -101,23 +101,43 @@ fn is_json(media_type: &str) -> bool {
 
 /// Checks that each attribute of the envelope is equal to that of the context. Otherwise two readers, of which one reads
 /// the envelope and the other the context, take the event for two different ones.
-fn check_agreement(event: &Map<String, Value>, message: &Message) -> Result<(), NotUnderstood> {
+fn check_agreement(event: &Map<String, Value>, message: &Message, form: Form) -> Result<(), NotUnderstood> {
     let differs = |name: &str, other: &str| invalid(name, format!("must be equal to {other} of the CDEvent"));
-    if attribute(event, "id")? != Some(message.id.as_str()) {
+    let agrees = |attribute: &str, value: &str| attribute == value || form.is_decoded(attribute, value);
+    if !attribute(event, "id")?.is_some_and(|id| agrees(id, &message.id)) {
         return Err(differs("id", "context.id"));
     }
-    if attribute(event, "source")?.map(uri::encode).as_deref() != Some(message.source.as_str()) {
+    let is_source =
+        |source: &str| uri::encode(source) == message.source || form.is_decoded(source, &message.source);
+    if !attribute(event, "source")?.is_some_and(is_source) {
         return Err(differs("source", "context.source"));
     }
     if attribute(event, "type")? != Some(message.full_type.as_str()) {
         return Err(differs("type", "context.type"));
     }
-    if attribute(event, "subject")?.is_some_and(|subject| subject != message.subject_id) {
+    if attribute(event, "subject")?.is_some_and(|subject| !agrees(subject, &message.subject_id)) {
         return Err(differs("subject", "subject.id"));
     }
     match attribute(event, "time")?.map(parse_time) {
         Some(Err(error)) => Err(invalid("time", error.to_string())),
         Some(Ok(time)) if time != message.occurred_at => Err(differs("time", "context.timestamp")),
         _ => Ok(()),
+    }
+}
+
+/// Form of a CloudEvent.
+#[derive(Clone, Copy)]
+enum Form {
+    Structured,
+    /// Attributes are headers, which the service has percent-decoded.
+    Binary,
+}
+
+impl Form {
+    /// Returns true if an attribute is what decoding makes of a value of the CDEvent. Some senders, such as
+    /// cdviz-collector, write a value that contains `%2F` into a header without encoding it once more. The identity is
+    /// that of the context in any case.
+    fn is_decoded(self, attribute: &str, value: &str) -> bool {
+        matches!(self, Self::Binary) && uri::decode(value).is_some_and(|decoded| decoded == attribute)
     }
 }

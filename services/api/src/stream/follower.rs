@@ -10,8 +10,10 @@ use bytes::Bytes;
 use futures::future::ready;
 use futures::{Stream, StreamExt as _, stream};
 use ledger_domain::Position;
+use metrics::counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
 use crate::answers::CountedBytes;
 use crate::budget::{Exhausted, FREE_BYTES, Share};
@@ -41,9 +43,30 @@ const CATCH_UP_BYTES: usize = 512 << 10;
 /// Reads of the tables without a result, one after the other, after which the stream ends: half a minute at least.
 const MAX_FAILURES: u32 = 150;
 
-/// Reasons for the end of a stream.
-const REPLACED: &str = "the projections were replaced";
-const NO_MEMORY: &str = "all unread answers take too much memory";
+/// Reason for which the service ends a stream, other than its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// The client lost the right to read.
+    Forbidden,
+    /// The projections have another history.
+    Replaced,
+    /// Unread answers take too much memory for too long.
+    Memory,
+    /// The tables cannot be read.
+    Unreadable,
+}
+
+impl Cut {
+    /// Returns the label of the reason in the metric, and what the client receives.
+    const fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Forbidden => ("forbidden", "the client may not read it any more"),
+            Self::Replaced => ("replaced", "the projections were replaced"),
+            Self::Memory => ("memory", "all unread answers take too much memory"),
+            Self::Unreadable => ("unreadable", "the entries cannot be read"),
+        }
+    }
+}
 
 /// Form in which the client receives its position while no entry is for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +150,10 @@ impl Follower {
         let may_read =
             self.ledger.tenancy().check_reads(filter.environment.as_ref(), filter.service.as_ref());
         if may_read.is_err() {
-            return (vec![end("the client may not read it any more")], None);
+            return cut(Cut::Forbidden);
         }
         if self.feed.log().is_replaced() {
-            return (vec![end(REPLACED)], None);
+            return cut(Cut::Replaced);
         }
         if Instant::now() >= self.progress_at {
             let events = self.send_progress().into_iter().collect();
@@ -170,7 +193,7 @@ impl Follower {
         let reserved = self.reserve(events.iter().map(Bytes::len).sum()).await;
         match reserved {
             Ok(share) => self.send(events, shown, batch.up_to, share),
-            Err(_) => (vec![end(NO_MEMORY)], None),
+            Err(_) => cut(Cut::Memory),
         }
     }
 
@@ -202,7 +225,7 @@ impl Follower {
         let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(history_epoch)).await;
         match is_same {
             Ok(true) => self.send_page(page, share),
-            Ok(false) => (vec![end(REPLACED)], None),
+            Ok(false) => cut(Cut::Replaced),
             Err(_) => (Vec::new(), Some(self)),
         }
     }
@@ -211,7 +234,7 @@ impl Follower {
     async fn retry(mut self) -> Step {
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
-            return (vec![end("the entries cannot be read")], None);
+            return cut(Cut::Unreadable);
         }
         sleep(RETRY_DELAY).await;
         (Vec::new(), Some(self))
@@ -221,7 +244,7 @@ impl Follower {
     async fn wait_for_memory(mut self) -> Step {
         let now = Instant::now();
         if now >= *self.memory_until.get_or_insert(now + MEMORY_TIMEOUT) {
-            return (vec![end(NO_MEMORY)], None);
+            return cut(Cut::Memory);
         }
         sleep(RETRY_DELAY).await;
         (Vec::new(), Some(self))
@@ -238,7 +261,7 @@ impl Follower {
         drop(wanted);
         let bytes: usize = events.iter().map(Bytes::len).sum();
         if share.resize(bytes).is_err() {
-            return (vec![end(NO_MEMORY)], None);
+            return cut(Cut::Memory);
         }
         let share = (bytes > FREE_BYTES).then(|| Arc::new(share));
         let (mut events, mut follower) = self.send(events, shown, up_to, share);
@@ -301,6 +324,16 @@ fn progress(progress: Progress, position: Position) -> Bytes {
         Progress::Event => frame(Some(position), "position", &format!("{{\"position\":{position}}}")),
         Progress::Id => format!("id: {position}\n\n").into(),
     }
+}
+
+/// Ends a stream.
+fn cut(reason: Cut) -> Step {
+    let (label, detail) = reason.texts();
+    counter!("ledger_http_streams_cut_total", "reason" => label).increment(1);
+    if reason == Cut::Memory {
+        warn!("an event stream is cut: unread answers take too much memory");
+    }
+    (vec![end(detail)], None)
 }
 
 /// Returns the last event of a stream that the service ends.

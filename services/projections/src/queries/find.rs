@@ -15,7 +15,8 @@ use ledger_domain::{
 use crate::Snapshot;
 use crate::postgres::{Error, parsed};
 use crate::sql::sql;
-use crate::tables::events::{CommitPrefix, parse_envelope, prefix_end};
+use crate::tables::event_details::{CommitPrefix, prefix_end};
+use crate::tables::events::parse_envelope;
 use crate::tables::lanes::{far_future, load_histories, parse_lane};
 use crate::tables::retirements::retirements;
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::{Envelope, content_of};
 use ledger_domain::event::{Counts, Payload};
 use ledger_domain::{
-    Anomaly, Artifact, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
+    Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
 };
 use ledger_journal::Entry;
 use ledger_tlog::Hash;
@@ -19,9 +19,9 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::bulk_insert::insert_row;
-use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
+use crate::tables::event_details::{EventDetails, EventNames, artifact_key, push_details, push_name};
 use crate::{Projections, Snapshot};
 
 /// Unique index that allows only one effective entry per identity.
@@ -84,24 +84,6 @@ pub struct EventFilter {
     pub positions: Vec<Position>,
     /// Conditions of questions by people.
     pub details: EventDetails,
-}
-
-/// Conditions on what an event names and on its time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventDetails {
-    /// Target of the event.
-    pub target: Option<TargetName>,
-    /// Name of the actor, by the sender or only claimed.
-    pub actor: Option<ShortText>,
-    /// First characters of the commit that the event names, in either case. A commit that was recorded shortened, by 7
-    /// digits or more, is found by the whole one.
-    pub commit: Option<ShortText>,
-    /// Artifact that the event names.
-    pub artifact: Option<Artifact>,
-    /// The event occurred at this time or later.
-    pub since: Option<DateTime<Utc>>,
-    /// The event occurred before this time.
-    pub until: Option<DateTime<Utc>>,
 }
 
 /// Order and start of a page of events.
@@ -436,100 +418,6 @@ fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     }
 }
 
-/// Adds the condition that a column has a name. The index has the hashes of the names.
-fn push_name(query: &mut QueryBuilder<Postgres>, column: &str, name: &str) {
-    query.push(format!(" AND hashtext({column}) = hashtext(")).push_bind(name.to_owned());
-    query.push(format!(") AND {column} = ")).push_bind(name.to_owned());
-}
-
-fn push_details(query: &mut QueryBuilder<Postgres>, details: &EventDetails) {
-    if let Some(target) = &details.target {
-        push_name(query, "target", target.as_str());
-    }
-    if let Some(actor) = &details.actor {
-        push_name(query, "actor", actor.as_str());
-    }
-    if let Some(commit) = &details.commit {
-        let prefix = CommitPrefix::new(commit.as_str());
-        let shortened = prefix.shortened();
-        // The operators compare bytes, as the index does.
-        query.push(" AND (lower(commit) ~>=~ ").push_bind(prefix.first().to_owned());
-        query.push(" AND lower(commit) ~<~ ").push_bind(prefix.end());
-        if !shortened.is_empty() {
-            query.push(" OR lower(commit) = ANY(").push_bind(shortened).push(")");
-        }
-        query.push(")");
-    }
-    if let Some(artifact) = &details.artifact {
-        // With these keys, exactly the artifacts that are the same match.
-        let keys: Vec<Uuid> = artifact.keys().iter().map(|key| artifact_key(key)).collect();
-        query.push(" AND (artifact = ANY(").push_bind(keys).push(")");
-        if let Some(key) = artifact.key_of_any_checksum() {
-            query.push(" OR package_key = ").push_bind(key);
-        }
-        query.push(")");
-    }
-    if let Some(since) = details.since {
-        query.push(" AND occurred_at >= ").push_bind(since);
-    }
-    if let Some(until) = details.until {
-        query.push(" AND occurred_at < ").push_bind(until);
-    }
-}
-
-/// Returns the key of an artifact's identity.
-pub(crate) fn artifact_key(identity: &str) -> Uuid {
-    key("artifact", &[identity])
-}
-
-/// Returns the first text, by bytes, after all that begin with a prefix.
-pub(crate) fn prefix_end(prefix: &str) -> String {
-    format!("{prefix}{}", char::MAX)
-}
-
-/// First characters of a commit, in lower case.
-///
-/// Commits are often shortened, by those who ask and by those who report: one is found by its beginning, and a recorded
-/// beginning of at least 7 hexadecimal digits is found by the whole commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CommitPrefix(String);
-
-impl CommitPrefix {
-    /// Fewest characters of a commit that was recorded shortened.
-    const MIN_RECORDED: usize = 7;
-    /// Most characters of a commit: those of a SHA-256.
-    const MAX: usize = 64;
-
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.to_ascii_lowercase())
-    }
-
-    /// Returns the first text, by bytes, that begins with it.
-    pub(crate) fn first(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the first text, by bytes, after all that begin with it.
-    pub(crate) fn end(&self) -> String {
-        prefix_end(&self.0)
-    }
-
-    /// Returns the shortened commits by which it may have been recorded.
-    pub(crate) fn shortened(&self) -> Vec<String> {
-        let is_commit = self.0.len() <= Self::MAX && self.0.bytes().all(|digit| digit.is_ascii_hexdigit());
-        if !is_commit {
-            return Vec::new();
-        }
-        (Self::MIN_RECORDED..self.0.len()).map(|length| self.0[..length].to_owned()).collect()
-    }
-
-    /// Returns true if a recorded commit is meant.
-    pub(crate) fn is_commit(&self, recorded: &str) -> bool {
-        let recorded = recorded.to_ascii_lowercase();
-        recorded.starts_with(&self.0) || self.shortened().contains(&recorded)
-    }
-}
-
 pub(crate) async fn look_up(
     connection: &mut PgConnection,
     keys: &[IdentityKey],
@@ -648,7 +536,7 @@ impl EventInsert {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
         let target = outcome.target.as_ref().or_else(|| payload.target());
-        let identity = payload.artifact().map(Artifact::identity);
+        let EventNames { actor, commit, artifact, package_key } = EventNames::of(envelope);
         Self {
             position: bigint(entry.position),
             recorded_at: entry.recorded_at,
@@ -665,11 +553,11 @@ impl EventInsert {
             targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
             correlation: envelope.correlation().map(str::to_owned),
             causation: envelope.causation().map(str::to_owned),
-            actor: envelope.event().actor.as_ref().map(|actor| actor.name.to_string()),
-            commit: payload.commit().map(ToString::to_string),
-            artifact: identity.as_deref().map(artifact_key),
-            artifact_key: identity.filter(|_| payload.kind() == Kind::ArtifactBuilt),
-            package_key: payload.artifact().and_then(Artifact::package_key),
+            actor,
+            commit,
+            artifact: artifact.as_deref().map(artifact_key),
+            artifact_key: artifact.filter(|_| payload.kind() == Kind::ArtifactBuilt),
+            package_key,
             leaf_hash: *leaf_hash.as_bytes(),
             bytes: EntryBytes(entry.bytes.clone()),
         }

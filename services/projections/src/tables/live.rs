@@ -12,7 +12,7 @@ use crate::Snapshot;
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
-use crate::tables::events::artifact_key;
+use crate::tables::event_details::artifact_key;
 use crate::tables::lanes::{optional_columns, parse_release};
 
 /// Change of an environment's composition.

@@ -21,8 +21,8 @@ impl Kafka {
         match config.kafka {
             None => Ok(Self),
             Some(_) => Err(
-                "this build of the program has no Kafka: use one with the cargo feature `kafka`, or remove \
-                            the section [kafka] from the settings"
+                "this build of the program has no Kafka: use one with the cargo feature `kafka`, or remove the section \
+                 [kafka] from the settings"
                     .into(),
             ),
         }
@@ -42,5 +42,33 @@ impl Kafka {
         _stop: &CancellationToken,
     ) -> Result<Tasks, Error> {
         Ok(Tasks::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+
+    fn open(settings: &str) -> Result<Kafka, String> {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), format!("access.authentication = \"off\"\n{settings}")).expect("written");
+        let config = Config::read(&Flags::of_file(Some(file.path().to_owned()))).expect("valid settings");
+        Kafka::open(&config, &BTreeMap::new()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_build_without_kafka_rejects_its_settings_and_says_why() {
+        let error = open("[kafka.properties]\n\"bootstrap.servers\" = \"kafka:9092\"\n").err();
+        let error = error.expect("rejected");
+        assert!(error.contains("has no Kafka") && error.contains("[kafka]"), "{error}");
+    }
+
+    #[test]
+    fn a_build_without_kafka_has_nothing_to_report_and_can_be_started_like_one_with_it() {
+        let kafka = open("").expect("no settings of Kafka");
+        assert!(kafka.checks().is_empty());
+        // As the service calls it.
+        let _: fn(_, &Arc<_>, &BTreeMap<_, _>, Uuid, &CancellationToken) -> _ = Kafka::start;
     }
 }

@@ -81,6 +81,38 @@ fn an_attribute_that_contradicts_the_context_is_rejected() {
     assert!(structured(&event).is_ok());
 }
 
+/// cdviz-collector writes headers without encoding them, and the service decodes headers.
+#[test]
+fn an_attribute_in_a_header_may_be_the_value_of_the_context_decoded() {
+    for (value, header) in [
+        ("https://ci.example/a%2Fb", "https://ci.example/a/b"),
+        ("https://ci.example/a%2520b", "https://ci.example/a%20b"),
+        ("https://ci.example/a%20b", "https://ci.example/a b"),
+    ] {
+        for name in ["id", "source"] {
+            let mut message = sample();
+            message["context"][name] = json!(value);
+            let bare = read_value(&message, &Settings::default()).expect("a sample");
+            let data = message.to_string();
+            for attribute in [value, header] {
+                let mut event = wrapped(&message);
+                event[name] = json!(attribute);
+                let binary = read_binary(attributes(&event), data.as_bytes(), &Settings::default());
+                assert_eq!(binary.map(only).as_ref(), Ok(&bare), "{name} {attribute}");
+            }
+            let mut event = wrapped(&message);
+            event[name] = json!("https://ci.example/other");
+            let other = read_binary(attributes(&event), data.as_bytes(), &Settings::default());
+            assert_eq!(other.expect_err("another").pointer, format!("/{name}"));
+        }
+    }
+    let mut message = sample();
+    message["context"]["id"] = json!("a%2Fb");
+    let mut event = wrapped(&message);
+    event["id"] = json!("a/b");
+    assert_eq!(structured(&event), Err("/id".to_owned()), "nothing decodes the members of JSON");
+}
+
 #[test]
 fn a_fault_in_the_data_has_its_place_in_the_envelope() {
     let mut event = wrapped(&sample());
