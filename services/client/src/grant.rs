@@ -46,7 +46,7 @@ impl Grant {
 #[command(after_help = "Examples:
   release-ledger grant add search-ci --to-token 8c1f2e3d4a5b6978 --verb emit --verb gate --environment staging
   release-ledger grant add approvers --to-subject https://login.example 4711 --verb read,approve,rollback
-  release-ledger grant add deployers --to-claims https://token.actions.githubusercontent.com \\
+  release-ledger grant add deployers --to-claims https://token.actions.githubusercontent.com \
       repository_id=1182 'ref=refs/heads/*' --verb emit:deploy --service 'search-*'")]
 pub struct Add {
     /// The name of the grant

@@ -63,8 +63,9 @@ pub(super) fn print_json_or_text(json: bool, text: &str) -> io::Result<()> {
 /// Width of a terminal that does not state its size, in columns.
 const DEFAULT_WIDTH: usize = 80;
 
-/// Returns the width of the terminal at stdout, in columns; `None`: stdout is no terminal.
-pub(super) fn terminal_width() -> Option<usize> {
+/// Returns the width of the terminal at stdout, in columns, at least 1; `None`: stdout is no terminal.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;

@@ -56,7 +56,7 @@ impl Subscription {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   release-ledger subscription create chat https://hooks.example/ledger --secret chat
-  release-ledger subscription create dashboard https://dashboard.example/in --secret dashboard \\
+  release-ledger subscription create dashboard https://dashboard.example/in --secret dashboard \
       --environment production --type deploy,rollback.requested")]
 pub struct Create {
     /// The name of the subscription

@@ -114,7 +114,7 @@ pub fn run() -> ExitCode {
 /// Runs the program with another schema version of the projections, such as that of the next release.
 #[must_use]
 pub fn run_with(schema_version: SchemaVersion) -> ExitCode {
-    let command = help::complete(ignore_empty_variables(Arguments::command()));
+    let command = help::complete(ignore_empty_variables(Arguments::command()), help::width());
     let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
