@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use ledger_domain::TenantName;
+use serde_json::json;
 
 use super::contexts::{self, ContextUrl, Contexts, Settings, TokenSource, check_name};
 use super::credentials;
@@ -62,12 +63,18 @@ impl Context {
                 settings.contexts.get(&selected.name)?;
                 settings.contexts.current = Some(selected.name.clone());
                 settings.save()?;
-                (false, format!("{} is the current context", selected.name))
+                let text = format!("{} is the current context", selected.name);
+                (selected.json, changed(selected.json, &selected.name, &settings.contexts, text))
             }
-            Self::Add(add) => (false, add.run(folder, stdin)?),
-            Self::Remove(remove) => (false, remove.run(folder)?),
+            Self::Add(add) => (add.json, add.run(folder, stdin)?),
+            Self::Remove(remove) => (remove.json, remove.run(folder)?),
         })
     }
+}
+
+/// Returns the output of a change: the sentence, or as JSON the context and the current one.
+fn changed(json: bool, name: &str, contexts: &Contexts, text: String) -> String {
+    if json { json!({"context": name, "current": contexts.current}).to_string() } else { text }
 }
 
 /// The command `context list`.
@@ -107,6 +114,9 @@ pub struct Use {
     /// The context
     #[arg(value_name = "NAME")]
     name: String,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 /// The command `context add`.
@@ -132,6 +142,9 @@ pub struct Add {
     /// The audience for which the CI issues its identity
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 /// Source of the token of a new context.
@@ -179,7 +192,8 @@ impl Add {
         }
         settings.save()?;
         let current = if is_first { "; it is the current context" } else { "" };
-        Ok(format!("added context {}{current}", self.name))
+        let text = format!("added context {}{current}", self.name);
+        Ok(changed(self.json, &self.name, &settings.contexts, text))
     }
 }
 
@@ -199,6 +213,9 @@ pub struct Remove {
     /// The context
     #[arg(value_name = "NAME")]
     name: String,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Remove {
@@ -213,7 +230,8 @@ impl Remove {
         settings.save()?;
         settings.remove_token(&self.name)?;
         let current = if is_current { "; there is no current context" } else { "" };
-        Ok(format!("removed context {}{current}", self.name))
+        let text = format!("removed context {}{current}", self.name);
+        Ok(changed(self.json, &self.name, &settings.contexts, text))
     }
 }
 

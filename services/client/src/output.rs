@@ -48,7 +48,8 @@ pub(super) fn print_json(json: &[u8]) -> io::Result<()> {
 }
 
 /// Returns JSON as it may be shown: with unprintable characters as escapes of JSON.
-pub(super) fn shown_json(json: &[u8]) -> String {
+#[must_use]
+pub fn shown_json(json: &[u8]) -> String {
     escape_json(&String::from_utf8_lossy(json)).into_owned()
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::event_result;
-use super::output::{print_file, print_json, print_text};
+use super::output::{print_file, print_json, print_json_or_text, print_text};
 use super::query::{print_body, read, with_param};
 use super::table;
 
@@ -151,6 +151,9 @@ pub struct Retry {
     /// Every message that waits, in the order in which they were stored
     #[arg(long)]
     all: bool,
+    /// Print {"id":…,"is_ended":…,"detail":…}, one line per message
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -168,13 +171,14 @@ impl Retry {
         for id in &ids {
             let answer = client.post(client.url(&["quarantine", id, "retry"]), &json!({}), None).await;
             let outcome = answer.map_err(anyhow::Error::from).and_then(|body| outcome(&body));
-            match outcome {
-                Ok(text) => print_text(&format!("{id}: {text}"))?,
-                Err(error) => {
-                    failed += 1;
-                    print_text(&format!("{id}: {error:#}"))?;
-                }
-            }
+            let is_ended = outcome.is_ok();
+            failed += usize::from(!is_ended);
+            let detail = outcome.unwrap_or_else(|error| format!("{error:#}"));
+            let text = match self.json {
+                true => json!({"id": id, "is_ended": is_ended, "detail": detail}).to_string(),
+                false => format!("{id}: {detail}"),
+            };
+            print_json_or_text(self.json, &text)?;
         }
         ensure!(failed == 0, "{failed} of {} messages are still in quarantine", ids.len());
         Ok(())

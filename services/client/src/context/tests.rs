@@ -73,6 +73,16 @@ fn a_context_is_added_shown_used_and_removed() {
 }
 
 #[test]
+fn a_change_as_json_names_the_context_and_the_current_one() {
+    let (_root, folder) = settings();
+    let run = |arguments: &str| run(&folder, arguments, "").expect("changed");
+    assert_eq!(run("add a --url https://a.example --json"), r#"{"context":"a","current":"a"}"#);
+    assert_eq!(run("add b --url https://b.example --json"), r#"{"context":"b","current":"a"}"#);
+    assert_eq!(run("use b --json"), r#"{"context":"b","current":"b"}"#);
+    assert_eq!(run("remove b --json"), r#"{"context":"b","current":null}"#);
+}
+
+#[test]
 fn an_invalid_context_is_rejected_and_nothing_is_shown_of_it() {
     let (_root, folder) = settings();
     for (arguments, expected) in [

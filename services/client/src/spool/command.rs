@@ -4,11 +4,12 @@ use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_codec::cloudevents::Envelope;
 use serde::Serialize;
+use serde_json::json;
 
 use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, count_events};
 use crate::connection::Connection;
-use crate::output::{print_json_or_text, print_notice, print_text};
+use crate::output::{print_json, print_json_or_text, print_notice, print_text};
 use crate::patience::{FOR_MANY_EVENTS, PatienceArgs};
 use crate::table;
 
@@ -54,6 +55,9 @@ pub struct Send {
     spool: SpoolFolder,
     #[command(flatten)]
     patience: PatienceArgs,
+    /// Print {"sent":N}
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -91,7 +95,7 @@ impl List {
         let summaries: Vec<_> =
             summaries.into_iter().filter(|summary| summary.waiting + summary.refused > 0).collect();
         let text = if self.json {
-            serde_json::to_string(&serde_json::json!({"ledgers": summaries}))?
+            json!({"ledgers": summaries}).to_string()
         } else if summaries.is_empty() {
             "the spool is empty".to_owned()
         } else {
@@ -146,12 +150,14 @@ impl Send {
         }
         let refused = queue.refused_count()?.saturating_sub(refused_before);
         let remaining = queue.waiting()?.len();
-        let sent = count_events(waiting_before.saturating_sub(remaining + refused));
+        let sent_count = waiting_before.saturating_sub(remaining + refused);
+        let sent = count_events(sent_count);
         match failure {
             Some(failure) => {
                 Err(failure).with_context(|| format!("{sent} sent, {} remaining", count_events(remaining)))
             }
             None if refused > 0 => bail!("{sent} sent, {} rejected permanently", count_events(refused)),
+            None if self.json => Ok(print_json(json!({"sent": sent_count}).to_string().as_bytes())?),
             None => Ok(print_text(&format!("{sent} sent"))?),
         }
     }

@@ -87,6 +87,24 @@ fn every_command_that_reports_what_it_found_documents_the_exit_status() {
     }
 }
 
+/// Commands without `--json`, each with the reason.
+const WITHOUT_JSON: &[(&str, &str)] = &[
+    ("run", "its output is that of the command that it runs"),
+    ("check run", "its output is that of the command that it runs"),
+    ("up", "it runs until it is stopped"),
+    ("serve", "it runs until it is stopped"),
+];
+
+#[test]
+fn every_command_that_answers_can_answer_in_json() {
+    let mut commands = Vec::new();
+    runnable(&Arguments::command(), "", &mut commands);
+    let has_json = |command: &Command| command.get_arguments().any(|flag| flag.get_long() == Some("json"));
+    let without: BTreeSet<_> =
+        commands.iter().filter(|(_, command)| !has_json(command)).map(|(path, _)| path.as_str()).collect();
+    assert_eq!(without, WITHOUT_JSON.iter().map(|(path, _)| *path).collect());
+}
+
 #[test]
 fn every_example_is_valid() {
     let mut commands = Vec::new();
