@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ValueEnum;
 use ledger_access::ApiToken;
-use ledger_api_types::TokensBody;
+use ledger_api_types::{TokenBody, TokensBody};
 use ledger_domain::access::TokenId;
 use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
 use ledger_domain::{LongText, PrincipalKind, ShortText, parse_time};
@@ -20,10 +20,12 @@ use serde_json::{Map, Value};
 use super::administration::{ChangeArgs, Unknown, print_change};
 use super::connection::{Connection, Error};
 use super::credentials::Surroundings;
+use super::duration;
 use super::invalid::invalid;
 use super::output::{print_json, print_notice, print_text};
-use super::query::print_body;
-use super::{duration, table};
+use super::query::read;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, Tone, column};
 use crate::clock;
 
 /// Create, rotate, revoke and list API tokens
@@ -329,9 +331,8 @@ impl Revoke {
 /// The command `token list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -340,33 +341,33 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let body = client.get(client.service_url(&["access", "tokens"])).await?;
-        print_body(self.json, &body, render)
+        self.output.print(&body, || Ok(render(&read(&body)?)))
     }
 }
 
-fn render(body: &TokensBody) -> String {
-    if body.tokens.is_empty() {
-        return "no tokens".to_owned();
-    }
-    let time = |time: Option<DateTime<Utc>>| {
-        time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
-    };
-    let rows: Vec<_> = body
-        .tokens
-        .iter()
-        .map(|token| {
-            let revoked = if token.revoked { "revoked" } else { "" };
-            [
-                token.token.clone(),
-                token.kind.clone(),
-                token.name.clone(),
-                revoked.to_owned(),
-                time(token.expires_at),
-                time(token.last_used_at),
-            ]
-        })
-        .collect();
-    table::render(["token", "kind", "name", "status", "ends", "last used"], &rows)
+fn render(body: &TokensBody) -> Report {
+    let columns = [
+        column("token", 0),
+        column("kind", 2),
+        column("name", 0),
+        column("status", 0),
+        column("ends", 1),
+        column("last used", 1),
+    ];
+    Report::default()
+        .with_table(Table::new(columns).if_empty("no tokens").with_rows(body.tokens.iter().map(row)))
+}
+
+fn row(token: &TokenBody) -> [Cell; 6] {
+    let status = token.revoked.then(|| Cell::Status(Tone::Warning, "revoked".to_owned()));
+    [
+        token.token.clone().into(),
+        token.kind.clone().into(),
+        token.name.clone().into(),
+        status.into(),
+        token.expires_at.into(),
+        token.last_used_at.into(),
+    ]
 }
 
 #[cfg(test)]

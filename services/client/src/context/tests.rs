@@ -26,7 +26,11 @@ fn run(folder: &Path, arguments: &str, stdin: &str) -> Result<String, String> {
     let arguments = ["context"].into_iter().chain(arguments.split(' '));
     let command = Command::try_parse_from(arguments).map_err(|error| error.to_string())?;
     let result = command.context.run_in(folder, stdin.as_bytes());
-    let result = result.map(|(_, text)| text).map_err(|error| format!("{error:#}"));
+    let result = result.map(|shown| match shown.output.is_json() {
+        true => shown.json,
+        false => shown.report.to_string(),
+    });
+    let result = result.map_err(|error| format!("{error:#}"));
     let shown = format!("{result:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
     result
