@@ -298,6 +298,9 @@ const QUESTIONS: &[Mistake] = &[
     ("release-ledger hook test x page.html", 1, "error: the settings have no webhook x; they have: none"),
 ];
 
+const TOKEN_AS_ARGUMENT: &str = "give the token in a file by --token-file or RELEASE_LEDGER_TOKEN_FILE, or in \
+                                 RELEASE_LEDGER_TOKEN";
+
 const NO_TERMINAL_AND_NO_CREDENTIALS: &[Mistake] = &[
     (
         "env -u VISUAL -u EDITOR release-ledger policy edit production --url $LEDGER",
@@ -321,6 +324,8 @@ const NO_TERMINAL_AND_NO_CREDENTIALS: &[Mistake] = &[
         1,
         "error: invalid token in RELEASE_LEDGER_TOKEN: it is not a token of a release ledger",
     ),
+    ("release-ledger state dev --token rl_0123456789abcdef_x", 2, TOKEN_AS_ARGUMENT),
+    ("release-ledger --token=rl_0123456789abcdef_x state dev", 2, TOKEN_AS_ARGUMENT),
     (
         "release-ledger token revoke nothing --reason x",
         2,

@@ -1,8 +1,8 @@
 //! What commands print: on a terminal through the pager, as YAML for programs; and what they say about misspelt names and
 //! values that only the service can judge.
 
-use ledger_tests::{Command, Outcome, deploy};
-use serde_json::Value;
+use ledger_tests::{Command, Outcome, deploy, event};
+use serde_json::{Value, json};
 
 use crate::PROGRAM;
 use crate::execute::Setup;
@@ -176,6 +176,96 @@ async fn an_active_freeze_is_shown_with_its_environment_and_listed_after_its_end
     );
     let active = setup.run(&["freeze", "list", "--active"]).await;
     assert_eq!((active.code, &*active.stdout), (Some(0), "no freezes\n"), "{}", active.stderr);
+}
+
+#[tokio::test]
+async fn a_quiet_report_prints_nothing_unless_it_fails() {
+    let setup = setup().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = format!("--spool={}", folder.path().join("spool").display());
+    for line in [
+        "emit deploy.succeeded --environment=production --service=api --version=v1 --quiet",
+        "check passed e2e --environment=production --service=web --version=v2 -q",
+        "remove production api -q",
+    ] {
+        let quiet = setup.run(&line.split(' ').chain([&*spool]).collect::<Vec<_>>()).await;
+        assert_eq!((quiet.code, &*quiet.stdout, &*quiet.stderr), (Some(0), "", ""), "{line}");
+    }
+    for line in [
+        "mark production -1 --as=bad --reason=x --by=ada -q",
+        "freeze production --reason=x --by=ada --quiet",
+    ] {
+        let quiet = setup.run(&line.split(' ').collect::<Vec<_>>()).await;
+        assert_eq!((quiet.code, &*quiet.stdout, &*quiet.stderr), (Some(0), "", ""), "{line}");
+    }
+
+    let refused = setup.run(&["freeze", "prodution", "--reason=x", "--by=ada", "-q"]).await;
+
+    assert_eq!((refused.code, &*refused.stdout), (Some(1), ""), "{}", refused.stderr);
+    assert!(refused.stderr.starts_with("error: "), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn questions_about_drift_and_targets_exit_with_what_they_found() {
+    let setup = setup().await;
+    let questions = [&["drift", "production", "--exit-code"], &["targets", "production", "--exit-code"]];
+    for question in questions {
+        let nothing = setup.run(question).await;
+        assert_eq!(nothing.code, Some(0), "{question:?}: {}", nothing.stderr);
+    }
+    let at_eu = json!({
+        "environment": "production", "service": "web", "target": "eu", "release": {"version": "v3"},
+    });
+    let observed = json!({
+        "environment": "production",
+        "lanes": [{"service": "web", "target": "default", "release": {"version": "v1"}}],
+    });
+    let client = setup.service.client();
+    client.record_and_wait(&event("3", "deploy.succeeded", "2026-08-03T10:00:00Z", at_eu)).await;
+    client.record_and_wait(&event("4", "environment.observed", "2026-08-04T10:00:00Z", observed)).await;
+
+    for question in questions {
+        let found = setup.run(question).await;
+        assert_eq!(found.code, Some(3), "{question:?}: {}{}", found.stdout, found.stderr);
+        assert!(found.stdout.contains("web") && found.stderr.is_empty(), "{question:?}: {}", found.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_formats_and_the_alias_are_those_of_the_help() {
+    let setup = setup().await;
+
+    let names = setup.run(&["env", "list", "-o", "name"]).await;
+    let without_headers = setup.run(&["env", "list", "--no-headers"]).await;
+    let points = setup.run(&["points", "production"]).await;
+    let wide = setup.run(&["points", "production", "-o", "wide"]).await;
+    let why = setup.run(&["why", "production", "web"]).await;
+    let who = setup.run(&["who", "production", "web"]).await;
+
+    assert_eq!((names.code, &*names.stdout), (Some(0), "production\n"), "{}", names.stderr);
+    assert!(without_headers.stdout.starts_with("production "), "{}", without_headers.stdout);
+    let header = |outcome: &Outcome| outcome.stdout.lines().next().unwrap_or_default().to_owned();
+    assert!(!header(&points).contains("digest") && header(&wide).contains("digest"), "{}", wide.stdout);
+    assert_eq!((who.code, header(&who)), (Some(0), header(&why)), "{}", who.stderr);
+}
+
+#[tokio::test]
+async fn lists_of_a_new_ledger_have_every_format() {
+    let setup = setup().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = format!("--spool={}", folder.path().join("spool").display());
+
+    let messages = setup.run(&["quarantine", "list", "-o", "csv"]).await;
+    let no_headers = setup.run(&["quarantine", "list", "-o", "csv", "--no-headers"]).await;
+    let pages = setup.run(&["quarantine", "list", "--json"]).await;
+    let spools = Command::start(PROGRAM, &["spool", "list", "-o", "yaml", &spool]).outcome().await;
+
+    assert!(messages.stdout.starts_with("id,stored,source,state,reason,"), "{}", messages.stdout);
+    assert_eq!((no_headers.code, &*no_headers.stdout), (Some(0), ""), "{}", no_headers.stderr);
+    let page: Value = serde_json::from_str(&pages.stdout).expect("one page");
+    assert_eq!(page["messages"], json!([]));
+    let ledgers: Value = serde_saphyr::from_str(&spools.stdout).expect("YAML");
+    assert_eq!(ledgers, json!({"ledgers": []}), "{}", spools.stderr);
 }
 
 /// Starts a service in which web ran v1 and runs v2.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use ledger_domain::TenantName;
+use serde_json::json;
 
 use super::contexts::{self, ContextUrl, Contexts, Settings, TokenSource, check_name};
 use super::credentials;
 use super::invalid::invalid;
-use super::output::print_json_or_text;
-use super::table;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, column};
 use crate::environment;
 
 /// Maximum number of bytes that are read from stdin.
@@ -39,43 +40,57 @@ impl Context {
     /// # Errors
     /// The contexts cannot be read or written.
     pub async fn run(self) -> anyhow::Result<()> {
-        let (json, text) = self.run_in(&environment::config_dir()?, io::stdin().lock())?;
-        Ok(print_json_or_text(json, &text)?)
+        let CommandOutput { output, json, report } =
+            self.run_in(&environment::config_dir()?, io::stdin().lock())?;
+        output.print(json.as_bytes(), || Ok(report))
     }
 
-    /// Runs the command with the settings in a folder. Returns what to print, and true if it is JSON.
-    fn run_in(self, folder: &Path, stdin: impl io::Read) -> anyhow::Result<(bool, String)> {
+    /// Runs the command with the settings in a folder. Returns what to print.
+    fn run_in(self, folder: &Path, stdin: impl io::Read) -> anyhow::Result<CommandOutput> {
         Ok(match self {
             Self::List(list) => {
                 let contexts = Contexts::read(folder)?;
-                let text = if list.json { serde_json::to_string(&contexts)? } else { render(&contexts) };
-                (list.json, text)
+                let json = serde_json::to_string(&contexts)?;
+                CommandOutput { output: list.output, json, report: render(&contexts) }
             }
             Self::Show(show) => {
                 let contexts = Contexts::read(folder)?;
                 let shown = show.select(contexts)?;
-                let text = if show.json { serde_json::to_string(&shown)? } else { toml::to_string(&shown)? };
-                (show.json, text)
+                let (json, text) = (serde_json::to_string(&shown)?, toml::to_string(&shown)?);
+                CommandOutput { output: OutputArgs::json_or_text(show.json), json, report: text.into() }
             }
             Self::Use(selected) => {
                 let mut settings = Settings::open(folder)?;
                 settings.contexts.get(&selected.name)?;
                 settings.contexts.current = Some(selected.name.clone());
                 settings.save()?;
-                (false, format!("{} is the current context", selected.name))
+                let text = format!("{} is the current context", selected.name);
+                changed(selected.json, &selected.name, &settings.contexts, text)
             }
-            Self::Add(add) => (false, add.run(folder, stdin)?),
-            Self::Remove(remove) => (false, remove.run(folder)?),
+            Self::Add(add) => add.run(folder, stdin)?,
+            Self::Remove(remove) => remove.run(folder)?,
         })
     }
+}
+
+/// What a command prints.
+struct CommandOutput {
+    output: OutputArgs,
+    json: String,
+    report: Report,
+}
+
+/// Returns the output of a change: a sentence, or as JSON the context and the current one.
+fn changed(is_json: bool, name: &str, contexts: &Contexts, text: String) -> CommandOutput {
+    let json = json!({"context": name, "current": contexts.current}).to_string();
+    CommandOutput { output: OutputArgs::json_or_text(is_json), json, report: text.into() }
 }
 
 /// The command `context list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print {"current":…,"contexts":{NAME:{…}}}
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The command `context show`.
@@ -107,6 +122,9 @@ pub struct Use {
     /// The context
     #[arg(value_name = "NAME")]
     name: String,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 /// The command `context add`.
@@ -132,6 +150,9 @@ pub struct Add {
     /// The audience for which the CI issues its identity
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 /// Source of the token of a new context.
@@ -150,7 +171,7 @@ struct TokenArgs {
 }
 
 impl Add {
-    fn run(self, folder: &Path, stdin: impl io::Read) -> anyhow::Result<String> {
+    fn run(self, folder: &Path, stdin: impl io::Read) -> anyhow::Result<CommandOutput> {
         let url =
             ContextUrl::parse(&self.url).map_err(|reason| invalid(format!("invalid --url: {reason}")))?;
         let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
@@ -179,7 +200,8 @@ impl Add {
         }
         settings.save()?;
         let current = if is_first { "; it is the current context" } else { "" };
-        Ok(format!("added context {}{current}", self.name))
+        let text = format!("added context {}{current}", self.name);
+        Ok(changed(self.json, &self.name, &settings.contexts, text))
     }
 }
 
@@ -199,10 +221,13 @@ pub struct Remove {
     /// The context
     #[arg(value_name = "NAME")]
     name: String,
+    /// Print {"context":NAME,"current":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Remove {
-    fn run(&self, folder: &Path) -> anyhow::Result<String> {
+    fn run(&self, folder: &Path) -> anyhow::Result<CommandOutput> {
         let mut settings = Settings::open(folder)?;
         settings.contexts.get(&self.name)?;
         settings.contexts.contexts.remove(&self.name);
@@ -213,36 +238,37 @@ impl Remove {
         settings.save()?;
         settings.remove_token(&self.name)?;
         let current = if is_current { "; there is no current context" } else { "" };
-        Ok(format!("removed context {}{current}", self.name))
+        let text = format!("removed context {}{current}", self.name);
+        Ok(changed(self.json, &self.name, &settings.contexts, text))
     }
 }
 
-fn render(contexts: &Contexts) -> String {
-    if contexts.contexts.is_empty() {
-        return "no contexts".to_owned();
-    }
-    let rows: Vec<_> = contexts
-        .contexts
-        .iter()
-        .map(|(name, context)| {
-            let is_current = contexts.current.as_ref() == Some(name);
-            let token = match context.token() {
-                Some(TokenSource::File(path)) => path.display().to_string(),
-                Some(TokenSource::Command(command)) => {
-                    format!("`{}`", command.first().map(String::as_str).unwrap_or_default())
-                }
-                None => String::new(),
-            };
-            [
-                if is_current { "*" } else { "" }.to_owned(),
-                name.clone(),
-                context.url.url().to_string(),
-                context.tenant.clone().unwrap_or_default(),
-                token,
-            ]
-        })
-        .collect();
-    table::render(["", "context", "url", "tenant", "token"], &rows)
+fn render(contexts: &Contexts) -> Report {
+    let columns = [
+        column("current", 0),
+        column("context", 0),
+        column("url", 0),
+        column("tenant", 1),
+        column("token", 2),
+    ];
+    let row = |(name, context): (&String, &contexts::Context)| -> [Cell; 5] {
+        let is_current = contexts.current.as_ref() == Some(name);
+        let token = context.token().map(|token| match token {
+            TokenSource::File(path) => path.display().to_string(),
+            TokenSource::Command(command) => {
+                format!("`{}`", command.first().map(String::as_str).unwrap_or_default())
+            }
+        });
+        [
+            is_current.then_some("*").into(),
+            name.clone().into(),
+            context.url.url().to_string().into(),
+            context.tenant.clone().into(),
+            token.into(),
+        ]
+    };
+    let table = Table::new(columns).if_empty("no contexts").named_by("context");
+    Report::default().with_table(table.with_rows(contexts.contexts.iter().map(row)))
 }
 
 #[cfg(test)]

@@ -144,6 +144,24 @@ mod tests {
     }
 
     #[test]
+    fn differences_with_long_values_fit_into_80_columns() {
+        let lane = |version: &str, letter: &str| {
+            format!(
+                r#"{{"service":"search-api-gateway","target":"on-premise-frankfurt","release":{{
+                    "version":"{version}","config":"{letter}","commit":"{letter}"}},{SINCE}}}"#
+            )
+        };
+        let (from, to) = (lane("2026.08.01-17", "a"), lane("2026.08.02-4", "b"));
+        let json = format!(
+            r#"{{"from":{{"environment":"production","position":11,"at":"11","digest":"x"}},
+                "to":{{"environment":"staging","position":12,"at":"latest","digest":"y"}},"differences":[
+                  {{"service":"search-api-gateway","target":"on-premise-frankfurt","change":"changed",
+                    "from":{from},"to":{to}}}]}}"#
+        );
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
+    }
+
+    #[test]
     fn equal_states_have_no_difference() {
         let text = rendered(
             r#"{"from":{"environment":"dev","position":1,"at":"1","digest":"x"},

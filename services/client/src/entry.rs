@@ -86,6 +86,7 @@ mod tests {
                 "actor":{"type":"person","name":"ada"}}}}"#,
         )
         .expect("a body");
+        render(&body).check_fits();
         let text = render(&body).to_string();
         for line in [
             "position      9",

@@ -61,5 +61,6 @@ mod tests {
              live         5        2               frozen: sale, manual\n\
              old          3        4               retired";
         assert_eq!(render(&body).to_string(), expected);
+        render(&body).check_fits();
     }
 }

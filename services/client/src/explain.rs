@@ -59,12 +59,16 @@ fn print_types(output: OutputArgs, is_selected: impl Fn(&str) -> bool) -> anyhow
     let selected = SCHEMAS.iter().filter(|(name, _)| is_selected(name));
     let schemas = selected.map(|(name, text)| anyhow::Ok((*name, serde_json::from_str(text)?)));
     let schemas: Vec<(&str, Value)> = schemas.collect::<anyhow::Result<_>>()?;
+    let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
+    let json = serde_json::to_vec(&names)?;
+    output.print(&json, || Ok(types_report(&schemas)))
+}
+
+fn types_report(schemas: &[(&str, Value)]) -> Report {
     let description = |schema: &Value| schema["description"].as_str().unwrap_or_default().to_owned();
     let rows = schemas.iter().map(|(name, schema)| [(*name).into(), Cell::Text(description(schema))]);
     let table = Table::new([column("type", 0), column("meaning", 0)]).with_rows(rows);
-    let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
-    let json = serde_json::to_vec(&names)?;
-    output.print(&json, || Ok(Report::default().with_table(table)))
+    Report::default().with_table(table)
 }
 
 impl Explain {
@@ -151,13 +155,25 @@ mod tests {
             let found = SCHEMAS.iter().find(|(name, _)| *name == kind.name());
             let (_, text) = found.unwrap_or_else(|| panic!("{} has no schema", kind.name()));
             let schema: Value = serde_json::from_str(text).expect("JSON");
-            let text = report(&common, &schema).to_string();
+            let report = report(&common, &schema);
+            // The example stays as written, so that it can be copied.
+            if format!("{:#}", schema["examples"][0]).lines().all(|line| line.len() <= 80) {
+                report.check_fits();
+            }
+            let text = report.to_string();
             assert!(text.starts_with(kind.event_type()), "{text}");
             for part in ["member", "meaning", "example:", "\"specversion\": \"1.0\""] {
                 assert!(text.contains(part), "{}: no {part} in {text}", kind.name());
             }
         }
         assert_eq!(SCHEMAS.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn the_types_fit_into_a_terminal() {
+        let schemas = SCHEMAS.iter().map(|(name, text)| (*name, serde_json::from_str(text).expect("JSON")));
+        let schemas: Vec<(&str, Value)> = schemas.collect();
+        types_report(&schemas).check_fits();
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::administration::{ChangeArgs, print_change};
 use super::connection::Connection;
 use super::credentials::Surroundings;
 use super::invalid::{InvalidArgument, invalid};
-use super::query::print_body;
-use super::table;
+use super::query::read;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, column};
 
 /// Add, remove and list grants
 ///
@@ -46,7 +47,7 @@ impl Grant {
 #[command(after_help = "Examples:
   release-ledger grant add search-ci --to-token 8c1f2e3d4a5b6978 --verb emit --verb gate --environment staging
   release-ledger grant add approvers --to-subject https://login.example 4711 --verb read,approve,rollback
-  release-ledger grant add deployers --to-claims https://token.actions.githubusercontent.com \\
+  release-ledger grant add deployers --to-claims https://token.actions.githubusercontent.com \
       repository_id=1182 'ref=refs/heads/*' --verb emit:deploy --service 'search-*'")]
 pub struct Add {
     /// The name of the grant
@@ -181,9 +182,8 @@ impl Remove {
 /// The command `grant list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -192,29 +192,32 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let body = client.get(client.service_url(&["access", "grants"])).await?;
-        print_body(self.json, &body, |body: &GrantsBody| render(&body.grants))
+        self.output.print(&body, || Ok(render(&read::<GrantsBody>(&body)?.grants)))
     }
 }
 
 /// Renders grants as a table.
-pub(super) fn render(grants: &[GrantBody]) -> String {
-    if grants.is_empty() {
-        return "no grants".to_owned();
-    }
-    let rows: Vec<_> = grants
-        .iter()
-        .map(|grant| {
-            [
-                grant.grant.clone(),
-                describe(&grant.grantee),
-                grant.tenant.clone(),
-                grant.environments.join(" "),
-                grant.services.join(" "),
-                grant.verbs.join(" "),
-            ]
-        })
-        .collect();
-    table::render(["grant", "to", "tenant", "environments", "services", "verbs"], &rows)
+pub(super) fn render(grants: &[GrantBody]) -> Report {
+    let columns = [
+        column("grant", 0),
+        column("to", 0).narrow(),
+        column("tenant", 2),
+        column("environments", 1).narrow(),
+        column("services", 1).narrow(),
+        column("verbs", 0).narrow(),
+    ];
+    Report::default().with_table(Table::new(columns).if_empty("no grants").with_rows(grants.iter().map(row)))
+}
+
+fn row(grant: &GrantBody) -> [Cell; 6] {
+    [
+        grant.grant.clone().into(),
+        describe(&grant.grantee).into(),
+        grant.tenant.clone().into(),
+        grant.environments.join(" ").into(),
+        grant.services.join(" ").into(),
+        grant.verbs.join(" ").into(),
+    ]
 }
 
 fn describe(grantee: &GranteeBody) -> String {
@@ -265,12 +268,13 @@ mod tests {
              "environments": ["prod"], "services": ["*"], "verbs": ["*"]},
         ]))
         .expect("grants");
+        render(&grants).check_fits();
         assert_eq!(
-            render(&grants),
+            render(&grants).to_string(),
             "grant  to                      tenant   environments  services  verbs\n\
              a      token 8c1f2e3d4a5b6978  default  *             web api   emit\n\
              b      k=v* of https://i       *        prod          *         *"
         );
-        assert_eq!(render(&[]), "no grants");
+        assert_eq!(render(&[]).to_string(), "no grants");
     }
 }

@@ -38,8 +38,8 @@ pub enum Import {
     /// Import a release history
     ///
     /// Each line is one release, in the order in which they happened:
-    /// {"at":"2026-08-01T12:00:00Z","environment":"production","service":"web","version":"v1","commit":"3f2a",
-    /// "actor":"ci"}. A version of null means that the service no longer runs there. Optional columns are
+    /// {"at": "2026-08-01T12:00:00Z", "environment": "production", "service": "web", "version": "v1", "commit": "3f2a",
+    /// "actor": "ci"}. A version of null means that the service no longer runs there. Optional columns are
     /// commit, actor, n (the row's number, which is not recorded), deployment, target, slot and artifact. The
     /// file is plain or gzip.
     ///

@@ -128,7 +128,7 @@ pub use local_context::save_local_context;
 pub use login::{Login, Logout};
 pub use manifest::Manifest;
 pub use mark::{MarkPoint, UnmarkPoint};
-pub use output::printable;
+pub use output::{printable, shown_json, terminal_width};
 pub use overview::{Overview, Services};
 pub use points::{Points, ShowPoint};
 pub use policy::Policy;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use reqwest::Url;
+use serde_json::json;
 
 use self::device::DeviceLogin;
 use super::contexts::{Context, Settings};
 use super::credentials::{Contents, Fetcher, Issuer, Session, TokenFile};
-use super::output::{print_notice, print_text};
+use super::output::{print_json_or_text, print_notice};
 use crate::environment;
 
 /// Flags that select a context.
@@ -61,6 +62,9 @@ pub struct Login {
     /// Send the access token to the service, and not the ID token
     #[arg(long)]
     use_access_token: bool,
+    /// Print {"context":NAME, "expires_at":TIME, "is_renewed":…}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Login {
@@ -70,8 +74,9 @@ impl Login {
     /// The issuer gives no token, or the session cannot be stored.
     pub async fn run(self) -> anyhow::Result<()> {
         let prompt = |text: &str| print_notice(text);
-        print_text(&self.run_in(&environment::config_dir()?, Duration::from_secs(1), prompt).await?)?;
-        Ok(())
+        let json = self.json;
+        let text = self.run_in(&environment::config_dir()?, Duration::from_secs(1), prompt).await?;
+        Ok(print_json_or_text(json, &text)?)
     }
 
     /// Runs the command with the settings in a folder. `second` is the unit of the issuer's intervals.
@@ -95,7 +100,11 @@ impl Login {
         settings.contexts.contexts.insert(name.clone(), context);
         settings.save()?;
         let end = session.expires_at.map(|end| end.to_rfc3339_opts(SecondsFormat::Secs, true));
-        Ok(match (session.refresh_token.is_some(), end) {
+        let is_renewed = session.refresh_token.is_some();
+        if self.json {
+            return Ok(json!({"context": name, "expires_at": end, "is_renewed": is_renewed}).to_string());
+        }
+        Ok(match (is_renewed, end) {
             (true, _) => format!("logged in for context {name}; the session is renewed automatically"),
             (false, Some(end)) => format!("logged in for context {name} until {end}"),
             (false, None) => format!("logged in for context {name}"),
@@ -129,6 +138,9 @@ fn check_storage(settings: &Settings, name: &str, context: &Context) -> anyhow::
 pub struct Logout {
     #[command(flatten)]
     context: ContextArgs,
+    /// Print {"context":NAME}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Logout {
@@ -137,8 +149,9 @@ impl Logout {
     /// # Errors
     /// The session cannot be removed.
     pub async fn run(self) -> anyhow::Result<()> {
-        print_text(&self.run_in(&environment::config_dir()?).await?)?;
-        Ok(())
+        let json = self.json;
+        let text = self.run_in(&environment::config_dir()?).await?;
+        Ok(print_json_or_text(json, &text)?)
     }
 
     async fn run_in(self, folder: &Path) -> anyhow::Result<String> {
@@ -156,7 +169,10 @@ impl Logout {
         context.token_file = None;
         settings.contexts.contexts.insert(name.clone(), context);
         settings.save()?;
-        Ok(format!("logged out of context {name}"))
+        Ok(match self.json {
+            true => json!({"context": name}).to_string(),
+            false => format!("logged out of context {name}"),
+        })
     }
 }
 

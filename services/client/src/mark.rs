@@ -66,6 +66,9 @@ struct MarkArgs {
     /// Print {"environment":…,"point":POSITION,"position":N}
     #[arg(long)]
     json: bool,
+    /// Print nothing if the mark is recorded
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -117,6 +120,9 @@ impl MarkArgs {
         let point = selector.resolve(&client).await?;
         let author = self.by.author()?;
         let position = record_new(&client, payload(point.clone()), &author, Some(self.reason)).await?;
+        if self.quiet {
+            return Ok(());
+        }
         let ReleasePointId { environment, position: at } = point;
         let text = if self.json {
             json!({"environment": environment.as_str(), "point": at.get(), "position": position}).to_string()

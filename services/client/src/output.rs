@@ -48,7 +48,8 @@ pub(super) fn print_json(json: &[u8]) -> io::Result<()> {
 }
 
 /// Returns JSON as it may be shown: with unprintable characters as escapes of JSON.
-pub(super) fn shown_json(json: &[u8]) -> String {
+#[must_use]
+pub fn shown_json(json: &[u8]) -> String {
     escape_json(&String::from_utf8_lossy(json)).into_owned()
 }
 
@@ -63,8 +64,9 @@ pub(super) fn print_json_or_text(json: bool, text: &str) -> io::Result<()> {
 /// Width of a terminal that does not state its size, in columns.
 const DEFAULT_WIDTH: usize = 80;
 
-/// Returns the width of the terminal at stdout, in columns; `None`: stdout is no terminal.
-pub(super) fn terminal_width() -> Option<usize> {
+/// Returns the width of the terminal at stdout, in columns, at least 1; `None`: stdout is no terminal.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;

@@ -221,6 +221,7 @@ mod tests {
     #[test]
     fn a_point_is_shown_with_its_evidence() {
         let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
         assert_eq!(
             render(&read(json.as_bytes()).expect("a body")).to_string(),
             "production point 7 at position 41: known_good\n\

@@ -8,7 +8,7 @@ use ledger_api_types::{EntryBody, EventsBody, PolicyBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Identity, Kind, LongText};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use self::editor::Draft;
 use self::file::{PolicyFile, differences, parse};
@@ -16,7 +16,7 @@ use super::author::{ActorArgs, Author};
 use super::compose::{Attributes, compose_event};
 use super::connection::{Client, Connection};
 use super::found::FoundArgs;
-use super::output::{print_notice, print_text};
+use super::output::{print_json_or_text, print_notice, print_text};
 use super::query::{QueryArgs, head, read, with_param};
 use super::session::CommandArgs;
 
@@ -118,6 +118,9 @@ pub struct Diff {
     file: PolicyFile,
     #[command(flatten)]
     found: FoundArgs,
+    /// Print {"environment":…,"differences":["MEMBER: OLD -> NEW",…]}
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -127,6 +130,9 @@ pub struct Diff {
 pub struct Check {
     #[command(flatten)]
     file: PolicyFile,
+    /// Print {"file":…,"policy":{…}}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Policy {
@@ -141,10 +147,7 @@ impl Policy {
             Self::Set(set) => set.run().await,
             Self::Edit(edit) => edit.run().await,
             Self::Diff(diff) => diff.run().await,
-            Self::Check(check) => {
-                check.file.read()?;
-                Ok(print_text(&format!("the policy in {} is valid", check.file.name()))?)
-            }
+            Self::Check(check) => check.run(),
         }
     }
 }
@@ -222,10 +225,28 @@ impl Diff {
         let client = self.connection.client()?;
         let differences = differences(&in_force(&client, &self.environment).await?.policy, &policy);
         if self.found.prints() {
-            let same = || format!("the policy of {} is the same", self.environment);
-            print_text(&if differences.is_empty() { same() } else { differences.join("\n") })?;
+            let environment = &self.environment;
+            let text = match (self.json, differences.is_empty()) {
+                (true, _) => {
+                    json!({"environment": environment.as_str(), "differences": differences}).to_string()
+                }
+                (false, true) => format!("the policy of {environment} is the same"),
+                (false, false) => differences.join("\n"),
+            };
+            print_json_or_text(self.json, &text)?;
         }
         self.found.result(!differences.is_empty())
+    }
+}
+
+impl Check {
+    fn run(self) -> anyhow::Result<()> {
+        let (policy, name) = (self.file.read()?, self.file.name());
+        let text = match self.json {
+            true => json!({"file": name, "policy": policy}).to_string(),
+            false => format!("the policy in {name} is valid"),
+        };
+        Ok(print_json_or_text(self.json, &text)?)
     }
 }
 

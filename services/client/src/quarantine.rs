@@ -1,6 +1,6 @@
 //! `release-ledger quarantine`: messages of other tools that could not be understood.
 
-use std::io;
+use std::mem;
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::event_result;
-use super::output::{print_file, print_json, print_text};
+use super::output::{print_file, print_json_or_text};
 use super::query::{print_body, read, with_param};
-use super::table;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, column, wide_column};
 
 /// List, show, retry and discard messages that could not be understood
 ///
@@ -52,9 +53,8 @@ pub struct List {
     /// Also messages that were retried or discarded within the last hour
     #[arg(long)]
     all: bool,
-    /// Print the service's answers as JSON, one page a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -62,32 +62,55 @@ pub struct List {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let messages =
-            all_messages(&client, self.all, |body| if self.json { print_json(body) } else { Ok(()) }).await?;
-        if !self.json {
-            print_text(&render(&messages))?;
+        let mut pager = self.output.pager();
+        // The service's responses, page by page.
+        let is_response = self.output.is_json() || self.output.is_yaml();
+        let mut is_first = true;
+        let messages = all_messages(&client, self.all, |body| {
+            if self.output.is_yaml() && !mem::replace(&mut is_first, false) {
+                pager.write(b"---")?;
+            }
+            if is_response {
+                self.output.print_to(&mut pager, body, || Ok(Report::default()))
+            } else {
+                Ok(())
+            }
+        });
+        let messages = messages.await?;
+        if is_response {
+            return Ok(());
         }
-        Ok(())
+        self.output.print_to(&mut pager, b"", || Ok(render(&messages)))
     }
 }
 
-fn render(messages: &[QuarantinedBody]) -> String {
-    if messages.is_empty() {
-        return "no messages".to_owned();
-    }
-    let rows: Vec<_> = messages
-        .iter()
-        .map(|message| {
-            [
-                message.id.clone(),
-                message.stored_at.format("%Y-%m-%d %H:%M").to_string(),
-                message.source.clone(),
-                message.state.clone(),
-                reason(message),
-            ]
-        })
-        .collect();
-    table::render(["id", "stored", "source", "state", "reason"], &rows)
+fn render(messages: &[QuarantinedBody]) -> Report {
+    let columns = [
+        column("id", 0),
+        column("stored", 1),
+        column("source", 0),
+        column("state", 2).unless_all("waiting"),
+        column("reason", 0).narrow(),
+        wide_column("sender"),
+        wide_column("bytes"),
+        wide_column("positions"),
+    ];
+    Report::default()
+        .with_table(Table::new(columns).if_empty("no messages").with_rows(messages.iter().map(row)))
+}
+
+fn row(message: &QuarantinedBody) -> [Cell; 8] {
+    let positions: Vec<String> = message.positions.iter().map(ToString::to_string).collect();
+    [
+        message.id.clone().into(),
+        message.stored_at.into(),
+        message.source.clone().into(),
+        message.state.clone().into(),
+        reason(message).into(),
+        message.principal.as_ref().map(|sender| sender.name.clone()).into(),
+        message.size.into(),
+        positions.join(" ").into(),
+    ]
 }
 
 fn reason(message: &QuarantinedBody) -> String {
@@ -151,6 +174,9 @@ pub struct Retry {
     /// Every message that waits, in the order in which they were stored
     #[arg(long)]
     all: bool,
+    /// Print {"id":…,"is_ended":…,"detail":…}, one line per message
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -168,13 +194,14 @@ impl Retry {
         for id in &ids {
             let answer = client.post(client.url(&["quarantine", id, "retry"]), &json!({}), None).await;
             let outcome = answer.map_err(anyhow::Error::from).and_then(|body| outcome(&body));
-            match outcome {
-                Ok(text) => print_text(&format!("{id}: {text}"))?,
-                Err(error) => {
-                    failed += 1;
-                    print_text(&format!("{id}: {error:#}"))?;
-                }
-            }
+            let is_ended = outcome.is_ok();
+            failed += usize::from(!is_ended);
+            let detail = outcome.unwrap_or_else(|error| format!("{error:#}"));
+            let text = match self.json {
+                true => json!({"id": id, "is_ended": is_ended, "detail": detail}).to_string(),
+                false => format!("{id}: {detail}"),
+            };
+            print_json_or_text(self.json, &text)?;
         }
         ensure!(failed == 0, "{failed} of {} messages are still in quarantine", ids.len());
         Ok(())
@@ -186,7 +213,7 @@ impl Retry {
 async fn all_messages(
     client: &Client,
     all: bool,
-    mut see: impl FnMut(&[u8]) -> io::Result<()>,
+    mut see: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<QuarantinedBody>> {
     let mut messages = Vec::new();
     let mut after = None;
@@ -246,5 +273,31 @@ impl Discard {
             let positions: Vec<String> = message.positions.iter().map(ToString::to_string).collect();
             format!("{} is discarded: position {}", message.id, positions.join(", "))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_listed_with_the_reason_and_the_place_of_the_fault() {
+        let body: QuarantineBody = serde_json::from_value(json!({"messages": [
+            {"id": "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "stored_at": "2026-08-01T12:00:00Z", "source": "hook:deployer",
+             "state": "waiting", "pointer": "/stage", "detail": "map it in names.environments of the settings",
+             "size": 120},
+        ]}))
+        .expect("a body");
+
+        let report = render(&body.messages);
+
+        report.check_fits();
+        assert_eq!(
+            report.to_string(),
+            "id                                stored                source         reason\n\
+             0f1e2d3c4b5a69788796a5b4c3d2e1f0  2026-08-01T12:00:00Z  hook:deployer  \
+             /stage: map it in names.environments of the settings"
+        );
+        assert_eq!(render(&[]).to_string(), "no messages");
     }
 }

@@ -54,6 +54,11 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// Returns the flags of a command that has `--json` only, and prints a line.
+    pub(super) fn json_or_text(json: bool) -> Self {
+        Self { json, no_pager: true, ..Self::default() }
+    }
+
     /// Returns true if the output is the service's response.
     pub(super) fn is_json(self) -> bool {
         self.json || self.format == Some(Format::Json)

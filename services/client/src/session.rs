@@ -18,6 +18,17 @@ use super::output::{print_json, print_notice, print_text};
 use super::retry_for::{FOR_MANY_EVENTS, FOR_ONE_EVENT, RetryForArgs};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
+/// Flags of what is printed about an event.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(super) struct ResultArgs {
+    /// Print the service's response as JSON, one line per event
+    #[arg(long)]
+    json: bool,
+    /// Print nothing about an event that is recorded
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+}
+
 /// Flags of commands that report something.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReportArgs {
@@ -29,9 +40,8 @@ pub(super) struct ReportArgs {
     retry_for: RetryForArgs,
     #[command(flatten)]
     spool: SpoolFolder,
-    /// Print the service's response as JSON, one line per event
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    results: ResultArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -55,7 +65,7 @@ impl ReportArgs {
     pub(super) fn session(self, is_single: bool) -> anyhow::Result<EmitSession> {
         let client = self.connection.client()?;
         let retry_for = self.retry_for.or(if is_single { FOR_ONE_EVENT } else { FOR_MANY_EVENTS });
-        Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), retry_for), self.json, is_single))
+        Ok(EmitSession::new(Outbox::new(client, self.spool.folder(), retry_for), self.results, is_single))
     }
 
     /// Returns the connection, for a question that precedes the event.
@@ -74,9 +84,8 @@ impl ReportArgs {
 pub(super) struct CommandArgs {
     #[command(flatten)]
     retry_for: RetryForArgs,
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    results: ResultArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -89,7 +98,7 @@ impl CommandArgs {
     pub(super) async fn send(self, event: &Envelope) -> anyhow::Result<()> {
         let no_spool = Err(anyhow!("commands are never spooled"));
         let outbox = Outbox::new(self.connection.client()?, no_spool, self.retry_for.or(FOR_ONE_EVENT));
-        let mut session = EmitSession::new(outbox, self.json, true);
+        let mut session = EmitSession::new(outbox, self.results, true);
         session.send_one(event).await?;
         session.finish(false)
     }
@@ -155,7 +164,7 @@ fn how_to_send_again(event: &Envelope) -> String {
 /// Sends events, and counts what became of them.
 pub(super) struct EmitSession {
     outbox: Outbox,
-    json: bool,
+    results: ResultArgs,
     /// Exactly one event is sent: only the returned error reports its failure.
     is_single: bool,
     events: u64,
@@ -170,10 +179,10 @@ pub(super) struct EmitSession {
 }
 
 impl EmitSession {
-    const fn new(outbox: Outbox, json: bool, is_single: bool) -> Self {
+    const fn new(outbox: Outbox, results: ResultArgs, is_single: bool) -> Self {
         Self {
             outbox,
-            json,
+            results,
             is_single,
             events: 0,
             failed: 0,
@@ -254,7 +263,9 @@ impl EmitSession {
             }
             self.events += 1;
             if result.status.is_recorded() {
-                text.push_str(&format!("{}\n", describe(result)));
+                if !self.results.quiet {
+                    text.push_str(&format!("{}\n", describe(result)));
+                }
                 let position = result.position.unwrap_or_default();
                 let AnnotationsBody { anomalies, new, targets, went_live, .. } = &result.annotations;
                 let (anomalies, new) = (anomalies.as_deref(), new.as_deref());
@@ -275,13 +286,13 @@ impl EmitSession {
                 self.fail(*number, describe(result), &mut text);
             }
         }
-        if self.json {
+        if self.results.json {
             print_json(body)?;
         } else if !text.is_empty() {
             print_text(&text)?;
         }
-        for notice in notices {
-            print_notice(&notice);
+        if !self.results.quiet {
+            notices.iter().for_each(|notice| print_notice(notice));
         }
         Ok(())
     }
@@ -322,7 +333,7 @@ impl EmitSession {
             return Err(self.lost(&error, &events));
         }
         self.spooled += events.len();
-        if self.json {
+        if self.results.json {
             let events = events.iter().map(|event| (event, "spooled"));
             for (event, status) in events.chain(commands.iter().map(|event| (event, "not_sent"))) {
                 let identity = event.identity();

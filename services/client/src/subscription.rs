@@ -14,9 +14,10 @@ use serde_json::json;
 use super::author::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
-use super::query::{QueryArgs, head, print_body, with_param};
+use super::query::{QueryArgs, head, read, with_param};
 use super::record::record_new;
-use super::table;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, Tone, column, wide_column};
 
 /// Create, list, show and remove subscriptions
 ///
@@ -56,7 +57,7 @@ impl Subscription {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   release-ledger subscription create chat https://hooks.example/ledger --secret chat
-  release-ledger subscription create dashboard https://dashboard.example/in --secret dashboard \\
+  release-ledger subscription create dashboard https://dashboard.example/in --secret dashboard \
       --environment production --type deploy,rollback.requested")]
 pub struct Create {
     /// The name of the subscription
@@ -202,25 +203,30 @@ impl List {
     }
 }
 
-fn render_list(body: &SubscriptionsBody) -> String {
-    if body.subscriptions.is_empty() {
-        return "no subscriptions".to_owned();
-    }
-    let rows: Vec<_> = body
-        .subscriptions
-        .iter()
-        .map(|it| {
-            let status = if it.disabled.is_some() { "disabled" } else { "enabled" };
-            [
-                it.subscription.clone(),
-                it.url.clone(),
-                it.secret.clone(),
-                selection(&it.filter),
-                status.to_owned(),
-            ]
-        })
-        .collect();
-    table::render(["name", "url", "secret", "selects", "status"], &rows)
+fn render_list(body: &SubscriptionsBody) -> Report {
+    let columns = [
+        column("name", 0),
+        column("url", 0),
+        column("secret", 2),
+        column("selects", 1).narrow(),
+        column("status", 0),
+    ];
+    let table = Table::new(columns).if_empty("no subscriptions");
+    Report::default().with_table(table.with_rows(body.subscriptions.iter().map(row)))
+}
+
+fn row(subscription: &SubscriptionBody) -> [Cell; 5] {
+    let (tone, status) = match &subscription.disabled {
+        Some(_) => (Tone::Bad, "disabled"),
+        None => (Tone::Good, "enabled"),
+    };
+    [
+        subscription.subscription.clone().into(),
+        subscription.url.clone().into(),
+        subscription.secret.clone().into(),
+        selection(&subscription.filter).into(),
+        Cell::Status(tone, status.to_owned()),
+    ]
 }
 
 fn selection(filter: &SubscriptionFilterBody) -> String {
@@ -303,9 +309,8 @@ pub struct Deliveries {
     /// The name of the subscription
     #[arg(value_name = "NAME", value_parser = SubscriptionName::parse)]
     name: SubscriptionName,
-    /// Print the service's answer as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -314,33 +319,64 @@ impl Deliveries {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let body = client.get(client.url(&["subscriptions", self.name.as_str(), "deliveries"])).await?;
-        print_body(self.json, &body, render_attempts)
+        self.output.print(&body, || Ok(render_attempts(&read(&body)?)))
     }
 }
 
-fn render_attempts(body: &AttemptsBody) -> String {
-    if body.deliveries.is_empty() {
-        return "no attempts".to_owned();
-    }
-    let rows: Vec<_> = body
-        .deliveries
-        .iter()
-        .map(|attempt| {
-            [
-                seconds(&attempt.attempted_at),
-                attempt.position.to_string(),
-                format!("{} ms", attempt.duration_ms),
-                outcome(attempt),
-            ]
-        })
-        .collect();
-    table::render(["time", "position", "duration", "outcome"], &rows)
+fn render_attempts(body: &AttemptsBody) -> Report {
+    let columns = [
+        column("time", 0),
+        column("position", 0),
+        column("milliseconds", 1),
+        column("outcome", 0),
+        wide_column("status"),
+    ];
+    let table = Table::new(columns).if_empty("no attempts").named_by("position");
+    Report::default().with_table(table.with_rows(body.deliveries.iter().map(attempt_row)))
+}
+
+fn attempt_row(attempt: &AttemptBody) -> [Cell; 5] {
+    [
+        attempt.attempted_at.into(),
+        attempt.position.into(),
+        attempt.duration_ms.into(),
+        outcome(attempt).into(),
+        attempt.status.map(u64::from).into(),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::read;
+
+    #[test]
+    fn subscriptions_and_attempts_are_tables_that_fit_a_terminal() {
+        let body = r#"{"position":9,"subscriptions":[
+            {"subscription":"chat","url":"https://hooks.example/ledger","secret":"chat","created_position":3,
+             "settings_position":5,"filter":{"environment":"production","types":["deploy.succeeded"]},
+             "disabled":{"position":9}},
+            {"subscription":"dashboard","url":"https://dashboard.example/in","secret":"board","created_position":4,
+             "settings_position":4,"filter":{}}]}"#;
+        let list = render_list(&read(body.as_bytes()).expect("a body"));
+        list.check_fits();
+        assert_eq!(
+            list.to_string(),
+            "name       url                           secret  selects                       status\n\
+             chat       https://hooks.example/ledger  chat    production: deploy.succeeded  disabled\n\
+             dashboard  https://dashboard.example/in  board   everything                    enabled"
+        );
+        let body = r#"{"deliveries":[
+            {"position":8,"attempted_at":"2026-08-01T12:00:03Z","duration_ms":31,"status":410,"error":"410 Gone: no"},
+            {"position":7,"attempted_at":"2026-08-01T12:00:01Z","duration_ms":5,"status":204}]}"#;
+        let attempts = render_attempts(&read(body.as_bytes()).expect("a body"));
+        attempts.check_fits();
+        assert_eq!(
+            attempts.to_string(),
+            "time                  position  milliseconds  outcome\n\
+             2026-08-01T12:00:03Z  8         31            410 Gone: no\n\
+             2026-08-01T12:00:01Z  7         5             delivered, 204"
+        );
+    }
 
     #[test]
     fn a_subscription_is_shown_with_its_filter_and_its_deliveries() {

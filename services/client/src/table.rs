@@ -423,8 +423,9 @@ fn line(cells: impl Iterator<Item = (String, usize, &'static str)>, has_colour: 
     line
 }
 
-/// Breaks a text between words into lines of a width. A longer word has a line of its own.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+/// Breaks a text between words into lines of a width, in columns. A longer word has a line of its own.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     if text.width() <= width {
         return vec![text.to_owned()];
     }

@@ -78,4 +78,16 @@ mod tests {
              web      on-premise  -"
         );
     }
+
+    #[test]
+    fn targets_with_long_values_fit_into_80_columns() {
+        let artifact = format!("pkg:oci/search-api-gateway@sha256:{}", "ab".repeat(32));
+        let json = format!(
+            r#"{{"environment":"production","position":9,"targets":["cloud-eu-central","on-premise-frankfurt"],
+                "uneven":[{{"service":"search-api-gateway","targets":[
+                    {{"target":"cloud-eu-central","release":{{"version":"2026.08.01-17","artifact":"{artifact}"}}}},
+                    {{"target":"on-premise-frankfurt"}}]}}]}}"#
+        );
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
+    }
 }

@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep};
 use super::administration::{ChangeArgs, print_change};
 use super::connection::{Client, Connection};
 use super::credentials::Surroundings;
+use super::identity;
 use super::output::print_notice;
-use super::query::{print_body, read};
-use super::{identity, table};
+use super::query::read;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, column};
 
 /// Longest wait until the service has opened the ledger of a new tenant.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,9 +145,8 @@ async fn wait_until_open(client: &Client, name: &TenantName) -> anyhow::Result<b
 /// The command `tenant list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -154,19 +155,19 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let body = client.get(client.service_url(&["access", "tenants"])).await?;
-        print_body(self.json, &body, |body: &TenantsBody| render(&body.tenants))
+        self.output.print(&body, || Ok(render(&read::<TenantsBody>(&body)?.tenants)))
     }
 }
 
-fn render(tenants: &[TenantBody]) -> String {
-    let rows: Vec<_> = tenants
-        .iter()
-        .map(|tenant| {
-            let ledger = if tenant.is_open { "open" } else { "closed" };
-            [tenant.tenant.clone(), tenant.status.clone(), ledger.to_owned()]
-        })
-        .collect();
-    table::render(["tenant", "status", "ledger"], &rows)
+fn render(tenants: &[TenantBody]) -> Report {
+    let columns = [column("tenant", 0), column("status", 0), column("ledger", 0)];
+    Report::default()
+        .with_table(Table::new(columns).if_empty("no tenants").with_rows(tenants.iter().map(row)))
+}
+
+fn row(tenant: &TenantBody) -> [Cell; 3] {
+    let ledger = if tenant.is_open { "open" } else { "closed" };
+    [tenant.tenant.clone().into(), tenant.status.clone().into(), ledger.into()]
 }
 
 #[cfg(test)]
@@ -181,8 +182,10 @@ mod tests {
             is_open,
         };
 
-        let text = render(&[tenant("default", "settings", true), tenant("maps", "retired", false)]);
+        let report = render(&[tenant("default", "settings", true), tenant("maps", "retired", false)]);
 
+        report.check_fits();
+        let text = report.to_string();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(
             words,

@@ -11,18 +11,21 @@ use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ValueEnum;
 use ledger_access::ApiToken;
-use ledger_api_types::TokensBody;
+use ledger_api_types::{TokenBody, TokensBody};
 use ledger_domain::access::TokenId;
 use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
 use ledger_domain::{LongText, PrincipalKind, ShortText, parse_time};
+use serde_json::{Map, Value};
 
 use super::administration::{ChangeArgs, Unknown, print_change};
 use super::connection::{Connection, Error};
 use super::credentials::Surroundings;
+use super::duration;
 use super::invalid::invalid;
-use super::output::{print_notice, print_text};
-use super::query::print_body;
-use super::{duration, table};
+use super::output::{print_json, print_notice, print_text};
+use super::query::read;
+use super::report::{OutputArgs, Report};
+use super::table::{Cell, Table, Tone, column};
 use crate::clock;
 
 /// Create, rotate, revoke and list API tokens
@@ -85,6 +88,9 @@ struct SecretOutput {
     /// Write the token to this new file, which only you can read, instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Print {"token":ID,"secret":…} and what the command adds; with --output, {"token":ID,"file":FILE}
+    #[arg(long)]
+    json: bool,
 }
 
 impl SecretOutput {
@@ -104,6 +110,17 @@ impl SecretOutput {
         }
     }
 
+    /// Prints the token, unless it is in a file, with further members as JSON.
+    fn print_json(&self, token: &ApiToken, mut members: Map<String, Value>) -> anyhow::Result<()> {
+        members.insert("token".to_owned(), token.id().to_string().into());
+        match &self.output {
+            Some(path) => members.insert("file".to_owned(), path.display().to_string().into()),
+            None => members.insert("secret".to_owned(), token.expose().into()),
+        };
+        let printed = print_json(Value::Object(members).to_string().as_bytes());
+        printed.context("cannot print the token; rotate it to get another")
+    }
+
     /// Prints the token, unless it is in a file.
     fn print(&self, token: &ApiToken) -> anyhow::Result<()> {
         match &self.output {
@@ -119,6 +136,8 @@ impl SecretOutput {
 struct NewSecret {
     token: ApiToken,
     output: SecretOutput,
+    /// Position of the change.
+    position: u64,
     /// What happened.
     notice: String,
 }
@@ -126,6 +145,10 @@ struct NewSecret {
 impl NewSecret {
     fn print(self) -> anyhow::Result<()> {
         print_notice(&self.notice);
+        if self.output.json {
+            let members = Map::from_iter([("position".to_owned(), self.position.into())]);
+            return self.output.print_json(&self.token, members);
+        }
         self.output.print(&self.token)
     }
 }
@@ -154,8 +177,13 @@ impl Generate {
     fn run(self) -> anyhow::Result<()> {
         let token = ApiToken::generate().context("cannot create a random token")?;
         self.output.prepare(&token)?;
+        let lines = settings(&token, &self.name, self.kind.into());
+        if self.output.json {
+            let members = Map::from_iter([("settings".to_owned(), lines.into())]);
+            return self.output.print_json(&token, members);
+        }
         self.output.print(&token)?;
-        Ok(print_text(&settings(&token, &self.name, self.kind.into()))?)
+        Ok(print_text(&lines)?)
     }
 }
 
@@ -216,7 +244,7 @@ impl Create {
         let end = expires_at.map(|end| format!(", ends {}", end.to_rfc3339_opts(SecondsFormat::Secs, true)));
         let (owner, end) = (self.name, end.unwrap_or_default());
         let notice = format!("created token {} of {owner}{end} (position {position})", token.id());
-        Ok(NewSecret { token, output: self.output, notice })
+        Ok(NewSecret { token, output: self.output, position, notice })
     }
 }
 
@@ -255,7 +283,7 @@ impl Rotate {
             "rotated token {}; the former secret is accepted until {until} (position {position})",
             self.token
         );
-        Ok(NewSecret { token, output: self.output, notice })
+        Ok(NewSecret { token, output: self.output, position, notice })
     }
 }
 
@@ -303,9 +331,8 @@ impl Revoke {
 /// The command `token list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print the service's response as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -314,33 +341,33 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let body = client.get(client.service_url(&["access", "tokens"])).await?;
-        print_body(self.json, &body, render)
+        self.output.print(&body, || Ok(render(&read(&body)?)))
     }
 }
 
-fn render(body: &TokensBody) -> String {
-    if body.tokens.is_empty() {
-        return "no tokens".to_owned();
-    }
-    let time = |time: Option<DateTime<Utc>>| {
-        time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
-    };
-    let rows: Vec<_> = body
-        .tokens
-        .iter()
-        .map(|token| {
-            let revoked = if token.revoked { "revoked" } else { "" };
-            [
-                token.token.clone(),
-                token.kind.clone(),
-                token.name.clone(),
-                revoked.to_owned(),
-                time(token.expires_at),
-                time(token.last_used_at),
-            ]
-        })
-        .collect();
-    table::render(["token", "kind", "name", "status", "ends", "last used"], &rows)
+fn render(body: &TokensBody) -> Report {
+    let columns = [
+        column("token", 0),
+        column("kind", 2),
+        column("name", 0),
+        column("status", 0),
+        column("ends", 1),
+        column("last used", 1),
+    ];
+    Report::default()
+        .with_table(Table::new(columns).if_empty("no tokens").with_rows(body.tokens.iter().map(row)))
+}
+
+fn row(token: &TokenBody) -> [Cell; 6] {
+    let status = token.revoked.then(|| Cell::Status(Tone::Warning, "revoked".to_owned()));
+    [
+        token.token.clone().into(),
+        token.kind.clone().into(),
+        token.name.clone().into(),
+        status.into(),
+        token.expires_at.into(),
+        token.last_used_at.into(),
+    ]
 }
 
 #[cfg(test)]

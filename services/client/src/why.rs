@@ -293,6 +293,7 @@ mod tests {
             r#"{{"environment":"dev","lanes":[
                 {{"lane":{LANE},"entry":{deploy},"evidence":[{check}],"is_capped":true,"gate":null}}]}}"#
         );
+        render(&read(json.as_bytes()).expect("a body")).check_fits();
         assert_eq!(
             render(&read(json.as_bytes()).expect("a body")).to_string(),
             "api of dev at default runs v1 since 2026-08-01T12:00:00Z (position 3)\n\

@@ -20,7 +20,7 @@ mod rules;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{
     ApprovalSubject, Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation,
@@ -325,7 +325,9 @@ impl Backtest {
         let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
         let mut votes = self.rule_evidence.votes(name, service, &release.version, &self.releases);
         for vote in &mut votes {
-            vote.release = self.completed(name, service, &vote.release, vote.occurred_at);
+            // What occurred at the time of the vote and was recorded later is after it.
+            let before = vote.occurred_at - TimeDelta::microseconds(1);
+            vote.release = self.completed(name, service, &vote.release, before);
         }
         if let Some(history) =
             environment.and_then(|it| it.lane(service, target)).filter(|_| !votes.is_empty())

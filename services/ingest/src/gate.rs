@@ -1,6 +1,6 @@
 //! The gate: decides if a release may be deployed to a lane, in the state of a snapshot.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::{Actor, Policy, Step};
 use ledger_domain::gate::{
     Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease, SucceededDeploy, TargetEvidence,
@@ -235,9 +235,10 @@ async fn deploy_votes(
     for given in snapshot.votes_on_deploy(environment, service, &release.version).await? {
         let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
         let mut release = given.release;
-        for known_at in [vote.position, snapshot.position()] {
+        // What occurred at the time of the vote and was recorded later is after it.
+        let before = occurred_at - TimeDelta::microseconds(1);
+        for at in [(occurred_at, vote.position), (before, snapshot.position())] {
             if release.artifact.is_none() {
-                let at = (occurred_at, known_at);
                 let meant =
                     snapshot.artifact_meant_as_known_at(environment, service, &release.version, at).await?;
                 release = release.completed(meant.map(|(artifact, _)| artifact));

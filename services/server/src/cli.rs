@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -115,11 +116,11 @@ pub fn run() -> ExitCode {
 /// Runs the program with another schema version of the projections, such as that of the next release.
 #[must_use]
 pub fn run_with(schema_version: SchemaVersion) -> ExitCode {
-    let command = help::complete(ignore_empty_variables(Arguments::command()));
+    let command = help::complete(ignore_empty_variables(Arguments::command()), help::width());
     let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return usage_error(&error),
+        Err(error) => return usage_error(&explain_token(error)),
     };
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
@@ -199,6 +200,19 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Subscription(subscription) => subscription.run().await,
     };
     exit_code(result, failure_exit_code)
+}
+
+/// Names the ways to give a token, if the error is `--token` where no argument has this name. Clap names the file only.
+fn explain_token(mut error: clap::Error) -> clap::Error {
+    let is_token = |value: &ContextValue| matches!(value, ContextValue::String(name) if name == "--token");
+    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::InvalidArg).is_some_and(is_token)
+    {
+        let tip = "other users of the machine see the arguments of a command; give the token in a file by \
+                   --token-file or RELEASE_LEDGER_TOKEN_FILE, or in RELEASE_LEDGER_TOKEN";
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Prints the help or the error of the arguments. An error in those of `run` and `check run` exits with [`RUN_FAILED`].

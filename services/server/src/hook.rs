@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use ledger_adapters::hooks::{Request, Webhook, describe, translate};
-use ledger_adapters::translation::Translation;
-use ledger_client::clock;
+use ledger_adapters::translation::{NativeEvent, NotUnderstood, Translation};
+use ledger_client::{clock, printable, shown_json};
+use serde_json::{Value, json};
 
 use crate::config::{Config, Flags};
 
@@ -51,6 +52,9 @@ pub struct Test {
     /// The service's settings
     #[arg(long, value_name = "FILE", env = "RELEASE_LEDGER_CONFIG")]
     config: Option<PathBuf>,
+    /// Print {"events":[…]}, with "ignored" or "not_understood" and the reason, if there is one
+    #[arg(long)]
+    json: bool,
 }
 
 impl Test {
@@ -71,12 +75,47 @@ impl Test {
         let headers = headers.lines().filter_map(|line| line.split_once(':'));
         let request = Request::new(headers.map(|(name, value)| (name.trim(), value.trim())), &body);
         let translation = translate(&webhook, &request, clock::now());
-        for line in &describe(&translation) {
-            writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(line))?;
+        let lines = match self.json {
+            true => vec![shown_json(to_json(&translation).to_string().as_bytes())],
+            false => describe(&translation).iter().map(|line| printable(line)).collect(),
+        };
+        for line in lines {
+            writeln!(std::io::stdout().lock(), "{line}")?;
         }
         ensure!(translation.is_ok(), "the payload cannot be understood");
         let is_partial = matches!(translation, Ok(Translation::Partial(_)));
         ensure!(!is_partial, "a part of the payload cannot be understood");
         Ok(())
+    }
+}
+
+/// Returns the events of a translation, and the reason for what is not among them.
+fn to_json(translation: &Result<Translation, NotUnderstood>) -> Value {
+    let objects = |events: &[NativeEvent]| -> Value {
+        events.iter().map(|event| Value::Object(event.0.clone())).collect()
+    };
+    match translation {
+        Ok(Translation::Events(events)) => json!({"events": objects(events)}),
+        Ok(Translation::Partial(part)) => {
+            json!({"events": objects(&part.events), "not_understood": part.fault.to_string()})
+        }
+        Ok(Translation::Ignored(reason)) => json!({"events": [], "ignored": reason}),
+        Err(fault) => json!({"events": [], "not_understood": fault.to_string()}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_translation_has_its_events_and_what_is_left() {
+        let event = NativeEvent([("type".to_owned(), json!("x"))].into_iter().collect());
+        let events = Ok(Translation::Events(vec![event]));
+        assert_eq!(to_json(&events), json!({"events": [{"type": "x"}]}));
+        let ignored = Ok(Translation::Ignored("a test".to_owned()));
+        assert_eq!(to_json(&ignored), json!({"events": [], "ignored": "a test"}));
+        let fault = Err(NotUnderstood::new("/a", "is missing"));
+        assert_eq!(to_json(&fault), json!({"events": [], "not_understood": "/a: is missing"}));
     }
 }

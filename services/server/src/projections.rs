@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::Connection;
-use ledger_projections::{Comparison, Origin, Progress, Projections, Rebuild, SchemaVersion};
+use ledger_projections::{Comparison, Origin, Progress, Projections, Rebuild, SchemaVersion, VerifiedRange};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,9 @@ impl Command {
 /// List the generations of projections of every tenant
 #[derive(Debug, clap::Args)]
 pub struct List {
+    /// Print {"generations":[{"tenant":…, "version":N, "number":N, "state":…, "position":N, "is_running":…, "bytes":N}]}
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -58,6 +62,23 @@ impl List {
     async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?.with_schema_version(schema_version);
         let generations = ledger_projections::generations(&config.projections.settings()).await?;
+        if self.json {
+            let generations: Value = generations
+                .iter()
+                .map(|generation| {
+                    json!({
+                        "tenant": generation.tenant,
+                        "version": generation.version,
+                        "number": generation.number,
+                        "state": generation.state,
+                        "position": generation.position.map(|position| position.get()),
+                        "is_running": generation.owned,
+                        "bytes": generation.bytes,
+                    })
+                })
+                .collect();
+            return Ok(writeln!(io::stdout().lock(), "{}", json!({"generations": generations}))?);
+        }
         let rows: Vec<[String; 7]> = generations
             .into_iter()
             .map(|generation| {
@@ -103,6 +124,10 @@ pub struct RebuildArgs {
     /// Switch even if the stream differs from the history of the live projections, or this cannot be checked
     #[arg(long, conflicts_with = "from")]
     even_if_history_differs: bool,
+    /// Print {"tenant":…, "position":N, "different":[TABLE,…]}, one line per tenant; position is null if there were no
+    /// live projections to compare with
+    #[arg(long)]
+    json: bool,
 }
 
 impl RebuildArgs {
@@ -133,7 +158,11 @@ impl RebuildArgs {
                 }
                 Some(comparison) => format!("{tenant}: {}", describe(comparison)),
             };
-            writeln!(io::stdout().lock(), "{message}")?;
+            let line = match self.json {
+                true => comparison_json(tenant, comparison.as_ref()).to_string(),
+                false => message.clone(),
+            };
+            writeln!(io::stdout().lock(), "{line}")?;
             if self.verify && comparison.is_some_and(|comparison| !comparison.different.is_empty()) {
                 different.push(message);
             }
@@ -157,6 +186,10 @@ pub struct Verify {
     /// If only projections differ, replace them with the rebuilt ones
     #[arg(long)]
     repair: bool,
+    /// Print for each tenant {"tenant":…, "position":N, "root":…, "gaps":N}, and then, unless --log-only,
+    /// {"tenant":…, "position":N, "different":[TABLE,…], "is_replaced":…}, one line each
+    #[arg(long)]
+    json: bool,
 }
 
 impl Verify {
@@ -184,13 +217,19 @@ impl Verify {
                 Ok(verified) => verified,
                 Err(difference) => bail!("{tenant}: {difference}"),
             };
-            writeln!(
-                io::stdout().lock(),
-                "{tenant}: stream, copy and tree agree up to {}: root {}, {} gaps",
-                verified.position,
-                verified.root,
-                verified.gaps
-            )?;
+            let VerifiedRange { position, root, gaps } = verified;
+            let line = match self.json {
+                true => json!({
+                    "tenant": tenant.as_str(), "position": position.get(), "root": root.to_string(), "gaps": gaps,
+                })
+                .to_string(),
+                false => {
+                    format!(
+                        "{tenant}: stream, copy and tree agree up to {position}: root {root}, {gaps} gaps"
+                    )
+                }
+            };
+            writeln!(io::stdout().lock(), "{line}")?;
             if !self.log_only {
                 self.verify_projections(&ledger, schema, &shutdown).await?;
             }
@@ -245,10 +284,25 @@ impl Verify {
         };
         if is_same || self.repair {
             let repaired = if is_same { "" } else { "; they are replaced" };
-            return Ok(writeln!(io::stdout().lock(), "{tenant}: {message}{repaired}")?);
+            let line = if self.json {
+                let mut json = comparison_json(tenant, Some(&comparison));
+                json["is_replaced"] = (!is_same).into();
+                json.to_string()
+            } else {
+                format!("{tenant}: {message}{repaired}")
+            };
+            return Ok(writeln!(io::stdout().lock(), "{line}")?);
         }
         bail!("{tenant}: {message}; use --repair to replace them")
     }
+}
+
+/// Returns the result of a comparison: its position, and the tables that differ.
+fn comparison_json(tenant: &TenantName, comparison: Option<&Comparison>) -> Value {
+    let position = comparison.map(|comparison| comparison.position.get());
+    let different: Vec<&String> =
+        comparison.into_iter().flat_map(|comparison| comparison.different.keys()).collect();
+    json!({"tenant": tenant.as_str(), "position": position, "different": different})
 }
 
 fn describe(comparison: &Comparison) -> String {

@@ -153,8 +153,11 @@ async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_anoth
     story
         .record("approval.granted", 4, json!({"service": "web", "release": {"version": "v2"}, "actor": noa}))
         .await;
-    let other = json!({"service": "web", "release": {"version": "v2", "artifact": D2}});
-    Story::of(&client, "staging").record("deploy.succeeded", 3, other).await;
+    // One before the approval, and one at its time.
+    for minutes in [3, 4] {
+        let other = json!({"service": "web", "release": {"version": "v2", "artifact": D2}});
+        Story::of(&client, "staging").record("deploy.succeeded", minutes, other).await;
+    }
 
     let gate = |artifact: &str| {
         let release = json!({"version": "v2", "artifact": artifact});

@@ -122,6 +122,7 @@ mod tests {
                 "entries":1000,"first_position":1,"last_position":1002}],"next":"0198-a"}"#,
         );
 
+        render(&body).check_fits();
         let text = render(&body).text(Layout::PLAIN);
 
         for part in ["ci", "/v1/events", "limit=1000", "export", "200", "1000", "1-1002", "--before 0198-a"] {

@@ -26,7 +26,11 @@ fn run(folder: &Path, arguments: &str, stdin: &str) -> Result<String, String> {
     let arguments = ["context"].into_iter().chain(arguments.split(' '));
     let command = Command::try_parse_from(arguments).map_err(|error| error.to_string())?;
     let result = command.context.run_in(folder, stdin.as_bytes());
-    let result = result.map(|(_, text)| text).map_err(|error| format!("{error:#}"));
+    let result = result.map(|shown| match shown.output.is_json() {
+        true => shown.json,
+        false => shown.report.to_string(),
+    });
+    let result = result.map_err(|error| format!("{error:#}"));
     let shown = format!("{result:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
     result
@@ -70,6 +74,16 @@ fn a_context_is_added_shown_used_and_removed() {
     assert!(!path.exists());
     assert_eq!(run("remove b").expect("removed"), "removed context b; there is no current context");
     run("remove b").expect_err("it does not exist");
+}
+
+#[test]
+fn a_change_as_json_names_the_context_and_the_current_one() {
+    let (_root, folder) = settings();
+    let run = |arguments: &str| run(&folder, arguments, "").expect("changed");
+    assert_eq!(run("add a --url https://a.example --json"), r#"{"context":"a","current":"a"}"#);
+    assert_eq!(run("add b --url https://b.example --json"), r#"{"context":"b","current":"a"}"#);
+    assert_eq!(run("use b --json"), r#"{"context":"b","current":"b"}"#);
+    assert_eq!(run("remove b --json"), r#"{"context":"b","current":null}"#);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use ledger_domain::event::{Approval, ApprovalSubject, Payload, Rollback};
 use ledger_domain::{LongText, ShortText};
 
+use crate::administration::print_change;
 use crate::author::ActorArgs;
 use crate::connection::Connection;
 use crate::fetch_rollback::{fetch_rollback, parse_rollback};
-use crate::output::print_text;
 use crate::record::record_new;
 
 /// The commands that record a decision about a rollback.
@@ -20,6 +20,9 @@ pub struct Decide {
     reason: Option<LongText>,
     #[command(flatten)]
     by: ActorArgs,
+    /// Print {"rollback_id":…,"position":N}
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -63,7 +66,8 @@ impl Decide {
         let rollback = parse_rollback(&fetch_rollback(&client, &self.rollback_id, None).await?)?;
         let author = self.by.author()?;
         let position = record_new(&client, decision.payload(rollback), &author, self.reason).await?;
-        let result = decision.result(&author.actor.name);
-        Ok(print_text(&format!("rollback {} {result} (position {position})", self.rollback_id))?)
+        let id = self.rollback_id.as_str();
+        let text = format!("rollback {id} {}", decision.result(&author.actor.name));
+        print_change(self.json, ("rollback_id", id), position, &text)
     }
 }

@@ -23,7 +23,7 @@ pub struct RequestRollback {
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: LongText,
-    /// Print {"rollback_id":…,"position":N,"status":…,"plan":{…}}
+    /// Print {"rollback_id":…, "position":N, "status":…, "plan":{…}}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

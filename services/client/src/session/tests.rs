@@ -119,7 +119,7 @@ async fn emit(client: Client, event: &Envelope) -> (Result<(), String>, usize) {
 async fn emit_strictly(client: Client, event: &Envelope, strict: bool) -> (Result<(), String>, usize) {
     let spool = tempfile::tempdir().expect("a folder");
     let outbox = Outbox::new(client, Ok(spool.path().to_owned()), Duration::from_millis(50));
-    let mut session = EmitSession::new(outbox, false, true);
+    let mut session = EmitSession::new(outbox, ResultArgs::default(), true);
     let sent = session.send_one(event).await;
     let result = sent.and_then(|()| session.finish(strict));
     (result.map_err(|error| without_address(&format!("{error:#}"))), count_files(spool.path()))

@@ -1,16 +1,18 @@
 //! `release-ledger spool`: lists and sends the events in the spool.
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use serde::Serialize;
+use serde_json::json;
 
 use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, count_events};
 use crate::connection::Connection;
-use crate::output::{print_json_or_text, print_notice, print_text};
+use crate::output::{print_json, print_notice, print_text};
+use crate::report::{OutputArgs, Report};
 use crate::retry_for::{FOR_MANY_EVENTS, RetryForArgs};
-use crate::table;
+use crate::table::{Cell, Table, column};
 
 /// List or send events that could not be sent
 #[derive(Debug, clap::Subcommand)]
@@ -42,9 +44,8 @@ impl Spool {
 pub struct List {
     #[command(flatten)]
     spool: SpoolFolder,
-    /// Print {"ledgers":[{"ledger":…,"waiting":N,"since":…,"refused":N,"folder":…}]}
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The command `spool send`.
@@ -54,6 +55,9 @@ pub struct Send {
     spool: SpoolFolder,
     #[command(flatten)]
     retry_for: RetryForArgs,
+    /// Print {"sent":N}
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -90,33 +94,32 @@ impl List {
         let summaries = queues.iter().map(QueueSummary::of).collect::<Result<Vec<_>, _>>()?;
         let summaries: Vec<_> =
             summaries.into_iter().filter(|summary| summary.waiting + summary.refused > 0).collect();
-        let text = if self.json {
-            serde_json::to_string(&serde_json::json!({"ledgers": summaries}))?
-        } else if summaries.is_empty() {
-            "the spool is empty".to_owned()
-        } else {
-            render(&summaries)
-        };
-        Ok(print_json_or_text(self.json, &text)?)
+        let json = json!({"ledgers": summaries}).to_string();
+        self.output.print(json.as_bytes(), || Ok(render(&summaries)))
     }
 }
 
-fn render(summaries: &[QueueSummary]) -> String {
-    let blank_if_zero = |number: usize| if number == 0 { String::new() } else { number.to_string() };
-    let rows: Vec<_> = summaries
-        .iter()
-        .map(|summary| {
-            let since = summary.since.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
-            [
-                summary.ledger.clone(),
-                summary.waiting.to_string(),
-                since.unwrap_or_default(),
-                blank_if_zero(summary.refused),
-                summary.folder.clone(),
-            ]
-        })
-        .collect();
-    table::render(["ledger", "waiting", "since", "refused", "folder"], &rows)
+fn render(summaries: &[QueueSummary]) -> Report {
+    let columns = [
+        column("ledger", 0),
+        column("waiting", 0),
+        column("since", 1),
+        column("refused", 0),
+        column("folder", 2),
+    ];
+    let table = Table::new(columns).if_empty("the spool is empty");
+    Report::default().with_table(table.with_rows(summaries.iter().map(row)))
+}
+
+fn row(summary: &QueueSummary) -> [Cell; 5] {
+    let refused = (summary.refused > 0).then_some(summary.refused as u64);
+    [
+        summary.ledger.clone().into(),
+        (summary.waiting as u64).into(),
+        summary.since.into(),
+        refused.into(),
+        summary.folder.clone().into(),
+    ]
 }
 
 impl Send {
@@ -146,13 +149,41 @@ impl Send {
         }
         let refused = queue.refused_count()?.saturating_sub(refused_before);
         let remaining = queue.waiting()?.len();
-        let sent = count_events(waiting_before.saturating_sub(remaining + refused));
+        let sent_count = waiting_before.saturating_sub(remaining + refused);
+        let sent = count_events(sent_count);
         match failure {
             Some(failure) => {
                 Err(failure).with_context(|| format!("{sent} sent, {} remaining", count_events(remaining)))
             }
             None if refused > 0 => bail!("{sent} sent, {} rejected permanently", count_events(refused)),
+            None if self.json => Ok(print_json(json!({"sent": sent_count}).to_string().as_bytes())?),
             None => Ok(print_text(&format!("{sent} sent"))?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledgers_are_a_table_that_fits_a_terminal() {
+        let summary = |ledger: &str, refused| QueueSummary {
+            ledger: ledger.to_owned(),
+            waiting: 2,
+            since: "2026-08-01T12:00:00Z".parse().ok(),
+            refused,
+            folder: "/var/lib/ci/.local/state/release-ledger/spool/0f1e2d3c".to_owned(),
+        };
+
+        let report = render(&[summary("https://ledger.example default", 1), summary("http://a maps", 0)]);
+
+        report.check_fits();
+        let text = report.to_string();
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["ledger", "waiting", "since", "refused", "folder"]);
+        assert_eq!(words[1][1..5], ["default", "2", "2026-08-01T12:00:00Z", "1"]);
+        assert_eq!(words[2][1..4], ["maps", "2", "2026-08-01T12:00:00Z"]);
+        assert_eq!(render(&[]).to_string(), "the spool is empty");
     }
 }

@@ -177,8 +177,9 @@ fn tokens_are_a_table() {
              "expires_at":"2027-01-31T00:00:00Z"}]}"#,
     )
     .expect("a body");
+    render(&body).check_fits();
     assert_eq!(
-        render(&body),
+        render(&body).to_string(),
         "token             kind      name  status   ends\n\
          8c1f2e3d4a5b6978  workload  web   revoked\n\
          0b1c2d3e4f506172  person    ada            2027-01-31T00:00:00Z"

@@ -1,6 +1,23 @@
 //! Help: the groups of commands, and an example and the exit statuses for each command that its own file has none of.
+//!
+//! Invariant: no line is wider than the terminal, and every command line in it can be copied: it continues as a shell
+//! reads it.
 
 use clap::Command;
+use ledger_client::table::wrap;
+use ledger_client::terminal_width;
+
+/// Widest help, in columns.
+const MAX_WIDTH: usize = 100;
+
+/// Narrowest help, in columns: names of flags and commands do not fit into less.
+const MIN_WIDTH: usize = 40;
+
+/// Width of help that is not shown by a terminal, in columns.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Further indent of the lines on which a command line continues, in columns.
+const CONTINUED_INDENT: usize = 4;
 
 /// The commands, grouped by what people do with them.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -206,24 +223,62 @@ const EXIT_STATUSES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Adds the groups of commands, the examples and the exit statuses to the help.
-pub(super) fn complete(command: Command) -> Command {
-    let list = groups(&command);
-    let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Options:\n{{options}}\n\n\
-         `release-ledger COMMAND --help` shows an example and the exit statuses of a command.\n"
-    );
-    explain(command.help_template(template), "")
+/// Usages that are too long for one line. Clap does not wrap a usage.
+const USAGES: &[(&str, &str)] = &[
+    (
+        "run",
+        "release-ledger run [OPTIONS] --environment <NAME> --service <NAME>
+           --version <VERSION> -- <COMMAND>...",
+    ),
+    (
+        "rollback request",
+        "release-ledger rollback request [OPTIONS] --to <POINT> --reason <TEXT>
+           <ENVIRONMENT>",
+    ),
+    (
+        "mark",
+        "release-ledger mark [OPTIONS] --as <STATUS> --reason <TEXT>
+           <ENVIRONMENT> <POINT>",
+    ),
+    (
+        "env rebuild",
+        "release-ledger env rebuild [OPTIONS] --from <ENVIRONMENT@POINT>
+           --into <ENVIRONMENT> --exec <COMMAND>",
+    ),
+    (
+        "grant add",
+        "release-ledger grant add [OPTIONS] --verb <VERB>
+           <--to-token <ID>|--to-subject <ISSUER> <SUBJECT>|--to-claims
+           <ISSUER NAME=PATTERN> <ISSUER NAME=PATTERN>...> <NAME>",
+    ),
+];
+
+/// Returns the width of the help, in columns: that of the terminal, within bounds.
+pub(super) fn width() -> usize {
+    terminal_width().unwrap_or(DEFAULT_WIDTH).clamp(MIN_WIDTH, MAX_WIDTH)
 }
 
-/// Renders the groups, and the commands that are in none.
-fn groups(command: &Command) -> String {
+/// Adds the groups of commands, the examples and the exit statuses to the help, and wraps it at a width.
+pub(super) fn complete(command: Command, width: usize) -> Command {
+    let list = groups(&command, width);
+    let hint = "`release-ledger COMMAND --help` shows an example and the exit statuses of a command.";
+    let hint = wrap(hint, width).join("\n");
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Options:\n{{options}}\n\n{hint}\n"
+    );
+    explain(command.help_template(template).term_width(width), "", width)
+}
+
+/// Renders the groups, and the commands that are in none, in lines of a width.
+fn groups(command: &Command, width: usize) -> String {
     let known = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
     let commands: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
-    let width = commands.iter().map(|command| command.get_name().len()).max().unwrap_or_default();
+    let names = commands.iter().map(|command| command.get_name().len()).max().unwrap_or_default();
+    let indent = names + 4;
     let line = |command: &&Command| {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        format!("  {:width$}  {about}\n", command.get_name())
+        let about = wrap(&about, width.saturating_sub(indent)).join(&format!("\n{:indent$}", ""));
+        format!("  {:names$}  {about}\n", command.get_name())
     };
     let mut list = String::new();
     for (heading, names) in GROUPS {
@@ -239,10 +294,10 @@ fn groups(command: &Command) -> String {
 }
 
 /// Adds to the help of a command, and of its subcommands, what is missing there.
-fn explain(command: Command, path: &str) -> Command {
+fn explain(command: Command, path: &str, width: usize) -> Command {
     let command = command.mut_subcommands(|subcommand| {
         let path = format!("{path} {}", subcommand.get_name());
-        explain(subcommand, path.trim_start())
+        explain(subcommand, path.trim_start(), width)
     });
     if path.is_empty() || command.is_subcommand_required_set() {
         return command;
@@ -261,7 +316,69 @@ fn explain(command: Command, path: &str) -> Command {
     if !written.contains("Exit status:") {
         parts.push(find(EXIT_STATUSES).unwrap_or(EXIT_STATUS).to_owned());
     }
-    command.after_help(parts.join("\n\n"))
+    let command = match find(USAGES) {
+        Some(usage) => command.override_usage(usage),
+        None => command,
+    };
+    command.after_help(continue_commands(&parts.join("\n\n"), width))
+}
+
+/// Continues the command lines of a text that are too long on further lines.
+fn continue_commands(text: &str, width: usize) -> String {
+    let is_too_long = |line: &str| {
+        line.starts_with("  ") && line.contains("release-ledger ") && line.chars().count() > width
+    };
+    let lines = text.lines().map(|line| match is_too_long(line) {
+        true => continue_command(line, width),
+        false => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Breaks a command line between its flags and arguments. Each line but the last ends in a backslash.
+fn continue_command(line: &str, width: usize) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let mut lines: Vec<String> = Vec::new();
+    for part in command_parts(line) {
+        match lines.last_mut() {
+            // A space, and what continues the line.
+            Some(last) if last.chars().count() + 1 + part.chars().count() + 2 <= width => {
+                last.push(' ');
+                last.push_str(&part);
+            }
+            _ => {
+                let column = if lines.is_empty() { indent } else { indent + CONTINUED_INDENT };
+                lines.push(format!("{:column$}{part}", ""));
+            }
+        }
+    }
+    lines.join(" \\\n")
+}
+
+/// Splits a command line into its words, each flag with the word that follows it.
+fn command_parts(line: &str) -> Vec<String> {
+    let mut quote = None;
+    let is_end = |letter: char| {
+        match (quote, letter) {
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), close) if open == close => quote = None,
+            _ => {}
+        }
+        letter == ' ' && quote.is_none()
+    };
+    let mut parts: Vec<String> = Vec::new();
+    let mut is_flag = false;
+    for word in line.split(is_end).filter(|word| !word.is_empty()) {
+        match parts.last_mut() {
+            Some(flag) if is_flag && !word.starts_with('-') => {
+                flag.push(' ');
+                flag.push_str(word);
+            }
+            _ => parts.push(word.to_owned()),
+        }
+        is_flag = word.starts_with('-');
+    }
+    parts
 }
 
 #[cfg(test)]

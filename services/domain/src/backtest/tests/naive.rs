@@ -537,7 +537,7 @@ impl Model {
     }
 
     /// Returns the votes on deploys. One without an artifact has that which its version meant when it was recorded; if
-    /// none, that of its time by all entries.
+    /// none, that of before its time by all entries.
     fn votes(&self, entries: &[Entry]) -> Vec<DeployVote> {
         let mut votes = Vec::new();
         for ((at, position), event) in &self.entries {
@@ -555,7 +555,7 @@ impl Model {
                     vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
                     lane: lane.clone(),
-                    release: self.completed(lane, &release, at.timestamp()),
+                    release: self.completed(lane, &release, at.timestamp() - 1),
                     expires_at: approval.expires_at,
                 });
             }
