@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod documents;
 mod emitters;
+mod everyday;
 mod execute;
 mod generated_clients;
 mod gitops;

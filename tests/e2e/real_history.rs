@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, digest, run};
 use serde_json::Value;
 
-use crate::PROGRAM;
+use crate::{PROGRAM, everyday};
 
 /// The flag for the history's column `commit`, which contains the `GitOps` commit that did the release. It names the
 /// deployment and is not part of the release: each deploy has another one, so none would return to an earlier release.
@@ -15,7 +15,8 @@ pub(crate) const COMMIT_COLUMN_FLAG: &str = "--commit-column-is=deployment";
 const MAX_MEMORY: u64 = 150 << 20;
 
 #[tokio::test]
-async fn an_imported_history_is_recorded_in_order_and_every_past_state_matches_git() {
+async fn an_imported_history_is_recorded_in_order_and_its_past_states_and_everyday_questions_match_its_file()
+{
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -52,6 +53,8 @@ async fn an_imported_history_is_recorded_in_order_and_every_past_state_matches_g
     assert!(second["seconds"].as_f64() <= first["seconds"].as_f64(), "{second} is slower than {first}");
     let peak_memory = service.peak_memory();
     assert!(peak_memory < MAX_MEMORY, "{} MiB", peak_memory >> 20);
+
+    everyday::assert_answers(&client, &service.url(), &history).await;
 }
 
 /// Asserts that the entry at position n is row n: the same lane, version and time.
