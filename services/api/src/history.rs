@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
 use ledger_domain::{
-    Artifact, EventId, Identity, Kind as EventKind, Position, ShortText, Source, TargetName, parse_time,
+    Artifact, EventId, Identity, Kind as EventKind, Position, ShortText, Source, TargetName,
 };
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
@@ -25,6 +25,7 @@ use crate::foreign::CDEVENTS_MEDIA_TYPE;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
+use crate::point_parameters::parse_moment;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -52,9 +53,10 @@ pub(crate) struct EventsQuery {
     commit: Option<String>,
     /// Only events that name this artifact: a package URL, an OCI reference by digest, or a digest.
     artifact: Option<String>,
-    /// Only events that occurred at this RFC 3339 time or later.
+    /// Only events that occurred at this time or later, in the forms of times of the parameter `at` of the state. Further
+    /// pages take the member `since` of the first one: a time ago moves on.
     since: Option<String>,
-    /// Only events that occurred before this RFC 3339 time.
+    /// Only events that occurred before this time, in the same forms.
     until: Option<String>,
     /// Only events with this CloudEvents source; requires `id`.
     source: Option<String>,
@@ -79,7 +81,7 @@ pub(crate) struct EventsQuery {
 }
 
 impl EventsQuery {
-    fn filter(&self) -> Result<EventFilter, Problem> {
+    fn filter(&self, now: DateTime<Utc>) -> Result<EventFilter, Problem> {
         let identity = match (&self.source, &self.id) {
             (Some(source), Some(id)) => Some(Identity {
                 source: parse("source", source, Source::parse)?,
@@ -100,19 +102,19 @@ impl EventsQuery {
         Ok(EventFilter {
             kinds: self.with_status(filter.kinds)?,
             identity: identity.map(|identity| identity.key()),
-            details: self.details()?,
+            details: self.details(now)?,
             ..filter
         })
     }
 
-    fn details(&self) -> Result<EventDetails, Problem> {
+    fn details(&self, now: DateTime<Utc>) -> Result<EventDetails, Problem> {
         Ok(EventDetails {
             target: parse_optional("target", self.target.as_deref(), TargetName::parse)?,
             actor: parse_optional("actor", self.actor.as_deref(), ShortText::stored)?,
             commit: parse_optional("commit", self.commit.as_deref(), ShortText::stored)?,
             artifact: parse_optional("artifact", self.artifact.as_deref(), Artifact::stored)?,
-            since: parse_optional("since", self.since.as_deref(), parse_time)?,
-            until: parse_optional("until", self.until.as_deref(), parse_time)?,
+            since: parse_moment("since", self.since.as_deref(), now)?,
+            until: parse_moment("until", self.until.as_deref(), now)?,
         })
     }
 
@@ -170,7 +172,7 @@ pub(crate) async fn list_events(
     StrictQuery(query): StrictQuery<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = query.filter()?;
+    let filter = query.filter(ledger.now())?;
     let start = query.start()?;
     let limit = parse_optional("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
         Ok(limit @ 1..=1000) => Ok(limit),
@@ -196,7 +198,8 @@ pub(crate) async fn list_events(
         return cdevents_page(projected, &rows, next);
     }
     let events = rows.into_iter().map(entry_body).collect::<Result<_, _>>()?;
-    Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
+    let EventDetails { since, until, .. } = filter.details;
+    Ok(with_position(projected, Json(EventsBody { position: projected.get(), since, until, events, next })))
 }
 
 /// Path parameter that names an entry.

@@ -50,6 +50,7 @@ mod parameter_schemas;
 mod parameters;
 mod peer;
 mod plans;
+mod point_parameters;
 mod problem;
 mod process;
 mod quarantine;
