@@ -51,7 +51,8 @@ pub(crate) fn parse_point(
     match stated == *environment {
         true => Ok(point),
         false => {
-            let detail = format!("the point belongs to {stated}: name {stated} in the path in place of {environment}");
+            let detail =
+                format!("the point belongs to {stated}: name {stated} in the path in place of {environment}");
             Err(Problem::parameter(name, detail))
         }
     }

@@ -39,7 +39,7 @@ pub enum PointSelector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PointRefError {
     /// The text has none of the forms.
-    #[error("{0}; last-known-good, change:N, a name and point:NAME are valid too")]
+    #[error("{0}{others}", others = other_forms(.0))]
     PointInTime(#[from] PointInTimeError),
     /// The text before the `@` is not the name of an environment.
     #[error("invalid environment before '@': {0}")]
@@ -47,6 +47,14 @@ pub enum PointRefError {
     /// The name of the point is invalid.
     #[error("the point name {0}")]
     Name(#[from] TextError),
+}
+
+/// Returns the forms that are not points in time, for a text that has no form at all.
+const fn other_forms(error: &PointInTimeError) -> &'static str {
+    match error {
+        PointInTimeError::Syntax(_) => "; last-known-good, change:N, a name and point:NAME are valid too",
+        PointInTimeError::Time(..) => "",
+    }
 }
 
 /// Reason why a text is not the name of a new point.
