@@ -5,7 +5,8 @@ use ledger_domain::access::{Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::event::WebhookUrl;
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, EventId, ImageReference, LongText, PersonName, PointInTime,
-    PointRef, PointSelector, Release, ServiceName, ShortText, Source, escape_line, parse_stored_time, parse_time,
+    PointRef, PointSelector, Release, ServiceName, ShortText, Source, escape_line, parse_stored_time,
+    parse_time,
 };
 
 use crate::choices::Choices;

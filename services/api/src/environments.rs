@@ -137,9 +137,8 @@ async fn state_at(
     point: &PointSelector,
     known_at: Option<KnownAt>,
 ) -> Result<EnvironmentState, Problem> {
-    let with_known_at = |at, known_at| {
-        AsOf::new(at, known_at).map_err(|error| Problem::parameter("known_at", error))
-    };
+    let with_known_at =
+        |at, known_at| AsOf::new(at, known_at).map_err(|error| Problem::parameter("known_at", error));
     let as_of = match (point, known_at) {
         (PointSelector::At(at), None) => AsOf::from(*at),
         (PointSelector::At(at), Some(KnownAt::Position(known_at))) => with_known_at(*at, Some(known_at))?,

@@ -270,7 +270,8 @@ impl Snapshot {
     }
 
     /// Returns the position of the last entry that was recorded up to a time; the start if there is none. The stream
-    /// records in order, so a few look-ups by position find it.
+    /// records in order, so a few look-ups by position find it. If its clock was set back, several positions fit, and
+    /// one of them is returned.
     ///
     /// # Errors
     /// The database query fails.
@@ -278,8 +279,7 @@ impl Snapshot {
         let (mut before, mut after) = (0, self.position().get().saturating_add(1));
         while after - before > 1 {
             let middle = before + (after - before) / 2;
-            let query =
-                sqlx::query_scalar(sql!("events/recorded_at")).bind(bigint(Position::new(middle)));
+            let query = sqlx::query_scalar(sql!("events/recorded_at")).bind(bigint(Position::new(middle)));
             let recorded_at: Option<DateTime<Utc>> = query.fetch_optional(self.connection()).await?;
             if recorded_at.is_some_and(|recorded_at| recorded_at > time) {
                 after = middle;
