@@ -304,7 +304,7 @@ const POINTS_AND_TIMES: &[Mistake] = &[
     ("ask entry 4711", 1, "error: Unknown position: no entry at position 4711"),
     ("ask correct 4711 --version v1", 1, "error: Unknown position: no entry at position 4711"),
     ("ask mark production 4711 --as bad --reason x", 1, "error: Unknown position: "),
-    ("ask horizon production --window 3w4", 2, "window: must be a whole number of days, hours or seconds"),
+    ("ask horizon production --window 3w4", 2, "window: must be a number with a unit"),
 ];
 
 const QUESTIONS: &[Mistake] = &[

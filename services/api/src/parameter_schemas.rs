@@ -66,7 +66,7 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
         "type" => text("^[a-z0-9_.]+(,[a-z0-9_.]+)*$".to_owned()),
         "message_id" => text("^[0-9a-f]{32}$".to_owned()),
-        "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
+        "window" => text("^[0-9]{1,12}[smhdw]$".to_owned()),
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
         "source" | "id" | "rollback_id" | "correlation" | "causation" | "actor" | "commit" | "artifact"
