@@ -26,7 +26,7 @@ pub struct Points {
     /// Only points that began before this position, or before this point: -N, `change:N`, or a name
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = point_arg::parse_position)]
     before: Option<PositionSpec>,
-    /// As known at this position, or when the ledger had recorded what it had at this time
+    /// As known at this position, or from what the ledger had recorded by this time
     #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
     known_at: Option<String>,
     /// At most this many: 1 to 100 [default: 20]
@@ -48,7 +48,7 @@ pub struct ShowPoint {
     /// for two hours ago, -N for N changes ago, or `change:N`
     #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
     point: PointSpec,
-    /// As known at this position, or when the ledger had recorded what it had at this time
+    /// As known at this position, or from what the ledger had recorded by this time
     #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
     known_at: Option<String>,
     #[command(flatten)]

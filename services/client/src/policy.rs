@@ -66,7 +66,7 @@ pub struct Show {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// As declared at this position, or by what the ledger had recorded at this time
+    /// As declared at this position, or from what the ledger had recorded by this time
     #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
     known_at: Option<String>,
     #[command(flatten)]

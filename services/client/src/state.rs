@@ -21,7 +21,7 @@ pub struct State {
     /// `change:N`, `last-known-good`, or the name of a point
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
     at: Option<PointSpec>,
-    /// As known at this position, or when the ledger had recorded what it had at this time; only with a time or `latest`
+    /// As known at this position, or from what the ledger had recorded by this time; only with a time or `latest`
     #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
     known_at: Option<String>,
     #[command(flatten)]
