@@ -120,7 +120,7 @@ async fn a_horizon_includes_the_point_at_the_start_of_its_window_and_the_live_re
     client.record_and_wait(&event("failed", "validation.failed", &time(4), failed)).await;
     let bad = horizon(&client, "0s").await;
     let path = "/v1/environments/production/rollback-horizon?window=";
-    let wrong = client.get(&format!("{path}1w")).await;
+    let wrong = client.get(&format!("{path}1y")).await;
     let nowhere = client.get("/v1/environments/nowhere/rollback-horizon").await;
 
     assert_eq!(points(&now), [(last, true, true, vec!["already_there"])]);

@@ -463,6 +463,54 @@ fn schema_and_code_accept_the_same_attribute_names() {
 }
 
 #[test]
+fn schema_and_code_accept_the_same_names_of_points() {
+    let schema = schema(Kind::ReleasePointMarked);
+    let accepted_by = |name: &str| {
+        let event = with(&schema, "/data/name", &json!(name));
+        (validate(&schema, &event).is_ok(), parse(&event).is_ok())
+    };
+    for good in [
+        "before-the-move",
+        "v2 launch",
+        "a@b",
+        "1.2.3",
+        "latest-good",
+        "Yesterday",
+        "2h ago",
+        "-1h",
+        "5x",
+        "20-1-1",
+    ] {
+        assert_eq!(accepted_by(good), (true, true), "{good}");
+    }
+    for bad in [
+        "latest",
+        "last-known-good",
+        "now",
+        "today",
+        "yesterday",
+        "0",
+        "4711",
+        "-5",
+        "2h",
+        "36501d",
+        "change:3",
+        "change:x",
+        "point:x",
+        "2026-03-01",
+        "2026-02-30",
+        "2026-3-1",
+        "2026-03-01T12:00Z",
+        "staging@latest",
+        "a@change:x",
+        "@2h",
+        "stream",
+    ] {
+        assert_eq!(accepted_by(bad), (false, false), "{bad}");
+    }
+}
+
+#[test]
 fn rules_that_json_schema_cannot_express_are_enforced_by_code() {
     let link = json!({"rel": "pipeline", "href": format!("https://ci.example/{}", "x".repeat(400))});
     let cases = [

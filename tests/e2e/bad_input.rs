@@ -297,16 +297,20 @@ fn headers() -> Vec<Bad> {
 const WRONG: (u16, &str) = (400, "invalid-parameter");
 const NO_POSITION: (u16, &str) = (404, "unknown-position");
 const NOWHERE: (u16, &str) = (404, "path-not-found");
+const NO_POINT: (u16, &str) = (404, "unknown-point");
 const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
 
 /// Invalid queries of the state of an environment.
 fn state_queries() -> Vec<Bad> {
     vec![
-        get("at: a word", "/v1/environments/production/state?at=yesterday", WRONG),
+        get("at: a word that is no point", "/v1/environments/production/state?at=yesteday", NO_POINT),
+        get("at: another environment's point", "/v1/environments/production/state?at=staging@1", WRONG),
         get("at: empty", "/v1/environments/production/state?at=", WRONG),
         get("at: a dash", "/v1/environments/production/state?at=-", WRONG),
         get("at: a fraction", "/v1/environments/production/state?at=1.5", WRONG),
-        get("at: a date", "/v1/environments/production/state?at=2026-08-01", WRONG),
+        get("at: a date of no calendar", "/v1/environments/production/state?at=2026-08-32", WRONG),
+        get("at: a time without a zone", "/v1/environments/production/state?at=2026-08-01T10:00", WRONG),
+        get("at: a time too long ago", "/v1/environments/production/state?at=36501d", WRONG),
         get(
             "at: a plus decoded as a space",
             "/v1/environments/production/state?at=2026-08-01T10:00:00+02:00",
@@ -329,8 +333,8 @@ fn state_queries() -> Vec<Bad> {
             "/v1/environments/production/state?at=-9223372036854775807",
             (404, "unknown-change"),
         ),
-        get("known_at: a word", "/v1/environments/production/state?known_at=now", WRONG),
-        get("known_at: a time", "/v1/environments/production/state?known_at=2026-08-01T10:00:00Z", WRONG),
+        get("known_at: a word", "/v1/environments/production/state?known_at=nowhen", WRONG),
+        get("known_at: changes ago", "/v1/environments/production/state?known_at=-1", WRONG),
         get("known_at: combined with a position", "/v1/environments/production/state?at=1&known_at=1", WRONG),
         get(
             "known_at: combined with changes ago",
@@ -350,8 +354,10 @@ fn state_queries() -> Vec<Bad> {
 /// Invalid queries of differences, events and positions.
 fn other_queries() -> Vec<Bad> {
     vec![
-        get("from: a word", "/v1/environments/production/diff?from=yesterday", WRONG),
-        get("to: a word", "/v1/environments/production/diff?to=tomorrow", WRONG),
+        get("from: a word that is no point", "/v1/environments/production/diff?from=yesteday", NO_POINT),
+        get("to: a word that is no point", "/v1/environments/production/diff?to=tomorrow", NO_POINT),
+        get("since: a word that is no time", "/v1/events?since=tomorrow", WRONG),
+        get("until: a time without a zone", "/v1/events?until=2026-08-01T10:00", WRONG),
         get(
             "to: an unknown environment",
             "/v1/environments/production/diff?to=nowhere@latest",

@@ -259,6 +259,41 @@ const POINTS_AND_TIMES: &[Mistake] = &[
     ("release-ledger diff production --from change:", 2, "for '--from <POINT>': invalid point \"change:\""),
     ("release-ledger history --since yesteday", 2, "for '--since <TIME>': must be a time such as"),
     (
+        "release-ledger history --since 2026-03-01T12:00",
+        2,
+        "for '--since <TIME>': has no time zone: add Z for UTC",
+    ),
+    ("release-ledger history --until 2026-02-30", 2, "for '--until <TIME>': is not a date of the calendar"),
+    ("release-ledger audit production --since 36501d", 2, "is too long ago: must be at most 36500d"),
+    ("release-ledger history --after yesterday", 2, "for '--after <POSITION>': must not be a time"),
+    ("ask history --before -1", 2, "error: -1 is a point: name its environment, ENVIRONMENT@-1"),
+    ("ask history --after production@nowhen", 1, "production has no point named nowhen"),
+    (
+        "release-ledger backtest policy.json --environment production --until 2h",
+        2,
+        "for '--until <POSITION>': must not be a time",
+    ),
+    (
+        "release-ledger state production --at 2026-03-01T12:00",
+        2,
+        "invalid point \"2026-03-01T12:00\": it has no time zone",
+    ),
+    ("release-ledger state production --at 2026-02-30", 2, "it is not a date of the calendar"),
+    ("release-ledger state production --known-at soon", 2, "must be a position, latest, or a time"),
+    ("release-ledger points production --known-at -1", 2, "must be a position, latest, or a time"),
+    ("ask state production --at yesteday", 1, "no point named yesteday; did you mean yesterday?"),
+    ("ask manifest production --at staging@latest", 2, "error: the point staging@latest belongs to staging"),
+    ("release-ledger entry production@2h", 2, "must not be a time"),
+    (
+        "release-ledger mark production 1 --as bad --reason x --name yesterday",
+        2,
+        "for '--name <NAME>': would be taken for another point or a time: yesterday",
+    ),
+    ("release-ledger token create --name x --expires-at 2h30m", 2, "must be a time such as"),
+    ("emit $DEV --version v1 --time 2026-03-01", 2, "--time: must be a time of day with its zone"),
+    ("release-ledger remove dev web --time 2h", 2, "error: --time: must be a time of day with its zone"),
+    ("release-ledger check passed smoke --environment dev --time today", 2, "--time: must be a time of day"),
+    (
         "ask state production --at nowhen",
         1,
         "error: Unknown release point: production has no point named nowhen",
@@ -269,7 +304,7 @@ const POINTS_AND_TIMES: &[Mistake] = &[
     ("ask entry 4711", 1, "error: Unknown position: no entry at position 4711"),
     ("ask correct 4711 --version v1", 1, "error: Unknown position: no entry at position 4711"),
     ("ask mark production 4711 --as bad --reason x", 1, "error: Unknown position: "),
-    ("ask horizon production --window 3w4", 2, "window: must be a whole number of days, hours or seconds"),
+    ("ask horizon production --window 3w4", 2, "window: must be a number with a unit"),
 ];
 
 const QUESTIONS: &[Mistake] = &[

@@ -1,11 +1,12 @@
 //! Texts of the domain: artifacts, points, times and names.
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, TimeDelta};
 use ledger_domain::access::{Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::event::WebhookUrl;
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, EventId, ImageReference, LongText, PersonName, PointInTime,
-    PointRef, Release, ServiceName, ShortText, Source, escape_line, parse_stored_time, parse_time,
+    PointRef, PointSelector, Release, ServiceName, ShortText, Source, escape_line, parse_stored_time,
+    parse_time,
 };
 
 use crate::choices::Choices;
@@ -72,17 +73,30 @@ pub(crate) fn point(choices: &mut Choices<'_>) {
         "point:summer",
         "2026-03-01T12:00:00Z",
         "production@2026-03-01T12:00:00.5+02:00",
+        "2026-03-01",
+        "2026-03-01T12:00Z",
+        "staging@yesterday",
+        "2h",
         "head",
         "known-good",
         "@",
         "point:a@b",
     ];
     let text = edit::text(&samples, choices);
-    if let Ok(point) = PointRef::parse(&text) {
-        assert_eq!(PointRef::parse(&point.to_string()).as_ref(), Ok(&point), "{text}");
+    let now = DateTime::UNIX_EPOCH;
+    if let Ok(point) = PointRef::parse(&text, now) {
+        // What was parsed is absolute: it is the same at any time.
+        let later = now + TimeDelta::days(1);
+        assert_eq!(PointRef::parse(&point.to_string(), later).as_ref(), Ok(&point), "{text}");
     }
-    if let Ok(point) = PointInTime::parse(&text) {
-        assert_eq!(PointInTime::parse(&point.to_string()).as_ref(), Ok(&point), "{text}");
+    if let Ok(point) = PointInTime::parse(&text, now) {
+        assert_eq!(PointInTime::parse(&point.to_string(), now).as_ref(), Ok(&point), "{text}");
+    }
+    if let Ok(name) = ShortText::parse_point_name(&text) {
+        let plain = PointRef::parse(&text, now).map(|point| point.point);
+        assert!(plain.is_err() || matches!(plain, Ok(PointSelector::Named(_))), "{text}");
+        let point = PointSelector::parse(&format!("point:{text}"), now);
+        assert_eq!(point, Ok(PointSelector::Named(name)), "{text}");
     }
     if let Ok(time) = parse_time(&text) {
         let written = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);

@@ -107,7 +107,12 @@ const PARSERS: &[Parser] = &[
     }),
     ("texts", |text| {
         let _ = ImageReference::split(text);
-        drop((Artifact::parse(text), Artifact::stored(text), PointRef::parse(text), LongText::parse(text)));
+        drop((
+            Artifact::parse(text),
+            Artifact::stored(text),
+            PointRef::parse(text, now()),
+            LongText::parse(text),
+        ));
         let _ = (parse_time(text), ApiToken::parse(text));
     }),
 ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use chrono::DateTime;
 use ledger_domain::{EnvironmentName, PointSelector, ShortText, SubscriptionName, TenantName};
 use serde_json::Value;
 
@@ -35,7 +36,7 @@ fn is_accepted(parameter: &str, value: &str) -> bool {
         "environment" => EnvironmentName::parse(value).is_ok(),
         "subscription" => SubscriptionName::parse(value).is_ok(),
         "rollback_id" => ShortText::parse_identifier(value).is_ok(),
-        "point" => PointSelector::parse(value).is_ok(),
+        "point" => PointSelector::parse(value, DateTime::UNIX_EPOCH).is_ok(),
         "folder" => matches!(value, "events" | "kafka"),
         "file" => value.len() > ".json".len() && value.ends_with(".json"),
         "position" => value.parse::<u64>().is_ok(),

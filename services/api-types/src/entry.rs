@@ -72,6 +72,12 @@ pub struct EventsBody<E = Box<RawValue>> {
     #[serde(default)]
     #[schema(required)]
     pub position: u64,
+    /// Time that the parameter `since` resolved to, if it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// Time that the parameter `until` resolved to, if it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
     /// Entries, by position, in the order asked for.
     #[schema(value_type = Vec<EntryBody>)]
     pub events: Vec<EntryBody<E>>,

@@ -136,6 +136,9 @@ pub struct PointDetailBody {
     #[serde(default)]
     #[schema(required)]
     pub position: u64,
+    /// Time that selected the point, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
     /// Position of the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<u64>,

@@ -14,8 +14,8 @@ use crate::plan::StepBody;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
-    /// Point: `last-known-good`, `point:NAME`, a position, a time or `-N`; prefix `ENVIRONMENT@` for a point of another
-    /// environment.
+    /// Point, in the same forms as `at` of the state; prefix `ENVIRONMENT@` for a point of another environment. A time ago
+    /// is another time when the request is sent again: request the position or time that the plan resolved it to.
     pub to: String,
     /// Only lanes of these services.
     #[serde(default)]

@@ -9,7 +9,7 @@ use ledger_api_types::{
 };
 use ledger_domain::access::Verb;
 use ledger_domain::{
-    Composition, Difference, EnvironmentName, EventRef, LaneDifference, LiveRelease, PointInTime, Position,
+    Composition, Difference, EnvironmentName, EventRef, LaneDifference, LiveRelease, PointSelector, Position,
     Release, ServiceName, SlotName, TargetName,
 };
 use ledger_projections::{AsOf, EnvironmentRow, EnvironmentState};
@@ -18,11 +18,13 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadEnvironment, ReadSome};
 use crate::active_freezes::active_freezes;
-use crate::parameters::{
-    StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
+use crate::parameters::{StrictQuery, WaitQuery, parse, wait_for_position, with_position};
+use crate::point_parameters::{
+    KnownAt, as_of, check_known_at, known_position, parse_known_at, parse_point, parse_side,
 };
 use crate::problem::Problem;
 use crate::problem_responses::ProblemResponses;
+use crate::tenant::TenantLedger;
 
 fn lane_body(
     service: &ServiceName,
@@ -113,14 +115,42 @@ impl EnvironmentPath {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct StateQuery {
-    /// Point: `latest` (the default), a position, an RFC 3339 time, or `-N` for N changes ago.
+    /// Point: `latest` (the default), a position, `-N` for N changes ago, `change:N`, `last-known-good`, a time (RFC 3339,
+    /// to the minute with its zone, a date at 00:00 UTC, `now`, `today`, `yesterday`, or a time ago such as `2h`), or the
+    /// name of a point. The first form that fits is taken; `point:NAME` is always a name.
     at: Option<String>,
-    /// Use the knowledge of the ledger at this position, by default at its end. Valid with a time or with `latest`.
+    /// Use the knowledge of the ledger at this position, by default at its end. A time in the forms of `at` stands for the
+    /// last entry that was recorded up to it. Valid with a time or with `latest`.
     known_at: Option<String>,
     /// Wait until the projections have applied this position.
     wait_for: Option<String>,
     /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
+}
+
+/// Returns the state of an environment at a point.
+async fn state_at(
+    ledger: &TenantLedger,
+    environment: &EnvironmentName,
+    point: &PointSelector,
+    known_at: Option<KnownAt>,
+) -> Result<EnvironmentState, Problem> {
+    let with_known_at =
+        |at, known_at| AsOf::new(at, known_at).map_err(|error| Problem::parameter("known_at", error));
+    let as_of = match (point, known_at) {
+        (PointSelector::At(at), None) => AsOf::from(*at),
+        (PointSelector::At(at), Some(KnownAt::Position(known_at))) => with_known_at(*at, Some(known_at))?,
+        // What the point resolves to and the state must be of one snapshot.
+        (point, known_at) => {
+            let mut snapshot = ledger.projections.snapshot().await?;
+            let as_of = match (point, known_position(&mut snapshot, known_at).await?) {
+                (PointSelector::At(at), known_at) => with_known_at(*at, known_at)?,
+                (point, _) => as_of(&mut snapshot, environment, point, ledger.now()).await?,
+            };
+            return Ok(snapshot.state(environment, as_of).await?);
+        }
+    };
+    Ok(ledger.projections.state(environment, as_of).await?)
 }
 
 /// Get the state of an environment
@@ -147,11 +177,12 @@ pub(crate) async fn get_state(
     StrictQuery(query): StrictQuery<StateQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let at = parse_optional("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest);
-    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
-    let as_of = AsOf::new(at, known_at).map_err(|error| Problem::parameter("known_at", error))?;
+    let now = ledger.now();
+    let point = parse_point("at", query.at.as_deref().unwrap_or("latest"), &environment, now)?;
+    let known_at = parse_known_at(query.known_at.as_deref(), now)?;
+    check_known_at(&point, known_at)?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let state = ledger.projections.state(&environment, as_of).await?;
+    let state = state_at(&ledger, &environment, &point, known_at).await?;
     let composition = state.composition();
     let lanes = composition.lanes().map(|(service, target, live)| live_lane_body(service, target, live));
     let idle = state.lanes.iter().flat_map(|lane| {
@@ -191,29 +222,15 @@ pub(crate) async fn get_state(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
-    /// First point, in the same form as `at` of the state. Default: `-1`, or `latest` if `to` names another
-    /// environment.
+    /// First point, in the same forms as `at` of the state; `staging@latest` names a point of another environment.
+    /// Default: `-1`, or `latest` if `to` names another environment.
     from: Option<String>,
-    /// Second point, by default `latest`. `staging@latest` names a point of another environment.
+    /// Second point, in the same forms; by default `latest`.
     to: Option<String>,
     /// Wait until the projections have applied this position.
     wait_for: Option<String>,
     /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
-}
-
-/// Parses a point of the path's environment, or of another: `staging@latest`.
-fn parse_side(
-    name: &str,
-    text: &str,
-    environment: &EnvironmentName,
-) -> Result<(EnvironmentName, PointInTime), Problem> {
-    match text.split_once('@') {
-        Some((other, point)) => {
-            Ok((parse(name, other, EnvironmentName::parse)?, parse(name, point, PointInTime::parse)?))
-        }
-        None => Ok((environment.clone(), parse(name, text, PointInTime::parse)?)),
-    }
 }
 
 /// Compare two states
@@ -239,15 +256,20 @@ pub(crate) async fn get_diff(
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let to = parse_side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
+    let now = ledger.now();
+    let to = parse_side("to", query.to.as_deref().unwrap_or("latest"), &environment, now)?;
     let default_from = if to.0 == environment { "-1" } else { "latest" };
-    let from = parse_side("from", query.from.as_deref().unwrap_or(default_from), &environment)?;
+    let from = parse_side("from", query.from.as_deref().unwrap_or(default_from), &environment, now)?;
     for (side, _) in [&from, &to] {
         ledger.tenancy().check(Verb::Read, side, None)?;
     }
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let (first, second) =
-        ledger.projections.two_states((&from.0, from.1.into()), (&to.0, to.1.into())).await?;
+    // One snapshot, so that `latest` and `-N` have the same meaning in both.
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let at = as_of(&mut snapshot, &from.0, &from.1, now).await?;
+    let first = snapshot.state(&from.0, at).await?;
+    let at = as_of(&mut snapshot, &to.0, &to.1, now).await?;
+    let second = snapshot.state(&to.0, at).await?;
     let (before, after) = (first.composition(), second.composition());
     let position: Position = first.position.max(second.position);
     let body = DiffBody {

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::access::Verb;
-use ledger_domain::{EventId, Identity, Position, Source, parse_time};
+use ledger_domain::{EventId, Identity, Position, Source};
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventDetails, EventFilter, EventRow, ForeignEntry, PAGE_BYTES, PageStart};
 use serde::Deserialize;
@@ -22,6 +22,7 @@ use crate::foreign::CDEVENTS_MEDIA_TYPE;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
+use crate::point_parameters::parse_moment;
 use crate::problem::{Kind, Problem};
 use crate::problem_responses::ProblemResponses;
 use crate::request_stats::Shown;
@@ -51,9 +52,10 @@ pub(crate) struct EventsQuery {
     commit: Option<String>,
     /// Only events that name this artifact: a package URL, an OCI reference by digest, or a digest.
     artifact: Option<String>,
-    /// Only events that occurred at this RFC 3339 time or later.
+    /// Only events that occurred at this time or later, in the forms of times of the parameter `at` of the state. Further
+    /// pages take the member `since` of the first one: a time ago moves on.
     since: Option<String>,
-    /// Only events that occurred before this RFC 3339 time.
+    /// Only events that occurred before this time, in the same forms.
     until: Option<String>,
     /// Only events with this CloudEvents source; requires `id`.
     source: Option<String>,
@@ -78,7 +80,7 @@ pub(crate) struct EventsQuery {
 }
 
 impl EventsQuery {
-    fn filter(&self) -> Result<EventFilter, Problem> {
+    fn filter(&self, now: DateTime<Utc>) -> Result<EventFilter, Problem> {
         let identity = match (&self.source, &self.id) {
             (Some(source), Some(id)) => Some(Identity {
                 source: parse("source", source, Source::parse)?,
@@ -102,8 +104,8 @@ impl EventsQuery {
         };
         let filter = conditions.filter()?;
         let details = EventDetails {
-            since: parse_optional("since", self.since.as_deref(), parse_time)?,
-            until: parse_optional("until", self.until.as_deref(), parse_time)?,
+            since: parse_moment("since", self.since.as_deref(), now)?,
+            until: parse_moment("until", self.until.as_deref(), now)?,
             ..filter.details
         };
         Ok(EventFilter { identity: identity.map(|identity| identity.key()), details, ..filter })
@@ -146,7 +148,7 @@ pub(crate) async fn list_events(
     StrictQuery(query): StrictQuery<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = query.filter()?;
+    let filter = query.filter(ledger.now())?;
     let start = query.start()?;
     let limit = parse_optional("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
         Ok(limit @ 1..=1000) => Ok(limit),
@@ -172,7 +174,8 @@ pub(crate) async fn list_events(
         return cdevents_page(projected, &rows, next);
     }
     let events = rows.into_iter().map(entry_body).collect::<Result<_, _>>()?;
-    Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
+    let EventDetails { since, until, .. } = filter.details;
+    Ok(with_position(projected, Json(EventsBody { position: projected.get(), since, until, events, next })))
 }
 
 /// Path parameter that names an entry.

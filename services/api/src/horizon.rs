@@ -8,6 +8,7 @@ use axum::response::Response;
 use chrono::TimeDelta;
 use ledger_api_types::{HorizonBody, HorizonPointBody, RetainedArtifactBody, WithoutArtifactBody};
 use ledger_domain::horizon::Need;
+use ledger_domain::parse_duration;
 use ledger_ingest::{Horizon, HorizonPoint, horizon};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -31,7 +32,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(50);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HorizonQuery {
-    /// Age of the oldest points: `30d` (the default), `12h` or `3600s`, at most ten years.
+    /// Age of the oldest points: `30d` (the default), `2w`, `12h` or `3600s`, at most ten years.
     window: Option<String>,
     /// Wait until the projections have applied this position.
     wait_for: Option<String>,
@@ -62,16 +63,10 @@ fn retained_artifact_body(need: &Need) -> RetainedArtifactBody {
     }
 }
 
-/// Parses `30d`, `12h` or `3600s`.
+/// Parses `30d`, `2w`, `12h` or `3600s`.
 fn parse_window(text: &str) -> Result<TimeDelta, &'static str> {
-    let wrong = "must be a whole number of days, hours or seconds up to ten years: 30d, 12h or 3600s";
-    let seconds = [('d', 86_400), ('h', 3_600), ('s', 1)];
-    let unit = seconds.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
-    let (number, seconds) = unit.ok_or(wrong)?;
-    let number = number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<i64>().ok());
-    let seconds = number.flatten().and_then(|number| number.checked_mul(seconds));
-    let window = seconds.and_then(TimeDelta::try_seconds).filter(|window| *window <= MAX_WINDOW);
-    window.ok_or(wrong)
+    let window = parse_duration(text).ok().filter(|window| *window <= MAX_WINDOW);
+    window.ok_or("must be a number with a unit (s, m, h, d or w) up to ten years: 30d, 2w, 12h or 3600s")
 }
 
 /// Get the rollback horizon of an environment
@@ -131,8 +126,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_given_in_days_hours_or_seconds_up_to_ten_years() {
-        for (text, seconds) in [("30d", 2_592_000), ("12h", 43_200), ("3600s", 3_600), ("0s", 0)] {
+    fn a_window_is_a_duration_of_up_to_ten_years() {
+        for (text, seconds) in
+            [("30d", 2_592_000), ("2w", 1_209_600), ("12h", 43_200), ("3600s", 3_600), ("0s", 0)]
+        {
             assert_eq!(parse_window(text).map(|window| window.num_seconds()), Ok(seconds), "{text}");
         }
         for wrong in ["", "d", "30", "-1d", "+1d", "1.5h", "30D", "4000d", "9223372036854775807d"] {

@@ -49,6 +49,7 @@ mod parameter_schemas;
 mod parameters;
 mod peer;
 mod plans;
+mod point_parameters;
 mod problem;
 mod problem_responses;
 mod process;

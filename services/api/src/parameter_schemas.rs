@@ -6,13 +6,12 @@ use utoipa::openapi::{RefOr, Schema};
 
 /// Form of the names of environments, services, targets and tenants.
 const NAME: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
-/// Form of a position, of a time, and of a number of changes ago.
-const POINT_IN_TIME: &str = "latest|-?[0-9]{1,19}|\
-    [0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})";
-
 /// Form of a time.
-const TIME: &str =
-    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})";
+const TIME: &str = "now|today|yesterday|[0-9]{1,19}[smhdw]|[0-9]{4}-[0-9]{2}-[0-9]{2}\
+    ([Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?";
+
+/// Characters of a point, at most: the name of an environment, `@`, `point:` and a name.
+const MAX_POINT: usize = 63 + 1 + 6 + 512;
 
 /// Largest position.
 const MAX_POSITION: i64 = i64::MAX;
@@ -38,7 +37,6 @@ fn text_up_to(characters: usize) -> Object {
 
 /// Returns the schema of the parameter `name` of an operation; `None` for one without a rule.
 fn schema(operation: &str, name: &str) -> Option<Object> {
-    let selector = format!("{POINT_IN_TIME}|last-known-good|change:[1-9][0-9]{{0,18}}|point:.{{1,512}}");
     Some(match name {
         "environment" | "service"
             if ["getOverview", "getDeployFrequency"].iter().any(|it| operation.starts_with(it)) =>
@@ -62,20 +60,19 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "limit" if operation.starts_with("getOverview") => number(1, 50),
         "skip" => number(0, 100_000),
         "limit" => number(1, 100),
-        "at" if operation.starts_with("getState") => text(format!("^({POINT_IN_TIME})$")),
-        "at" | "point" => text(format!("^({selector})$")),
-        "from" | "to" => text(format!("^({NAME}@)?({POINT_IN_TIME})$")),
+        // Any text may be the name of a point.
+        "at" | "point" | "from" | "to" => text_up_to(MAX_POINT),
         "format" if operation.starts_with("followEvents") => one_of(&["ledger", "cdevents"]),
         "format" => one_of(&["json", "yaml", "env", "kustomize", "helm-values"]),
         "order" => one_of(&["asc", "desc"]),
         "by" => one_of(&["day", "week", "month"]),
-        "since" | "until" => text(format!("^{TIME}$")),
+        "since" | "until" => text(format!("^({TIME})$")),
         "status" if operation.starts_with("listEvents") => text("^[a-z]+(,[a-z]+)*$".to_owned()),
         "status" => one_of(&["empty", "candidate", "known_good", "bad"]),
         "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
         "type" => text("^[a-z0-9_.]+(,[a-z0-9_.]+)*$".to_owned()),
         "message_id" => text("^[0-9a-f]{32}$".to_owned()),
-        "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
+        "window" => text("^[0-9]{1,12}[smhdw]$".to_owned()),
         "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
         "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
         "source" | "id" | "rollback_id" | "correlation" | "causation" | "actor" | "commit" | "artifact"

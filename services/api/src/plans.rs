@@ -6,7 +6,7 @@ use axum::response::Response;
 use ledger_api_types::{ActorRequest, CountsBody, PointBody, PointDetailBody, PointsBody, PolicyBody};
 use ledger_domain::event::{Actor, Counts};
 use ledger_domain::known_good::Status;
-use ledger_domain::{PointSelector, Position, ShortText};
+use ledger_domain::{Position, ShortText};
 use ledger_ingest::resolve;
 use ledger_projections::Snapshot;
 use serde::Deserialize;
@@ -16,10 +16,9 @@ use crate::access::{Authorized, ReadEnvironment};
 use crate::bodies::point_body;
 use crate::body::parsed_member;
 use crate::environments::EnvironmentPath;
-use crate::parameters::{
-    StrictQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
-};
-use crate::problem::{Kind, Problem};
+use crate::parameters::{StrictQuery, parse_optional, parse_position, wait_for_position, with_position};
+use crate::point_parameters::{known_position, parse_known_at, parse_point, unknown_point};
+use crate::problem::Problem;
 
 /// Maximum number of points that one request examines before it returns a cursor.
 const MAX_EXAMINED_POINTS: u32 = 2_000;
@@ -61,7 +60,8 @@ pub(crate) struct PointsQuery {
     before: Option<String>,
     /// Only points with this status: `empty`, `candidate`, `known_good` or `bad`.
     status: Option<String>,
-    /// Use the statuses as known at this position.
+    /// Use the statuses as known at this position. A time, as in `at` of the state, stands for the last entry that was
+    /// recorded up to it.
     known_at: Option<String>,
     /// Page size: 1 to 100, by default 20.
     limit: Option<String>,
@@ -110,13 +110,15 @@ pub(crate) async fn list_points(
     let environment = path.name()?;
     let before = parse_optional("before", query.before.as_deref(), parse_position)?;
     let wanted = parse_optional("status", query.status.as_deref(), parse_status)?;
-    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    let now = ledger.now();
+    let known_at = parse_known_at(query.known_at.as_deref(), now)?;
     let limit = parse_limit(query.limit.as_deref(), 20, 100)?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let projected = snapshot.position();
     let from = before.map_or(projected, |before| Position::new(before.get().saturating_sub(1)));
-    let known = snapshot.believed(known_at, ledger.now()).await?;
+    let known_at = known_position(&mut snapshot, known_at).await?;
+    let known = snapshot.believed(known_at, now).await?;
     let cursor = snapshot.points(&environment, from, known).await?;
     let mut cursor = cursor.ok_or_else(|| Problem::unknown_environment(&environment))?;
     let mut points = Vec::new();
@@ -145,7 +147,7 @@ pub(crate) async fn list_points(
 pub(crate) struct PointPath {
     /// Environment name.
     environment: String,
-    /// Point: `latest`, a position, a time, `-N`, `change:N`, `last-known-good` or `point:NAME`.
+    /// Point, in the same forms as `at` of the state. A point of another environment is an error.
     point: String,
 }
 
@@ -154,7 +156,8 @@ pub(crate) struct PointPath {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct KnownAtQuery {
-    /// Use the status, or the policy, as known at this position.
+    /// Use the status, or the policy, as known at this position. A time, as in `at` of the state, stands for the last
+    /// entry that was recorded up to it.
     known_at: Option<String>,
     /// Wait until the projections have applied this position.
     wait_for: Option<String>,
@@ -185,18 +188,19 @@ pub(crate) async fn get_point(
     StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {
     let environment = EnvironmentPath::of(&path.environment).name()?;
-    let selector = parse("point", &path.point, PointSelector::parse)?;
-    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    let now = ledger.now();
+    let selector = parse_point("point", &path.point, &environment, now)?;
+    let known_at = parse_known_at(query.known_at.as_deref(), now)?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let projected = snapshot.position();
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
-    let known = snapshot.believed(known_at, ledger.now()).await?;
-    let point = resolve(&mut snapshot, &environment, &selector, known).await?.point;
-    let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point {selector}"));
-    let point = point.ok_or_else(none)?;
+    let known_at = known_position(&mut snapshot, known_at).await?;
+    let known = snapshot.believed(known_at, now).await?;
+    let resolved = resolve(&mut snapshot, &environment, &selector, known).await?;
+    let point = resolved.point.ok_or_else(|| unknown_point(&environment, &selector))?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
     let mut point = [point_body(&point)];
     add_counts(&mut snapshot, &mut point).await?;
@@ -204,6 +208,7 @@ pub(crate) async fn get_point(
     let body = PointDetailBody {
         environment: environment.to_string(),
         position: projected.get(),
+        at: resolved.at,
         policy: policy.declared.map(Position::get),
         point,
     };
@@ -233,13 +238,14 @@ pub(crate) async fn get_policy(
     StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    let known_at = parse_known_at(query.known_at.as_deref(), ledger.now())?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let projected = snapshot.position();
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
+    let known_at = known_position(&mut snapshot, known_at).await?;
     let in_force = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
     let body = PolicyBody {
         environment: environment.to_string(),

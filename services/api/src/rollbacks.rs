@@ -41,7 +41,11 @@ use crate::tenant::TenantLedger;
 /// Time limit of the wait for the projections after a request is recorded.
 const PROJECTION_WAIT: Duration = Duration::from_secs(2);
 
-fn plan_request(request: &RollbackRequest, environment: EnvironmentName) -> Result<PlanRequest, Problem> {
+fn plan_request(
+    request: &RollbackRequest,
+    environment: EnvironmentName,
+    now: DateTime<Utc>,
+) -> Result<PlanRequest, Problem> {
     let services = request.services.iter().enumerate();
     let services =
         services.map(|(n, name)| parsed_member(&format!("/services/{n}"), ServiceName::parse(name)));
@@ -49,7 +53,7 @@ fn plan_request(request: &RollbackRequest, environment: EnvironmentName) -> Resu
     let targets = targets.map(|(n, name)| parsed_member(&format!("/targets/{n}"), TargetName::parse(name)));
     Ok(PlanRequest {
         environment,
-        to: parsed_member("/to", PointRef::parse(&request.to))?,
+        to: parsed_member("/to", PointRef::parse(&request.to, now))?,
         scope: LaneFilter {
             services: services.collect::<Result<_, _>>()?,
             targets: targets.collect::<Result<_, _>>()?,
@@ -104,7 +108,7 @@ pub(crate) async fn request_rollback(
     ValidJson(request): ValidJson<RollbackRequest>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let plan_request = plan_request(&request, environment.clone())?;
+    let plan_request = plan_request(&request, environment.clone(), ledger.now())?;
     let is_dry_run = query.dry_run.unwrap_or(false);
     check_allowed(ledger.tenancy(), &plan_request, if is_dry_run { Verb::Read } else { Verb::Rollback })?;
     if is_dry_run {

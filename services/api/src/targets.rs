@@ -9,7 +9,7 @@ use ledger_api_types::{
 };
 use ledger_codec::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
-use ledger_domain::{EnvironmentName, PointInTime, PointSelector};
+use ledger_domain::{EnvironmentName, PointInTime};
 use ledger_ingest::resolve;
 use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
 use serde::Deserialize;
@@ -18,18 +18,21 @@ use utoipa::IntoParams;
 use crate::access::{Authorized, ReadEnvironment};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, parse_optional, wait_for_position, with_position};
+use crate::point_parameters::parse_point;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
 /// Response header: SHA-256 over the composition.
 const COMPOSITION_DIGEST: HeaderName = HeaderName::from_static("composition-digest");
+/// Response header: the point that was meant, as a position or a time.
+const RESOLVED_POINT: HeaderName = HeaderName::from_static("resolved-point");
 
 /// Query parameters of a manifest.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ManifestQuery {
-    /// Point: `latest` (the default), a position, a time, `-N`, `change:N`, `last-known-good` or `point:NAME`.
+    /// Point, in the same forms as `at` of the state; by default `latest`.
     at: Option<String>,
     /// Format: `json` (the default), `yaml`, `env`, `kustomize` or `helm-values`.
     format: Option<String>,
@@ -42,7 +45,8 @@ pub(crate) struct ManifestQuery {
 /// Get a manifest
 ///
 /// Returns the composition of an environment at a point for infrastructure as code: versions, artifacts with their
-/// digests, configuration digests and infrastructure revisions. The same point always gives the same bytes.
+/// digests, configuration digests and infrastructure revisions. The same position always gives the same bytes. The
+/// header `Resolved-Point` says which position or time was meant.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/manifest",
@@ -67,12 +71,12 @@ pub(crate) async fn get_manifest(
     StrictQuery(query): StrictQuery<ManifestQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let point = parse_optional("at", query.at.as_deref(), PointSelector::parse)?;
-    let point = point.unwrap_or(PointSelector::At(PointInTime::Latest));
+    let now = ledger.now();
+    let point = parse_point("at", query.at.as_deref().unwrap_or("latest"), &environment, now)?;
     let format = parse_optional("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let known_at = AsKnownAt { known_at: None, now: ledger.now() };
+    let known_at = AsKnownAt { known_at: None, now };
     let resolved = resolve(&mut snapshot, &environment, &point, known_at).await?;
     let position = resolved.position;
     let as_of = match resolved.at {
@@ -84,8 +88,13 @@ pub(crate) async fn get_manifest(
     let manifest = Manifest { environment: &environment, position, composition: &composition };
     let digest = HeaderValue::from_str(&composition.digest());
     let digest = digest.map_err(|error| Problem::new(Kind::Internal, error))?;
-    let headers =
-        [(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())), (COMPOSITION_DIGEST, digest)];
+    let meant = resolved.at.map_or(PointInTime::Position(position), PointInTime::Time).to_string();
+    let meant = HeaderValue::from_str(&meant).map_err(|error| Problem::new(Kind::Internal, error))?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
+        (COMPOSITION_DIGEST, digest),
+        (RESOLVED_POINT, meant),
+    ];
     Ok(with_position(snapshot.position(), (headers, manifest.write(format))))
 }
 

@@ -10,14 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_api_types::{
     BacktestBody, BacktestRequest, EntryBody, EvaluatedDeployBody, EventsBody, PolicyBody,
 };
-use ledger_domain::EnvironmentName;
+use ledger_domain::{EnvironmentName, parse_duration};
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use self::evidence::{Entries, Evidence, PAGE, check_count, occurred_at};
 
 use super::connection::{Client, Connection};
-use super::duration;
 use super::found::FoundArgs;
 use super::history::{EventBody, by};
 use super::point_arg::parse_moment;
@@ -68,7 +67,7 @@ pub struct Audit {
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     until: Option<DateTime<Utc>>,
     /// A report that is recorded this long after it occurred is backdated
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
     late_by: TimeDelta,
     /// A source of imported reports, which may be recorded at any time; may be given several times
     #[arg(long = "import-source", value_name = "URI", default_value = releases::SOURCE)]

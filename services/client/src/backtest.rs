@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::bounded::read_text;
 use super::connection::Connection;
+use super::point_arg::{PositionSpec, parse_position};
 use super::query::QueryArgs;
 use super::table;
 use super::targets::DEFAULT_TARGET;
@@ -24,12 +25,13 @@ pub struct Backtest {
     /// The environment to evaluate
     #[arg(long, value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// Evaluate only deploys after this position; earlier entries still count as evidence
-    #[arg(long, value_name = "POSITION")]
-    after: Option<u64>,
-    /// Use the history only up to this position
-    #[arg(long, value_name = "POSITION")]
-    until: Option<u64>,
+    /// Evaluate only deploys after this position, or after this point: -N, `change:N`, or a name; earlier entries still
+    /// count as evidence
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = parse_position)]
+    after: Option<PositionSpec>,
+    /// Use the history only up to this position, or up to this point
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = parse_position)]
+    until: Option<PositionSpec>,
     /// List at most this many stopped deploys, and as many missed ones [default: 100]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
@@ -48,15 +50,23 @@ impl Backtest {
         let name = self.policy.display();
         let text = read_policy(&self.policy).with_context(|| format!("cannot read {name}"))?;
         let policy = RawValue::from_string(text).with_context(|| format!("{name} is not JSON"))?;
+        let client = self.connection.client()?;
+        let mut bounds = [None, None];
+        for (bound, written) in bounds.iter_mut().zip([&self.after, &self.until]) {
+            if let Some(written) = written {
+                let environment = Some(&self.environment);
+                *bound = Some(written.resolve(&client, environment, self.query.wait_for()).await?);
+            }
+        }
+        let [after, until] = bounds;
         let request = BacktestRequest {
             environment: self.environment.to_string(),
             policy,
-            after: self.after.unwrap_or_default(),
-            until: self.until,
+            after: after.unwrap_or_default(),
+            until,
             limit: self.limit,
             unknown_rollbacks: false,
         };
-        let client = self.connection.client()?;
         let url = self.query.with_wait_for(client.url(&["backtests"]));
         self.query.print(client.post(url, &request, None).await?, render)
     }

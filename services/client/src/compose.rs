@@ -2,7 +2,7 @@
 
 use chrono::SecondsFormat;
 use ledger_codec::cloudevents::{Envelope, Reason};
-use ledger_domain::{Family, Kind};
+use ledger_domain::{Family, Kind, parse_calendar_time, parse_time, parse_time_ref};
 use serde_json::{Map, Value, json};
 
 use super::invalid::invalid;
@@ -13,7 +13,7 @@ use super::{clock, identity};
 pub(super) struct Attributes<'a> {
     /// The id [default: a new one].
     pub(super) id: Option<&'a str>,
-    /// The time, in RFC 3339 [default: now].
+    /// The time, in RFC 3339, with or without seconds [default: now].
     pub(super) time: Option<&'a str>,
     /// The source [default: this program].
     pub(super) source: Option<&'a str>,
@@ -63,13 +63,13 @@ pub(super) fn compose_event(
     data: Map<String, Value>,
     own: &Places,
 ) -> anyhow::Result<Envelope> {
-    let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let now = || Ok(clock::now().to_rfc3339_opts(SecondsFormat::Millis, true));
     let mut event = json!({
         "specversion": "1.0",
         "id": attributes.id.map_or_else(identity::new_id, str::to_owned),
         "source": attributes.source.unwrap_or(identity::SOURCE),
         "type": kind.event_type(),
-        "time": attributes.time.map_or_else(now, str::to_owned),
+        "time": attributes.time.map_or_else(now, report_time)?,
         "datacontenttype": "application/json",
         "data": data,
     });
@@ -78,6 +78,24 @@ pub(super) fn compose_event(
     }
     let event = serde_json::to_vec(&event)?;
     Envelope::parse(&event).map_err(|fault| invalid(in_flags(kind, &fault.reason, own)))
+}
+
+/// Returns the time of a report in RFC 3339. A word, a time ago or a day alone is rejected: it would be another time when
+/// the command runs again, or midnight, and the time of a report decides what its lane runs. Other texts are left to the
+/// rules of events.
+fn report_time(text: &str) -> anyhow::Result<String> {
+    let now = clock::now();
+    if parse_time(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    match parse_calendar_time(text, now) {
+        Ok(time) if text.contains('T') => Ok(time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        _ if parse_time_ref(text, now).is_ok() => Err(invalid(format!(
+            "--time: must be a time of day with its zone, such as 2026-03-01T12:00Z, not {text}: the time of a report \
+             decides what its lane runs"
+        ))),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Describes the fault of an event by the argument that sets the member, without a JSON pointer.
@@ -193,6 +211,23 @@ mod tests {
         ] {
             let error = error_of(Kind::DeploySucceeded, attributes, RELEASE, &[]);
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_report_has_a_time_of_day_and_a_zone() {
+        let time = |text: &str| report_time(text).map_err(|error| error.to_string());
+        for (text, written) in [
+            ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00Z"),
+            ("2026-03-01T14:00:00.5+02:00", "2026-03-01T14:00:00.5+02:00"),
+            ("2026-03-01T12:00Z", "2026-03-01T12:00:00Z"),
+            ("2026-03-01T14:00+02:00", "2026-03-01T12:00:00Z"),
+            ("2026-02-30T10:00:00Z", "2026-02-30T10:00:00Z"),
+        ] {
+            assert_eq!(time(text), Ok(written.to_owned()), "{text}");
+        }
+        for text in ["yesterday", "now", "2h", "2026-03-01"] {
+            assert!(time(text).expect_err(text).starts_with("--time: must be a time of day"), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use ledger_api_types::EntryBody;
 use serde_json::Value;
 
 use super::connection::Connection;
-use super::point_arg::time_text;
+use super::point_arg::{PositionSpec, parse_position, time_text};
 use super::query::QueryArgs;
 use super::report::Report;
 use super::table::{Cell, Table, column};
@@ -12,19 +12,24 @@ use super::table::{Cell, Table, column};
 /// Show one entry of the ledger
 #[derive(Debug, clap::Args)]
 pub struct Entry {
-    /// The position of the entry
-    #[arg(value_name = "POSITION", value_parser = parse_position)]
-    position: u64,
+    /// The position of the entry, `latest`, or the point that the entry made: `production@-1`,
+    /// `production@last-known-good`
+    #[arg(value_name = "POSITION", value_parser = parse_entry)]
+    position: PositionSpec,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
 
-fn parse_position(text: &str) -> Result<u64, &'static str> {
-    text.parse().map_err(
-        |_| "a position is the number of an entry, such as 4711; `release-ledger history` shows them",
-    )
+fn parse_entry(text: &str) -> Result<PositionSpec, String> {
+    let position = parse_position(text)?;
+    if position.lacks_environment() {
+        return Err("a position is the number of an entry, such as 4711; `release-ledger history` shows them; a point \
+             needs its environment: production@-1"
+            .to_owned());
+    }
+    Ok(position)
 }
 
 impl Entry {
@@ -34,7 +39,8 @@ impl Entry {
     /// The service does not answer, or there is no such entry.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let url = client.url(&["events", &self.position.to_string()]);
+        let position = self.position.resolve(&client, None, self.query.wait_for()).await?;
+        let url = client.url(&["events", &position.to_string()]);
         self.query.fetch_and_print(&client, url, render).await
     }
 }

@@ -18,6 +18,7 @@ use super::invalid::invalid;
 use super::known::{unknown_environment, unknown_service};
 use super::output::{print_notice, shown_json};
 use super::pager::Pager;
+use super::point_arg::{PositionSpec, parse_position};
 use super::query::{QueryArgs, head, read, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, column, wide_column};
@@ -53,12 +54,14 @@ pub struct History {
     service: Option<ServiceName>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only entries after this position; without --before, the oldest first
-    #[arg(long, value_name = "POSITION")]
-    after: Option<u64>,
-    /// Only entries before this position
-    #[arg(long, value_name = "POSITION", conflicts_with = "oldest_first")]
-    before: Option<u64>,
+    /// Only entries after this position, or after the entry of a point such as `production@-1`; without --before, the
+    /// oldest first. --since takes a time
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = parse_position)]
+    after: Option<PositionSpec>,
+    /// Only entries before this position, or before the entry of a point
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = parse_position,
+        conflicts_with = "oldest_first")]
+    before: Option<PositionSpec>,
     /// The oldest first
     #[arg(long)]
     oldest_first: bool,
@@ -76,6 +79,13 @@ pub struct History {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// Positions between which the entries are, without those positions.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    after: Option<u64>,
+    before: Option<u64>,
 }
 
 /// An event, limited to the members that a line shows.
@@ -135,17 +145,18 @@ impl History {
     /// The service does not answer, or rejects a condition.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.connection.clone().client()?;
+        let bounds = self.bounds(&client).await?;
         if self.follow {
-            return self.follow(&client).await;
+            return self.follow(&client, bounds.after).await;
         }
         if self.all {
-            self.print_all(&client).await?;
+            self.print_all(&client, bounds).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let url = self.filter.apply(self.in_lane(client.url(&["events"])));
         let newest_first = self.is_newest_first();
         let url = with_param(url, "order", newest_first.then_some("desc"));
-        let url = with_param(with_param(url, "after", self.after), "before", self.before);
+        let url = with_param(with_param(url, "after", bounds.after), "before", bounds.before);
         let url = with_param(url, "limit", self.limit);
         let body = self.query.fetch(&client, url).await?;
         let page: EventsBody<EventBody> = read(&body)?;
@@ -154,6 +165,19 @@ impl History {
             self.print_unknown_names(&client).await;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Returns the positions of --after and --before.
+    async fn bounds(&self, client: &Client) -> anyhow::Result<Bounds> {
+        let mut positions = [None, None];
+        for (position, written) in positions.iter_mut().zip([&self.after, &self.before]) {
+            if let Some(written) = written {
+                let environment = self.environment.as_ref();
+                *position = Some(written.resolve(client, environment, self.query.wait_for()).await?);
+            }
+        }
+        let [after, before] = positions;
+        Ok(Bounds { after, before })
     }
 
     /// Prints a note about an environment or a service that no event names.
@@ -175,15 +199,15 @@ impl History {
     }
 
     /// Prints the entries of all pages, up to the end of the ledger when the command started.
-    async fn print_all(&self, client: &Client) -> anyhow::Result<()> {
+    async fn print_all(&self, client: &Client, bounds: Bounds) -> anyhow::Result<()> {
         let known = head(client).await?.max(self.query.wait_for().unwrap_or_default());
         let newest_first = self.is_newest_first();
         let base = self.filter.apply(self.in_lane(client.url(&["events"])));
         let base = with_param(base, "order", newest_first.then_some("desc"));
         let base = with_param(with_param(base, "limit", Some(MAX_LIMIT)), "wait_for", Some(known));
         let end = known.saturating_add(1);
-        let mut before = self.before.unwrap_or(end).min(end);
-        let mut after = self.after.unwrap_or_default();
+        let mut before = bounds.before.unwrap_or(end).min(end);
+        let mut after = bounds.after.unwrap_or_default();
         let mut is_first = true;
         let mut pager = self.query.pager();
         loop {
@@ -224,8 +248,8 @@ impl History {
         })
     }
 
-    async fn follow(&self, client: &Client) -> anyhow::Result<ExitCode> {
-        if self.after.is_some() && self.limit.is_some() {
+    async fn follow(&self, client: &Client, after: Option<u64>) -> anyhow::Result<ExitCode> {
+        if after.is_some() && self.limit.is_some() {
             return Err(invalid(
                 "--limit has no meaning with --follow and --after, which shows all entries; leave one out",
             ));
@@ -233,7 +257,7 @@ impl History {
         // Also if --after is given: a service that cannot be reached at the start is an error.
         let head = head(client).await?;
         let shown = u64::from(self.limit.unwrap_or(DEFAULT_FOLLOW_LIMIT));
-        let after = self.after.unwrap_or_else(|| head.saturating_sub(shown));
+        let after = after.unwrap_or_else(|| head.saturating_sub(shown));
         let url = self.filter.apply(self.in_lane(client.url(&["events", "stream"])));
         follow::follow(client, url, after, self.query.is_json()).await
     }

@@ -15,7 +15,7 @@ pub struct Horizon {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// Age of the oldest point: 30d, 12h, 3600s [default: 30d]
+    /// Age of the oldest point: 30d, 2w, 12h, 3600s [default: 30d]
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
     #[command(flatten)]

@@ -28,7 +28,6 @@ mod demo;
 mod details;
 mod diff;
 mod drift;
-mod duration;
 mod emit;
 mod entry;
 mod env_list;

@@ -8,7 +8,7 @@ use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
 use super::output::print_file;
-use super::point_arg;
+use super::point_arg::{self, PointSpec};
 use super::query::{WaitArgs, with_param};
 
 /// Write the state of an environment, now or at any point, in a format of infrastructure as code
@@ -21,8 +21,8 @@ pub struct Manifest {
     environment: EnvironmentName,
     /// The point: `latest`, `last-known-good`, the name of a point, a position, a time, a date, `yesterday`, `2h`
     /// for two hours ago, -N for N changes ago, or `change:N` [default: latest]
-    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse_to_text)]
-    at: Option<String>,
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
+    at: Option<PointSpec>,
     /// The format
     #[arg(long, default_value = "json", value_parser = ["json", "yaml", "env", "kustomize", "helm-values"])]
     format: String,
@@ -47,7 +47,8 @@ impl Manifest {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "manifest"]);
         let format = if self.json { "json" } else { &self.format };
-        let url = with_param(with_param(url, "at", self.at), "format", Some(format));
+        let at = self.at.as_ref().map(|at| at.of(&self.environment)).transpose()?;
+        let url = with_param(with_param(url, "at", at), "format", Some(format));
         let manifest = self.wait.fetch(&client, url).await?;
         match self.output {
             Some(file) => {

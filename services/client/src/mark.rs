@@ -25,8 +25,8 @@ pub struct MarkPoint {
     /// The status
     #[arg(long = "as", value_enum, value_name = "STATUS")]
     status: MarkStatus,
-    /// A name for the point, to select it as point:NAME
-    #[arg(long, value_name = "NAME", value_parser = ShortText::parse_identifier)]
+    /// A name for the point, to select it by; not a text that would be taken for another point or a time
+    #[arg(long, value_name = "NAME", value_parser = ShortText::parse_point_name)]
     name: Option<ShortText>,
     #[command(flatten)]
     args: MarkArgs,

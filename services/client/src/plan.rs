@@ -104,8 +104,9 @@ pub(super) fn render(plan: &PlanBody) -> String {
 /// Reports a plan: its target, its steps and its issues.
 pub(super) fn report(plan: &PlanBody) -> Report {
     let source = plan.to.source.as_ref().map(|source| format!("{source} at ")).unwrap_or_default();
+    let at = plan.to.at.map(|time| format!(" at {}", point_arg::time_text(time))).unwrap_or_default();
     let header = format!(
-        "{} position {} -> {source}position {} ({}), plan {}",
+        "{} position {} -> {source}position {}{at} ({}), plan {}",
         plan.environment, plan.environment_position, plan.to.position, plan.to.status, plan.plan_digest
     );
     let mut text = format!("result {}", plan.result_digest);

@@ -4,16 +4,14 @@
 //! Invariant: the service gets absolute times and its own forms of points only. What a point was resolved to is printed.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_api_types::PointDetailBody;
-use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, ShortText};
+use ledger_api_types::{PointDetailBody, PositionBody};
+use ledger_domain::{EnvironmentName, PointInTime, PointRef, PointSelector, parse_time_ref};
 
 use super::clock::now;
 use super::connection::Client;
-use super::duration;
 use super::invalid::invalid;
 use super::output::print_notice;
 use super::query::{read, with_param};
-use super::when;
 
 /// Point as written, with what it was resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,46 +37,37 @@ pub(super) fn parse_reference(text: &str) -> Result<PointRef, String> {
 
 /// Parses a time: RFC 3339, to the minute, a date, `today`, `yesterday`, `now`, or a time ago such as `24h`.
 pub(super) fn parse_moment(text: &str) -> Result<DateTime<Utc>, String> {
-    moment(text, now()).ok_or_else(|| {
-        "must be a time such as 2026-03-01T12:00Z, a date (00:00 UTC), today, yesterday, or a time ago such as 24h"
-            .to_owned()
-    })
+    parse_time_ref(text, now()).map_err(|error| error.to_string())
+}
+
+/// Parses what the ledger knew, in the form of the service: a position, `latest`, or a time at which entries were
+/// recorded.
+pub(super) fn parse_known_at(text: &str) -> Result<String, String> {
+    match PointInTime::parse(text, now()) {
+        Ok(PointInTime::ChangesAgo(_)) | Err(_) => {
+            Err("must be a position, latest, or a time at which entries were recorded, such as 2026-03-01T12:00Z or 2h"
+                .to_owned())
+        }
+        Ok(point) => Ok(point.to_string()),
+    }
+}
+
+/// Parses a position: a number, `latest`, or a point that is not a time.
+pub(super) fn parse_position(text: &str) -> Result<PositionSpec, String> {
+    let spec = parse(text)?;
+    match spec.point.point {
+        PointSelector::At(PointInTime::Time(_)) => {
+            Err("must not be a time: an entry may be recorded long after it \
+             occurred; give a position, -N, change:N or the name of a point"
+                .to_owned())
+        }
+        _ => Ok(PositionSpec(spec)),
+    }
 }
 
 fn reference(text: &str, now: DateTime<Utc>) -> Result<PointRef, String> {
-    let error = match PointRef::parse(text) {
-        Ok(point) => return Ok(point),
-        // Only a URL needs the remark.
-        Err(error) => error.to_string().replace(" (write `+` as %2B in a URL)", " such as 2026-03-01T12:00Z"),
-    };
-    let split = if text.starts_with("point:") { None } else { text.split_once('@') };
-    let (environment, point) = match split {
-        Some((environment, point)) => {
-            (Some(EnvironmentName::parse(environment).map_err(|_| error.clone())?), point)
-        }
-        None => (None, text),
-    };
-    let selector = match moment(point, now) {
-        Some(time) => Some(PointSelector::At(PointInTime::Time(time))),
-        None if point.starts_with(|c: char| c.is_alphabetic()) && !point.contains(':') => {
-            ShortText::parse(point).ok().map(PointSelector::Named)
-        }
-        None => None,
-    };
-    match selector {
-        Some(point) => Ok(PointRef { environment, point }),
-        None => Err(format!(
-            "{error}; so are a date, today, yesterday, a time ago such as 2h, and a point's name"
-        )),
-    }
-}
-
-/// Returns a time or a time ago.
-fn moment(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    match duration::parse(text) {
-        Ok(ago) => now.checked_sub_signed(ago),
-        Err(_) => when::absolute(text, now),
-    }
+    // Only a URL needs the remark.
+    PointRef::parse(text, now).map_err(|error| error.to_string().replace(" (write `+` as %2B in a URL)", ""))
 }
 
 /// Returns a time in the form of the service.
@@ -154,6 +143,52 @@ impl PointSpec {
     }
 }
 
+/// Position as written: a number, or the point whose position is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PositionSpec(PointSpec);
+
+impl PositionSpec {
+    /// Returns true if the position is that of a point, and the text names no environment.
+    pub(super) const fn lacks_environment(&self) -> bool {
+        let PointRef { environment, point } = &self.0.point;
+        let is_of_ledger = matches!(point, PointSelector::At(PointInTime::Latest | PointInTime::Position(_)));
+        !is_of_ledger && environment.is_none()
+    }
+
+    /// Returns the position. Asks the service for that of a point, of `environment` unless the text names another one.
+    /// Prints what a text other than a number was resolved to.
+    ///
+    /// # Errors
+    /// The service does not answer, there is no such point, or no environment is known.
+    pub(super) async fn resolve(
+        &self,
+        client: &Client,
+        environment: Option<&EnvironmentName>,
+        wait_for: Option<u64>,
+    ) -> anyhow::Result<u64> {
+        let spec = &self.0;
+        let position = match &spec.point.point {
+            PointSelector::At(PointInTime::Position(position)) => return Ok(position.get()),
+            PointSelector::At(PointInTime::Latest) => {
+                let url = with_param(client.url(&["position"]), "wait_for", wait_for);
+                read::<PositionBody>(&client.get(url).await?)?.position
+            }
+            selector => {
+                let text = &spec.text;
+                let missing =
+                    || invalid(format!("{text} is a point: name its environment, ENVIRONMENT@{text}"));
+                let environment = spec.environment().or(environment).ok_or_else(missing)?;
+                let url =
+                    client.url(&["environments", environment.as_str(), "points", &selector.to_string()]);
+                let body: PointDetailBody = read(&client.get(with_param(url, "wait_for", wait_for)).await?)?;
+                body.point.position
+            }
+        };
+        spec.print_resolved(&position.to_string());
+        Ok(position)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,8 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn a_position_is_a_number_or_a_point_that_is_not_a_time() {
+        for (text, lacks_environment) in
+            [("4711", false), ("latest", false), ("-1", true), ("change:3", true), ("staging@-1", false)]
+        {
+            let spec = parse_position(text).expect(text);
+            assert_eq!(spec.lacks_environment(), lacks_environment, "{text}");
+        }
+        for text in ["2h", "yesterday", "2026-03-01"] {
+            assert!(parse_position(text).expect_err(text).starts_with("must not be a time"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_is_a_position_or_a_time() {
+        for text in ["4711", "latest", "2026-03-01T00:00:00Z"] {
+            assert_eq!(parse_known_at(text), Ok(text.to_owned()));
+        }
+        assert_eq!(parse_known_at("2026-03-01"), Ok("2026-03-01T00:00:00Z".to_owned()));
+        for text in ["-1", "last-known-good", "3x", ""] {
+            assert!(parse_known_at(text).expect_err(text).starts_with("must be a position"), "{text}");
+        }
+    }
+
+    #[test]
     fn an_invalid_point_is_an_error_with_the_valid_forms() {
-        for text in ["", "2026-13-01", "99999-01-01", "change:0", "change:x", "stag ing@latest", "1.5h"] {
+        for text in ["", "99999-01-01", "change:0", "change:x", "stag ing@latest", "1.5h"] {
             let error = resolved(text).expect_err(text);
             assert!(error.contains("latest") || error.contains("environment"), "{text}: {error}");
             assert!(!error.contains("URL"), "{text}: {error}");

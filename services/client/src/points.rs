@@ -5,7 +5,7 @@ use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetail
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
-use super::point_arg::{self, PointSpec};
+use super::point_arg::{self, PointSpec, PositionSpec, time_text};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
 use super::table::{Cell, Table, Tone, column, wide_column};
@@ -23,12 +23,12 @@ pub struct Points {
     /// Only points of this status
     #[arg(long, value_parser = ["candidate", "known_good", "known-good", "bad"])]
     status: Option<String>,
-    /// Only points that began before this position
-    #[arg(long, value_name = "POSITION")]
-    before: Option<u64>,
-    /// As known at this position
-    #[arg(long, value_name = "POSITION")]
-    known_at: Option<u64>,
+    /// Only points that began before this position, or before this point: -N, `change:N`, or a name
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = point_arg::parse_position)]
+    before: Option<PositionSpec>,
+    /// As known at this position, or from what the ledger had recorded by this time
+    #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
+    known_at: Option<String>,
     /// At most this many: 1 to 100 [default: 20]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
@@ -48,9 +48,9 @@ pub struct ShowPoint {
     /// for two hours ago, -N for N changes ago, or `change:N`
     #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
     point: PointSpec,
-    /// As known at this position
-    #[arg(long, value_name = "POSITION")]
-    known_at: Option<u64>,
+    /// As known at this position, or from what the ledger had recorded by this time
+    #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
+    known_at: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -65,8 +65,14 @@ impl Points {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "points"]);
+        let before = match &self.before {
+            Some(before) => {
+                Some(before.resolve(&client, Some(&self.environment), self.query.wait_for()).await?)
+            }
+            None => None,
+        };
         let status = self.status.map(|status| status.replace('-', "_"));
-        let url = with_param(with_param(url, "status", status), "before", self.before);
+        let url = with_param(with_param(url, "status", status), "before", before);
         let url = with_param(with_param(url, "known_at", self.known_at), "limit", self.limit);
         self.query.fetch_and_print(&client, url, render_list).await
     }
@@ -141,7 +147,7 @@ fn lane(changed: &ChangedBody) -> String {
 }
 
 fn render(body: &PointDetailBody) -> Report {
-    let PointDetailBody { environment, policy, point, .. } = body;
+    let PointDetailBody { environment, at, policy, point, .. } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
     let count = point.lanes;
@@ -150,6 +156,7 @@ fn render(body: &PointDetailBody) -> Report {
         format!("{count} lanes, digest {}", point.digest),
         format!("from {}, by {}, to {until}", time(point.occurred_at), lanes(&point.changed)),
     ];
+    lines.extend(at.map(|time| format!("at the time {}", time_text(time))));
     lines.extend(policy.map(|position| format!("policy of position {position}")));
     lines.extend(point.mark.as_ref().map(mark));
     lines.extend(point.reasons.iter().map(|reason| {

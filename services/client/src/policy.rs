@@ -17,6 +17,7 @@ use super::compose::{Attributes, compose_event};
 use super::connection::{Client, Connection};
 use super::found::FoundArgs;
 use super::output::{print_json_or_text, print_notice, print_text};
+use super::point_arg;
 use super::query::{QueryArgs, head, read, with_param};
 use super::session::CommandArgs;
 
@@ -65,9 +66,9 @@ pub struct Show {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// As declared at this position
-    #[arg(long, value_name = "POSITION")]
-    known_at: Option<u64>,
+    /// As declared at this position, or from what the ledger had recorded by this time
+    #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
+    known_at: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]

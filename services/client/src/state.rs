@@ -21,9 +21,9 @@ pub struct State {
     /// `change:N`, `last-known-good`, or the name of a point
     #[arg(long, value_name = "POINT", allow_hyphen_values = true, value_parser = point_arg::parse)]
     at: Option<PointSpec>,
-    /// As known at this position; only with a time or `latest`
-    #[arg(long, value_name = "POSITION")]
-    known_at: Option<u64>,
+    /// As known at this position, or from what the ledger had recorded by this time; only with a time or `latest`
+    #[arg(long, value_name = "POSITION|TIME", allow_hyphen_values = true, value_parser = point_arg::parse_known_at)]
+    known_at: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -45,10 +45,10 @@ impl State {
             }
             None => None,
         };
-        let url = with_param(with_param(url, "at", at), "known_at", self.known_at);
+        let url = with_param(with_param(url, "at", at), "known_at", self.known_at.as_deref());
         let body = self.query.fetch(&client, url).await?;
         // The state of the past says nothing about freezes, and programs ask for them.
-        let freezes = match (&self.at, self.known_at) {
+        let freezes = match (&self.at, &self.known_at) {
             (None, None) if self.query.is_text() => active_lines(&client, &self.environment).await,
             _ => Vec::new(),
         };

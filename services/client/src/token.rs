@@ -14,7 +14,7 @@ use ledger_access::ApiToken;
 use ledger_api_types::{TokenBody, TokensBody};
 use ledger_domain::access::TokenId;
 use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
-use ledger_domain::{LongText, PrincipalKind, ShortText, parse_time};
+use ledger_domain::{LongText, PrincipalKind, ShortText, parse_duration};
 use serde_json::{Map, Value};
 
 use super::administration::{ChangeArgs, Unknown, print_change};
@@ -26,6 +26,7 @@ use super::output::{print_json, print_notice, print_text};
 use super::query::read;
 use super::report::{OutputArgs, Report};
 use super::table::{Cell, Table, Tone, column};
+use super::when::parse_future;
 use crate::clock;
 
 /// Create, rotate, revoke and list API tokens
@@ -207,10 +208,10 @@ pub struct Create {
     #[arg(long, value_enum, value_name = "TYPE")]
     kind: OwnerKind,
     /// The token ends after this time, such as 90d [default: it ends when it is revoked]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "expires_at")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "expires_at")]
     expires_in: Option<TimeDelta>,
-    /// The token ends at this RFC 3339 time
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// The token ends at this time: a time such as 2026-12-27T06:00Z, a date (00:00 UTC), or `2h` for two hours from now
+    #[arg(long, value_name = "TIME", value_parser = parse_future)]
     expires_at: Option<DateTime<Utc>>,
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
@@ -255,7 +256,7 @@ pub struct Rotate {
     #[arg(value_name = "ID", value_parser = TokenId::parse)]
     token: TokenId,
     /// The former secret is accepted for this time
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
     overlap: TimeDelta,
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]

@@ -1,9 +1,9 @@
-//! Times as arguments: RFC 3339, to the minute, a day, or a duration from now.
+//! Times in the future as arguments: RFC 3339, to the minute, a day, or a duration from now.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
-use ledger_domain::parse_time;
+use chrono::{DateTime, Utc};
+use ledger_domain::{parse_calendar_time, parse_duration};
 
-use super::{clock, duration};
+use super::clock;
 
 /// Parses a time in the future: a time, a date, or a duration from now such as `2h`.
 pub(super) fn parse_future(text: &str) -> Result<DateTime<Utc>, String> {
@@ -11,9 +11,9 @@ pub(super) fn parse_future(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    let time = match duration::parse(text) {
+    let time = match parse_duration(text) {
         Ok(duration) => now.checked_add_signed(duration),
-        Err(_) => absolute(text, now),
+        Err(_) => parse_calendar_time(text, now).ok(),
     };
     match time {
         Some(time) if time > now => Ok(time),
@@ -23,34 +23,10 @@ fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     }
 }
 
-/// Parses a time: RFC 3339, to the minute, a date, `today`, `yesterday` or `now`. A day is its beginning in UTC.
-pub(super) fn absolute(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0).map(|time| time.and_utc());
-    match text {
-        "now" => return Some(now),
-        "today" => return midnight(now.date_naive()),
-        "yesterday" => return midnight(now.date_naive().checked_sub_days(Days::new(1))?),
-        _ => {}
-    }
-    if let Ok(time) = parse_time(text) {
-        return Some(time);
-    }
-    // Other forms of a year would be taken for another one.
-    let has_year = text.bytes().take_while(u8::is_ascii_digit).count() == 4;
-    if !has_year {
-        return None;
-    }
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return midnight(date);
-    }
-    match text.strip_suffix(['Z', 'z']) {
-        Some(text) => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").ok().map(|time| time.and_utc()),
-        None => DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z").ok().map(|time| time.to_utc()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ledger_domain::parse_time;
+
     use super::*;
 
     #[test]

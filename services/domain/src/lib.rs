@@ -10,6 +10,7 @@ pub mod checks;
 mod composition;
 mod digest;
 pub mod drift;
+mod duration;
 mod error_chain;
 pub mod event;
 mod fold;
@@ -39,6 +40,7 @@ pub mod revocation;
 pub mod rollback;
 pub mod span;
 mod text;
+mod time_ref;
 mod timestamp;
 
 pub use artifact::{Artifact, ArtifactError};
@@ -46,6 +48,7 @@ pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, EventRef, LaneDifference, LiveRelease,
 };
 pub use digest::{ConfigDigest, DigestError};
+pub use duration::{DurationError, parse_duration};
 pub use error_chain::error_chain;
 pub use event::{Event, Payload};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Track, TrackEntry};
@@ -64,9 +67,10 @@ pub use name::{
 pub use person::PersonName;
 pub use planning::{Lanes, Removals, shown_removed};
 pub use point_in_time::{PointInTime, PointInTimeError};
-pub use point_ref::{PointRef, PointRefError, PointSelector};
+pub use point_ref::{PointNameError, PointRef, PointRefError, PointSelector, near_point_word};
 pub use position::Position;
 pub use principal::{Principal, PrincipalKind};
 pub use release::{Part, Release};
 pub use text::{LongText, ShortText, TextError, escape_line, escape_unprintable, is_format, is_noncharacter};
+pub use time_ref::{TimeRefError, parse_calendar_time, parse_time_ref};
 pub use timestamp::{TimeError, parse_stored_time, parse_time};

@@ -9,7 +9,8 @@ use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
 use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, EventRef, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
-    PointSelector, Position, Removals, ServiceName, ShortText, TargetName, nearest, shown_removed,
+    PointSelector, Position, Removals, ServiceName, ShortText, TargetName, near_point_word, nearest,
+    shown_removed,
 };
 use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot, compute};
 
@@ -176,11 +177,16 @@ pub enum PlanError {
     #[error("{0} has no known-good point")]
     NoKnownGoodPoint(EnvironmentName),
     /// The environment has no point with this name.
-    #[error("{0} has no point named {1}")]
+    #[error("{0} has no point named {1}{near}", near = meant_word(.1))]
     UnknownName(EnvironmentName, ShortText),
     /// A service or target to which the plan is restricted has never been in the environment.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
+}
+
+/// Returns `; did you mean WORD?` for a name that is near a word for a point or a time; otherwise nothing.
+fn meant_word(name: &ShortText) -> String {
+    near_point_word(name.as_str()).map(|word| format!("; did you mean {word}?")).unwrap_or_default()
 }
 
 impl From<ledger_projections::Error> for PlanError {

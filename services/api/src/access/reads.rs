@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use chrono::{DateTime, Utc};
 use ledger_api_types::{PrincipalBody, ReadBody, ReadsBody};
-use ledger_domain::{ShortText, TenantName, parse_time};
+use ledger_domain::{ShortText, TenantName};
 use ledger_projections::{ReadFilter, ReadRecord};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -16,6 +17,7 @@ use super::Sent;
 use super::handlers::administered;
 use crate::App;
 use crate::parameters::{StrictQuery, parse_optional};
+use crate::point_parameters::parse_moment;
 use crate::problem::{Kind, Problem};
 use crate::problem_responses::ProblemResponses;
 
@@ -28,9 +30,9 @@ pub(crate) struct ReadsQuery {
     principal: Option<String>,
     /// Only reads of the history of this tenant.
     tenant: Option<String>,
-    /// Only reads that began at this RFC 3339 time or later.
+    /// Only reads that began at this time or later, in the forms of times of the parameter `at` of the state.
     since: Option<String>,
-    /// Only reads that began before this RFC 3339 time.
+    /// Only reads that began before this time, in the same forms.
     until: Option<String>,
     /// `true`: only exports.
     exports: Option<bool>,
@@ -41,7 +43,7 @@ pub(crate) struct ReadsQuery {
 }
 
 impl ReadsQuery {
-    fn filter(&self) -> Result<ReadFilter, Problem> {
+    fn filter(&self, now: DateTime<Utc>) -> Result<ReadFilter, Problem> {
         let principal = parse_optional("principal", self.principal.as_deref(), ShortText::parse)?;
         let tenant = parse_optional("tenant", self.tenant.as_deref(), TenantName::parse_any)?;
         let before = |text: &str| Uuid::parse_str(text).map_err(|_| "must be the id of a read");
@@ -49,8 +51,8 @@ impl ReadsQuery {
             before: parse_optional("before", self.before.as_deref(), before)?,
             principal: principal.map(|name| name.to_string()),
             tenant: tenant.map(|name| name.to_string()),
-            since: parse_optional("since", self.since.as_deref(), parse_time)?,
-            until: parse_optional("until", self.until.as_deref(), parse_time)?,
+            since: parse_moment("since", self.since.as_deref(), now)?,
+            until: parse_moment("until", self.until.as_deref(), now)?,
             only_exports: self.exports.unwrap_or_default(),
         })
     }
@@ -102,7 +104,6 @@ pub(crate) async fn list_reads(
     StrictQuery(query): StrictQuery<ReadsQuery>,
 ) -> Result<Json<ReadsBody>, Problem> {
     administered(&app, &sent)?;
-    let filter = query.filter()?;
     let limit = parse_optional("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
         Ok(limit @ 1..=1000) => Ok(limit),
         _ => Err("must be a whole number from 1 to 1000"),
@@ -110,6 +111,7 @@ pub(crate) async fn list_reads(
     .unwrap_or(100);
     let log = app.read_log.as_ref();
     let log = log.ok_or_else(|| Problem::new(Kind::ReadLogUnavailable, "the service has no log of reads"))?;
+    let filter = query.filter(log.now())?;
     let records = log.list(&filter, limit).await?;
     let is_full = records.len() == limit as usize;
     let next = records.last().filter(|_| is_full).map(|record| record.id.to_string());

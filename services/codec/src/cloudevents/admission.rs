@@ -74,7 +74,7 @@ pub(super) fn check_event(kind: Kind, attributes: &Object<'_>, data: &Json<'_>) 
     }
     let mut members = data.entries().filter(|(name, _)| is_checked(name));
     members.try_for_each(|(name, value)| match value {
-        Json::String(text) if introduces(kind) == Some(name) => check_identifier(text, name),
+        Json::String(text) if introduces(kind) == Some(name) => check_identifier(kind, text, name),
         _ => check_member(name, value, Pointer::Data),
     })
 }
@@ -125,8 +125,11 @@ const fn introduces(kind: Kind) -> Option<&'static str> {
     }
 }
 
-fn check_identifier(text: &str, name: &str) -> Result<(), Reason> {
+fn check_identifier(kind: Kind, text: &str, name: &str) -> Result<(), Reason> {
     let at = || Pointer::Member(&Pointer::Data, name).to_string();
+    if kind == Kind::ReleasePointMarked {
+        return ShortText::parse_point_name(text).map(drop).map_err(|error| Reason::value(at(), error));
+    }
     ShortText::parse_identifier(text).map(drop).map_err(|error| Reason::value(at(), error))
 }
 

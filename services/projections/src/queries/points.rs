@@ -269,6 +269,27 @@ impl Snapshot {
         Ok(AsKnownAt { known_at, now })
     }
 
+    /// Returns the position of the last entry that was recorded up to a time; the start if there is none. The stream
+    /// records in order, so a few look-ups by position find it. If its clock was set back, several positions fit, and
+    /// one of them is returned.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn position_recorded_by(&mut self, time: DateTime<Utc>) -> Result<Position, Error> {
+        let (mut before, mut after) = (0, self.position().get().saturating_add(1));
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            let query = sqlx::query_scalar(sql!("events/recorded_at")).bind(bigint(Position::new(middle)));
+            let recorded_at: Option<DateTime<Utc>> = query.fetch_optional(self.connection()).await?;
+            if recorded_at.is_some_and(|recorded_at| recorded_at > time) {
+                after = middle;
+            } else {
+                before = middle;
+            }
+        }
+        Ok(Position::new(before))
+    }
+
     /// Returns the point that was live in an environment at a position.
     ///
     /// # Errors

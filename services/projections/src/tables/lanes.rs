@@ -289,19 +289,6 @@ impl Projections {
         let mut connection = self.pool()?.acquire().await?;
         state(&mut connection, environment, as_of).await
     }
-
-    /// Returns two states from one snapshot, so that `latest` and `-N` have the same meaning in both.
-    ///
-    /// # Errors
-    /// There is no such point, or the database query fails.
-    pub async fn two_states(
-        &self,
-        first: (&EnvironmentName, AsOf),
-        second: (&EnvironmentName, AsOf),
-    ) -> Result<(EnvironmentState, EnvironmentState), QueryError> {
-        let mut snapshot = self.snapshot().await?;
-        Ok((snapshot.state(first.0, first.1).await?, snapshot.state(second.0, second.1).await?))
-    }
 }
 
 impl Snapshot {
