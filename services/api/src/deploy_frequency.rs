@@ -7,7 +7,7 @@ use axum::response::Response;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use ledger_api_types::{DeployCountBody, DeployFrequencyBody};
 use ledger_domain::access::Verb;
-use ledger_domain::{EnvironmentName, ServiceName, parse_time};
+use ledger_domain::{EnvironmentName, ServiceName};
 use ledger_projections::{CalendarUnit, DeployCount, DeployFrequencyQuery};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -15,7 +15,9 @@ use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadSome};
 use crate::parameters::{StrictQuery, parse_list, parse_optional, wait_for_position, with_position};
+use crate::point_parameters::parse_moment;
 use crate::problem::{Kind, Problem};
+use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
 /// Time before the end of a question that states no beginning.
@@ -34,10 +36,10 @@ pub(crate) struct FrequencyQuery {
     environment: Option<String>,
     /// Only these services, separated by commas.
     service: Option<String>,
-    /// Only deploys that occurred at this RFC 3339 time or later. By default, the beginning of the period in which the time
-    /// 12 weeks before `until`, or before now, lies.
+    /// Only deploys that occurred at this time or later, in the forms of times of the parameter `at` of the state. By
+    /// default, the beginning of the period in which the time 12 weeks before `until`, or before now, lies.
     since: Option<String>,
-    /// Only deploys that occurred before this RFC 3339 time.
+    /// Only deploys that occurred before this time, in the same notation.
     until: Option<String>,
     /// Unit of the periods, in UTC: `day`, `week` (the default), which begins on Monday, or `month`.
     by: Option<String>,
@@ -53,8 +55,8 @@ impl FrequencyQuery {
         let environments = parse_list("environment", self.environment.as_deref(), EnvironmentName::parse)?;
         let services = parse_list("service", self.service.as_deref(), ServiceName::parse)?;
         let by = parse_optional("by", self.by.as_deref(), parse_unit)?.unwrap_or(CalendarUnit::Week);
-        let until = parse_optional("until", self.until.as_deref(), parse_time)?;
-        let since = parse_optional("since", self.since.as_deref(), parse_time)?;
+        let until = parse_moment("until", self.until.as_deref(), now)?;
+        let since = parse_moment("since", self.since.as_deref(), now)?;
         let since = since.unwrap_or_else(|| default_since(by, until.unwrap_or(now)));
         if until.is_some_and(|until| until <= since) {
             return Err(Problem::parameter("until", "must be later than since"));
@@ -89,10 +91,7 @@ fn default_since(by: CalendarUnit, end: DateTime<Utc>) -> DateTime<Utc> {
     params(FrequencyQuery),
     responses(
         (status = 200, description = "Deploy frequency", body = DeployFrequencyBody),
-        (status = "4XX", description = "Invalid request, or history too long",
-            body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Internal error, or temporarily unavailable",
-            body = Problem, content_type = "application/problem+json"),
+        ProblemResponses,
     )
 )]
 pub(crate) async fn get_deploy_frequency(

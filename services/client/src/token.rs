@@ -20,7 +20,6 @@ use serde_json::{Map, Value};
 use super::administration::{ChangeArgs, Unknown, print_change};
 use super::connection::{Connection, Error};
 use super::credentials::Surroundings;
-use super::duration;
 use super::invalid::invalid;
 use super::output::{print_json, print_notice, print_text};
 use super::query::read;
