@@ -72,7 +72,7 @@ static REGISTRY_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
 
 impl SchemaVersion {
     /// The version that this program reads and writes.
-    pub const CURRENT: Self = Self { version: 10, migrator: &PROJECTION_MIGRATIONS };
+    pub const CURRENT: Self = Self { version: 11, migrator: &PROJECTION_MIGRATIONS };
 }
 
 /// Connection settings of the projections.

@@ -22,9 +22,10 @@ macro_rules! expanded_sql {
 pub(crate) use {expanded_sql, sql};
 
 /// The fragments, by the line that includes them.
-const FRAGMENTS: [(&str, &str); 3] = [
+const FRAGMENTS: [(&str, &str); 4] = [
     ("-- include fragments/check_start.sql", sql!("fragments/check_start")),
     ("-- include fragments/composition_since.sql", sql!("fragments/composition_since")),
+    ("-- include fragments/returns_to.sql", sql!("fragments/returns_to")),
     ("-- include fragments/tracks_of_environment.sql", sql!("fragments/tracks_of_environment")),
 ];
 
