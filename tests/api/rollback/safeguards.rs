@@ -105,6 +105,7 @@ async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
     assert_eq!((rejected.status, rejected.problem()), (409, "rollback-start-blocked"), "{}", rejected.text);
     let mut start = of("r-1");
     start["acknowledge"] = json!([{"service": "web"}]);
+    start["actor"] = json!({"type": "person", "name": "noa"});
     story.record("rollback.started", 5, start).await;
     let step = json!({"service": "web", "release": {"version": "v1"}, "rollback_id": "r-1"});
     story.record("deploy.succeeded", 6, step).await;
@@ -113,6 +114,34 @@ async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
     let gate = story.gate(json!({"service": "web", "release": {"version": "v3"}})).await;
 
     assert_eq!(denying_rules(&gate), [("held".to_owned(), false)], "{gate}");
+}
+
+#[tokio::test]
+async fn rule_20_only_a_person_starts_a_rollback_of_lanes_that_have_changed() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
+    story.deploy("web", "v3", 3).await;
+    let start = |actor: Value| {
+        let mut start = of("r-1");
+        start["acknowledge"] = json!([{"service": "web"}]);
+        if !actor.is_null() {
+            start["actor"] = actor;
+        }
+        start
+    };
+
+    let by_workload = start(json!({"type": "workload", "name": "executor"}));
+    for (minutes, start) in [(4, by_workload), (5, start(Value::Null))] {
+        let rejected = story.try_record("rollback.started", minutes, start).await;
+        assert_eq!((rejected.status, rejected.problem()), (403, "not-a-person"), "{}", rejected.text);
+        assert!(rejected.text.contains("only a person may start a rollback with acknowledge"));
+    }
+    let by_person = start(json!({"type": "person", "name": "noa"}));
+    story.try_record("rollback.started", 6, by_person).await.ok();
 }
 
 #[tokio::test]
