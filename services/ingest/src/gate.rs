@@ -223,8 +223,8 @@ async fn resolve_artifact(
 }
 
 /// Returns people's approvals and rejections of deploys of a version of the service. One that names no artifact has the
-/// artifact that the version meant when the vote was recorded: what is reported later, whatever time it states, does not
-/// move it to another artifact. If the version meant none then, later reports about the time before the vote count.
+/// artifact that the version meant when the vote was recorded: a later report, even of an earlier time, does not move
+/// it to another artifact. If the version meant none then, later reports about the time before the vote count.
 async fn deploy_votes(
     snapshot: &mut Snapshot,
     named: &LaneRef,

@@ -124,7 +124,9 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "ledger_http_streams_cut_total",
-        "Event streams that the service ended, by reason: slow_client, memory, forbidden, replaced, unreadable.",
+        "Event streams that the service ended: slow_client, whose client took them too slowly (the log has its \
+         address); memory, since unread answers took too much; forbidden, since the client lost the right to read; \
+         replaced, since the history is another one; unreadable, since the entries could not be read.",
     ),
     counter(
         "ledger_tls_handshake_errors_total",

@@ -1,7 +1,7 @@
 //! The promotion rule: requires that a release was known good in the environments that a policy names.
 //!
 //! The evidence is what was checked: results for the release in its lane, and results and marks of compositions that
-//! contained it there. A composition's failure, or a mark that says that it is bad, does not count as the release's.
+//! contained it there. A composition's failure, or a mark `bad` on it, does not count as the release's.
 
 use std::collections::BTreeMap;
 

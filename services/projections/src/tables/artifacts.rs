@@ -199,6 +199,39 @@ impl Snapshot {
         Ok(build.map(|build| (build.artifact.clone(), build.position)))
     }
 
+    /// Returns the artifacts that versions of services resolve to at a time, as [`artifact_meant`](Self::artifact_meant)
+    /// does, in the order of `versions`.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn artifacts_meant(
+        &mut self,
+        environment: &EnvironmentName,
+        versions: &[(ServiceName, ShortText)],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<Option<Artifact>>, Error> {
+        let id = self.environment_id(environment).await?.unwrap_or_default();
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifacts"))
+            .bind(id)
+            .bind(versions.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
+            .bind(versions.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>())
+            .bind(at);
+        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
+        let known_at = self.position();
+        let names = versions.iter().map(|(_, version)| version.as_str());
+        let builds = load_builds(self.connection(), names, known_at).await?;
+        let built =
+            |(service, version): &(ServiceName, ShortText)| builds.resolve(service, version, at).cloned();
+        let mut meant: Vec<Option<Artifact>> = versions.iter().map(built).collect();
+        for (index, artifact, stated_at) in rows {
+            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
+                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
+            }
+        }
+        Ok(meant)
+    }
+
     /// Returns the revocations in force for releases of services in an environment, and the artifacts resolved for the
     /// releases that state none. A release that states no artifact is checked by the artifact of its version.
     ///
