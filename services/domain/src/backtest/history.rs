@@ -430,5 +430,5 @@ impl LaneHistory {
 /// Returns the releases that match the stated one.
 fn matching<'r>(stated: &'r Release, releases: &'r Releases) -> impl Iterator<Item = Id> + 'r {
     let of_version = releases.of_version(&stated.version).iter().copied();
-    of_version.filter(|id| stated.matches(releases.get(*id)))
+    of_version.filter(move |id| stated.matches(releases.get(*id)))
 }
