@@ -258,6 +258,29 @@ async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_anoth
 }
 
 #[tokio::test]
+async fn rule_15_an_approval_of_a_version_without_a_meaning_gets_none_from_a_late_build() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(json!({"approvals": 1}), 0).await;
+    story.deploy("web", "v1", 1).await;
+    let build =
+        |name: &str, digest: &str| json!({"artifact": format!("pkg:oci/{name}@{digest}"), "version": "v2"});
+    story.record("artifact.built", 12, build("foo", D1)).await;
+    story.record("artifact.built", 12, build("bar", D2)).await;
+    let noa = json!({"type": "person", "name": "noa"});
+    let grant = json!({"service": "web", "release": {"version": "v2"}, "actor": noa});
+    story.record("approval.granted", 12, grant).await;
+    story.record("artifact.built", 11, build("foo", &D1.replace('1', "3"))).await;
+
+    let requester = json!({"type": "person", "name": "mia"});
+    let gate =
+        story.gate(json!({"service": "web", "release": {"version": "v2"}, "requester": requester})).await;
+
+    assert_eq!(gate["allowed"], true, "{gate}");
+}
+
+#[tokio::test]
 async fn rule_9_a_bad_mark_on_a_point_does_not_stop_a_release_that_another_point_shows_to_be_good() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
