@@ -10,7 +10,7 @@ use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{EnvironmentName, Lane, LaneRef, Lanes, Position, Release, ServiceName, ShortText};
-use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot, StatedDeployVote};
+use ledger_projections::{AsOf, KnownMoment, PolicyInForce, QueryError, Snapshot, StatedDeployVote};
 
 use crate::planning::UnknownLane;
 
@@ -234,19 +234,20 @@ async fn deploy_votes(
     let mut given = snapshot.votes_on_deploy(environment, service, &release.version).await?;
     // Which of a person's votes covers the deploy depends on their artifacts, so all are needed.
     given.retain(|given| given.vote.actor.is_person());
-    let unstated = given.iter().filter(|given| given.release.artifact.is_none());
-    let history = match unstated.map(|given| given.occurred_at).max() {
-        Some(until) => Some(snapshot.version_history(environment, service, &release.version, until).await?),
-        None => None,
-    };
     let now = snapshot.position();
+    let known_moments = given.iter().flat_map(|given| {
+        let moment = (given.occurred_at, given.vote.position);
+        [given.vote.position, now].map(|known_at| KnownMoment { moment, known_at })
+    });
+    let moments: Vec<KnownMoment> = match given.iter().any(|given| given.release.artifact.is_none()) {
+        true => known_moments.collect(),
+        false => Vec::new(),
+    };
+    let meant = snapshot.artifacts_meant_at(environment, service, &release.version, &moments).await?;
+    let mut meant = meant.chunks_exact(2).map(|of_vote| of_vote.iter().flatten().next().cloned());
     let votes = given.into_iter().map(|given| {
         let StatedDeployVote { vote, occurred_at, expires_at, target, release } = given;
-        let moment = (occurred_at, vote.position);
-        let meant = history.as_ref().and_then(|history| {
-            let then = history.artifact_meant(moment, vote.position);
-            then.or_else(|| history.artifact_meant(moment, now)).cloned()
-        });
+        let meant = meant.next().flatten();
         let lane = LaneRef { environment: environment.clone(), service: service.clone(), target };
         DeployVote { vote, occurred_at, lane, release: release.completed(meant), expires_at }
     });

@@ -156,53 +156,25 @@ impl VersionMeanings {
     }
 }
 
-/// Deploy that states an artifact.
-#[derive(Debug, Clone)]
-struct StatingDeploy {
-    /// Position from which on a correction replaces it.
-    corrected: Option<Position>,
-    statement: ArtifactStatement,
+/// A moment of which the artifact of a version is asked, and the position that was the last known one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownMoment {
+    /// Time and position of the moment.
+    pub moment: (DateTime<Utc>, Position),
+    /// The last position that was known.
+    pub known_at: Position,
 }
 
-/// Everything that says which artifact a version of a service is, to find what it meant at several moments, each as known
-/// at some position.
-#[derive(Debug, Clone)]
-pub struct VersionHistory {
-    service: ServiceName,
-    /// Deploys to the environment, ordered by moment.
-    here: Vec<StatingDeploy>,
-    /// Deploys to other environments, ordered by moment.
-    elsewhere: Vec<StatingDeploy>,
-    /// Builds, ordered by moment.
-    builds: Vec<ArtifactStatement>,
-}
-
-impl VersionHistory {
-    /// Returns the artifact that the version meant at a moment, by what was known at a position.
-    #[must_use]
-    pub fn artifact_meant(&self, moment: (DateTime<Utc>, Position), known_at: Position) -> Option<&Artifact> {
-        let is_known = |deploy: &&StatingDeploy| {
-            deploy.statement.position <= known_at && deploy.corrected.is_none_or(|from| from > known_at)
-        };
-        let of_deploys = [&self.here, &self.elsewhere].into_iter().find_map(|deploys| {
-            let until = deploys.partition_point(|deploy| deploy.statement.moment() <= moment);
-            deploys[..until].iter().rev().find(is_known).map(|deploy| &deploy.statement.artifact)
-        });
-        of_deploys.or_else(|| {
-            let until = self.builds.partition_point(|build| build.moment() <= moment);
-            let known = self.builds[..until].iter().filter(|build| build.position <= known_at);
-            latest_build(&self.service, known).map(|build| &build.artifact)
-        })
+impl KnownMoment {
+    /// Returns the build that gives a version of a service its artifact at the moment. The builds are ordered by moment.
+    fn build<'b>(
+        &self,
+        service: &ServiceName,
+        builds: &'b [ArtifactStatement],
+    ) -> Option<&'b ArtifactStatement> {
+        let until = builds.partition_point(|build| build.moment() <= self.moment);
+        latest_build(service, builds[..until].iter().filter(|build| build.position <= self.known_at))
     }
-}
-
-#[derive(sqlx::FromRow)]
-struct VersionHistoryRow {
-    is_here: bool,
-    occurred_at: DateTime<Utc>,
-    position: i64,
-    corrected_position: Option<i64>,
-    artifact: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -280,38 +252,41 @@ impl Snapshot {
         Ok(meant)
     }
 
-    /// Loads what says which artifact a version of a service was up to a time, for an environment.
+    /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn version_history(
+    pub async fn artifacts_meant_at(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-        until: DateTime<Utc>,
-    ) -> Result<VersionHistory, Error> {
-        let known_at = self.position();
+        moments: &[KnownMoment],
+    ) -> Result<Vec<Option<Artifact>>, Error> {
+        if moments.is_empty() {
+            return Ok(Vec::new());
+        }
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(sql!("artifacts/meanings_of_version"))
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact_at"))
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
-            .bind(until);
-        let rows: Vec<VersionHistoryRow> = query.fetch_all(self.connection()).await?;
-        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-        for row in rows {
-            let artifact = parsed("lane_changes", row.position, || Artifact::stored(&row.artifact))?;
-            let (occurred_at, at) = (row.occurred_at, position(row.position));
-            let deploys = if row.is_here { &mut here } else { &mut elsewhere };
-            deploys.push(StatingDeploy {
-                corrected: row.corrected_position.map(position),
-                statement: ArtifactStatement { occurred_at, position: at, artifact },
-            });
+            .bind(moments.iter().map(|at| at.moment.0).collect::<Vec<_>>())
+            .bind(moments.iter().map(|at| bigint(at.moment.1)).collect::<Vec<_>>())
+            .bind(moments.iter().map(|at| bigint(at.known_at)).collect::<Vec<_>>());
+        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
+        let known_at = self.position();
+        let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
+        let built = |at: &KnownMoment| at.build(service, builds.of_version(version));
+        let mut meant: Vec<Option<Artifact>> =
+            moments.iter().map(|at| built(at).map(|build| build.artifact.clone())).collect();
+        for (index, artifact, stated_at) in rows {
+            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
+                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
+            }
         }
-        let mut builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
-        let builds = builds.0.remove(version.as_str()).unwrap_or_default();
-        Ok(VersionHistory { service: service.clone(), here, elsewhere, builds })
+        Ok(meant)
     }
 
     /// Returns the revocations in force for releases of services in an environment, and the artifacts resolved for the

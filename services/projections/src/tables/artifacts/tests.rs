@@ -62,25 +62,15 @@ fn rule_6_two_checksums_of_one_package_are_ambiguous_also_after_the_package_with
 }
 
 #[test]
-fn rule_15_a_version_had_the_meaning_that_was_known_for_the_moment() {
+fn rule_15_a_version_resolves_by_the_builds_that_were_known_for_the_moment() {
     let [foo, bar, late] = [image("foo", "1"), image("bar", "2"), image("foo", "3")];
-    let builds = vec![statement(11, 4, &late), statement(12, 1, &foo), statement(12, 2, &bar)];
-    let mut history = VersionHistory { service: web(), here: Vec::new(), elsewhere: Vec::new(), builds };
-    let meant = |history: &VersionHistory, at, recorded, known_at| {
+    let builds = [statement(11, 4, &late), statement(12, 1, &foo), statement(12, 2, &bar)];
+    let meant = |at, recorded, known_at| {
         let moment = (time(at), Position::new(recorded));
-        let artifact = history.artifact_meant(moment, Position::new(known_at));
-        artifact.map(|artifact| artifact.as_str().to_owned())
+        let known = KnownMoment { moment, known_at: Position::new(known_at) };
+        known.build(&web(), &builds).map(|build| build.artifact.as_str().to_owned())
     };
-    assert_eq!(meant(&history, 12, 3, 3), None, "two names were known");
-    assert_eq!(meant(&history, 12, 3, 9), None, "they still occurred at or before the moment");
-    assert_eq!(meant(&history, 12, 1, 1), Some(foo));
-    let deploy = |corrected: Option<u64>, statement| StatingDeploy {
-        corrected: corrected.map(Position::new),
-        statement,
-    };
-    history.here.push(deploy(Some(7), statement(5, 5, &image("web", "4"))));
-    history.elsewhere.push(deploy(None, statement(6, 6, &image("web", "5"))));
-    assert_eq!(meant(&history, 12, 3, 6), Some(image("web", "4")), "a deploy to the environment precedes");
-    assert_eq!(meant(&history, 12, 3, 7), Some(image("web", "5")), "it was corrected");
-    assert_eq!(meant(&history, 12, 3, 4), None, "no deploy was known");
+    assert_eq!(meant(12, 3, 3), None, "two names were known");
+    assert_eq!(meant(12, 3, 9), None, "they still occurred at or before the moment");
+    assert_eq!(meant(12, 1, 1), Some(foo));
 }
