@@ -33,8 +33,8 @@ pub enum TimeRefError {
     Time(TimeError),
 }
 
-/// Parses a time of the past or future: RFC 3339, RFC 3339 without seconds, a date, `now`, `today`, `yesterday`, or a
-/// duration before `now`: `2h`.
+/// Parses a time: RFC 3339, RFC 3339 without seconds, a date, `now`, `today`, `yesterday`, or a duration before `now`,
+/// such as `2h`.
 ///
 /// # Errors
 /// The text has none of these forms, or the time is out of range.
