@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_is_an_error_that_says_why() {
+    fn an_invalid_time_is_rejected_with_a_reason() {
         for text in ["", "tomorrow", "Yesterday", "2h30m", "-2h", "1.5h", "99999-01-01", "20260301", "12:00Z"]
         {
             assert_eq!(parsed(text), Err(TimeRefError::Syntax), "{text}");

@@ -62,7 +62,7 @@ fn rule_6_two_checksums_of_one_package_are_ambiguous_also_after_the_package_with
 }
 
 #[test]
-fn rule_15_a_version_had_the_meaning_that_was_known_for_the_moment() {
+fn rule_15_a_version_resolves_by_what_was_known_at_the_position() {
     let [foo, bar, late] = [image("foo", "1"), image("bar", "2"), image("foo", "3")];
     let builds = vec![statement(11, 4, &late), statement(12, 1, &foo), statement(12, 2, &bar)];
     let mut history = VersionHistory { service: web(), here: Vec::new(), elsewhere: Vec::new(), builds };
