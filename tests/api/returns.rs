@@ -36,7 +36,7 @@ async fn rule_19_a_release_that_was_only_idle_is_no_release_to_return_to() {
 }
 
 #[tokio::test]
-async fn rule_19_a_release_that_ran_by_a_late_report_is_returned_to() {
+async fn rule_19_a_late_report_counts_when_a_lane_returns_to_a_release() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);

@@ -140,7 +140,8 @@ async fn a_settings_file_sets_webhooks_and_names_no_other_servers() {
     settings(home.path(), "[journal]\nurl = \"nats://production\"\n");
     let refused = Command::start_with(PROGRAM, &up, &own).outcome().await;
     assert_eq!(refused.code, Some(1));
-    let expected = format!("error: settings file {} sets journal.url, which `up` decides", file.display());
+    let expected =
+        format!("error: settings file {} sets journal.url, which `up` sets itself", file.display());
     assert!(
         refused.stderr.starts_with(&expected) && refused.stderr.lines().count() == 1,
         "{}",

@@ -183,7 +183,7 @@ async fn resolve(
     }
     let artifacts = snapshot.artifacts_meant(environment, &versions, now).await?;
     for (version, artifact) in versions.into_iter().zip(artifacts) {
-        needed.resolve(version, artifact);
+        needed.resolve(version, artifact.map(|(artifact, _)| artifact));
     }
     Ok(())
 }

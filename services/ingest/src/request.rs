@@ -464,7 +464,7 @@ async fn decide_start(
 ) -> Result<(), DecisionError> {
     if !start_event.acknowledge.is_empty() && !actor.is_some_and(Actor::is_person) {
         let name = actor.map(|actor| actor.name.clone());
-        return Err(Rejection::AcknowledgedByNoPerson(name).into());
+        return Err(Rejection::AcknowledgeNeedsPerson(name).into());
     }
     let context = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
     context.state().start()?;

@@ -123,10 +123,10 @@ pub const METRICS: &[Metric] = &[
          time, sent the body too slowly, or took the answer too slowly.",
     ),
     counter(
-        "ledger_http_streams_cut_total",
-        "Event streams that the service ended: slow_client, whose client took them too slowly (the log has its \
-         address); memory, since unread answers took too much; forbidden, since the client lost the right to read; \
-         replaced, since the history is another one; unreadable, since the entries could not be read.",
+        "ledger_http_streams_closed_total",
+        "Event streams that the service closed: slow_client, whose client read too slowly (the log has its address); \
+         memory, because unread responses took too much; forbidden, because the client lost the right to read; \
+         replaced, because the projections have another history; unreadable, because the entries could not be read.",
     ),
     counter(
         "ledger_tls_handshake_errors_total",
@@ -243,7 +243,7 @@ const LABELLED_COUNTERS: [(&str, &str, &[&str]); 4] = [
     ),
     ("ledger_http_slow_clients_total", "direction", &["handshake", "body", "answer"]),
     (
-        "ledger_http_streams_cut_total",
+        "ledger_http_streams_closed_total",
         "reason",
         &["slow_client", "memory", "forbidden", "replaced", "unreadable"],
     ),

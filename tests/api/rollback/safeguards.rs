@@ -229,7 +229,7 @@ async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
 }
 
 #[tokio::test]
-async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_another_artifact() {
+async fn rule_15_a_late_report_does_not_move_an_approval_to_another_artifact() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);

@@ -201,22 +201,9 @@ impl Snapshot {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
-        let known_at = self.position();
-        let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact"))
-            .bind(id)
-            .bind(service.as_str())
-            .bind(version.as_str())
-            .bind(at)
-            .bind(bigint(known_at));
-        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
-        if let Some((artifact, at)) = row {
-            let artifact = parsed("lane_changes", at, || Artifact::stored(&artifact))?;
-            return Ok(Some((artifact, position(at))));
-        }
-        let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
-        let build = builds.resolve_build(service, version, at);
-        Ok(build.map(|build| (build.artifact.clone(), build.position)))
+        let versions = [(service.clone(), version.clone())];
+        let meant = self.artifacts_meant(environment, &versions, at).await?;
+        Ok(meant.into_iter().next().flatten())
     }
 
     /// Returns the artifacts that versions of services resolve to at a time, as [`artifact_meant`](Self::artifact_meant)
@@ -229,7 +216,8 @@ impl Snapshot {
         environment: &EnvironmentName,
         versions: &[(ServiceName, ShortText)],
         at: DateTime<Utc>,
-    ) -> Result<Vec<Option<Artifact>>, Error> {
+    ) -> Result<Vec<Option<(Artifact, Position)>>, Error> {
+        let known_at = self.position();
         let id = self.environment_id(environment).await?.unwrap_or_default();
         let query = sqlx::query_as(sql!("artifacts/last_deployed_artifacts"))
             .bind(id)
@@ -237,16 +225,24 @@ impl Snapshot {
             .bind(versions.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>())
             .bind(at);
         let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
-        let known_at = self.position();
-        let names = versions.iter().map(|(_, version)| version.as_str());
-        let builds = load_builds(self.connection(), names, known_at).await?;
-        let built =
-            |(service, version): &(ServiceName, ShortText)| builds.resolve(service, version, at).cloned();
-        let mut meant: Vec<Option<Artifact>> = versions.iter().map(built).collect();
+        let mut meant: Vec<Option<(Artifact, Position)>> = vec![None; versions.len()];
         for (index, artifact, stated_at) in rows {
             let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
             if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
-                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
+                let artifact = parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?;
+                *found = Some((artifact, position(stated_at)));
+            }
+        }
+        let not_deployed = versions.iter().zip(&meant).filter(|(_, found)| found.is_none());
+        let names: Vec<&str> = not_deployed.map(|((_, version), _)| version.as_str()).collect();
+        if names.is_empty() {
+            return Ok(meant);
+        }
+        let builds = load_builds(self.connection(), names, known_at).await?;
+        for ((service, version), found) in versions.iter().zip(&mut meant) {
+            if found.is_none() {
+                let build = builds.resolve_build(service, version, at);
+                *found = build.map(|build| (build.artifact.clone(), build.position));
             }
         }
         Ok(meant)

@@ -149,7 +149,7 @@ fn rule_6_builds_with_different_checksums_differ_also_if_both_equal_one_without(
 }
 
 #[test]
-fn rule_15_a_grant_without_a_meaning_gets_none_from_a_part_of_what_occurred_before_it() {
+fn rule_15_a_late_build_does_not_give_an_artifact_to_an_earlier_approval() {
     let history: [TimedPayload; 5] = [
         (12, build_of_2_as(&format!("pkg:oci/foo@{D1}")), "ada"),
         (12, build_of_2_as(&format!("pkg:oci/bar@{D2}")), "ada"),
