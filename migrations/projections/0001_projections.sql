@@ -145,9 +145,10 @@ CREATE TABLE lane_changes (
 );
 
 CREATE INDEX lane_changes_position ON lane_changes (track_id, position) WHERE NOT late;
-CREATE INDEX lane_changes_version ON lane_changes (track_id, version, position) WHERE version IS NOT NULL;
+CREATE INDEX lane_changes_version ON lane_changes (track_id, version, occurred_at, position) WHERE version IS NOT NULL;
 CREATE INDEX lane_changes_package ON lane_changes (package_key) WHERE package_key IS NOT NULL;
-CREATE INDEX lane_changes_removed ON lane_changes (track_id) WHERE version IS NULL AND switched_to IS NULL;
+CREATE INDEX lane_changes_removed ON lane_changes (track_id, occurred_at, position)
+    WHERE version IS NULL AND switched_to IS NULL;
 CREATE INDEX lane_changes_occurred ON lane_changes (track_id, occurred_at, position);
 -- Commits and digests are found by a prefix, so their order must be that of their bytes.
 CREATE INDEX lane_changes_commit ON lane_changes (lower(commit) text_pattern_ops) WHERE commit IS NOT NULL;

@@ -195,7 +195,7 @@ need_generators() {
 need_nginx() {
     PATH="$PATH:/usr/sbin:$NGINX/usr/sbin"
     export PATH
-    command -v nginx >/dev/null && return
+    nginx -v 2>/dev/null && return
 
     command -v apt-get >/dev/null || fail "nginx was not found; install it, then run this again"
     say "unpacking nginx into $NGINX"

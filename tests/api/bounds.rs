@@ -165,8 +165,8 @@ async fn a_wait_for_a_position_that_is_far_away_ends_at_once() {
     let service = InProcess::start(&[]).await;
     let position = Story::on(&service.client()).deploy("web", "v1", 1).await;
     let projections = service.projections().await;
-    let wait = async |wanted: u64, entries: u64| {
-        let waited = projections.wait_for_near(Position::new(wanted), entries, 2 * WAIT_LIMIT);
+    let wait = async |wanted: u64, max_lag: u64| {
+        let waited = projections.wait_for_within(Position::new(wanted), max_lag, 2 * WAIT_LIMIT);
         timeout(WAIT_LIMIT, waited).await.expect("an end").expect("the database answers")
     };
 

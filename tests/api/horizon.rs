@@ -106,6 +106,24 @@ async fn a_horizon_lists_the_possible_points_and_why_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn rule_25_a_deploy_that_states_only_its_version_needs_the_artifact_that_the_version_meant() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let built = json!({"artifact": artifact("1"), "version": "v1"});
+    client.record_and_wait(&event("built", "artifact.built", &time(0), built)).await;
+    client.record_and_wait(&deploy("web", &time(1), "production", "web", "v1")).await;
+    client.record_and_wait(&deploy("api", &time(2), "production", "api", "v1")).await;
+    client.record_and_wait(&deploy("job", &time(3), "production", "job", "v7")).await;
+
+    let body = horizon(&client, "3650d").await;
+
+    let known: Vec<&str> = needed(&body).into_iter().map(|(artifact, _)| artifact).collect();
+    assert_eq!(known, [artifact("1")], "{body}");
+    assert!(body["without_artifact"].to_string().contains("v7"), "{body}");
+    assert!(!body["without_artifact"].to_string().contains("v1"), "{body}");
+}
+
+#[tokio::test]
 async fn a_horizon_includes_the_point_at_the_start_of_its_window_and_the_live_releases() {
     let service = InProcess::start(&[]).await;
     let client = service.client();

@@ -156,7 +156,8 @@ async fn a_stream_of_the_past_and_a_live_one_select_the_same_entries_as_the_list
         assert_eq!(ids(&past(&client, &format!("&{query}")).await), listed, "of the past: {query}");
         let mut sent = Vec::new();
         while sent.len() < listed.len() {
-            sent.extend(stream.next_entry().await.expect("the stream continues").id);
+            let entry = stream.next_entry().await;
+            sent.extend(entry.unwrap_or_else(|| panic!("{query}: the stream ended after {sent:?}")).id);
         }
         assert_eq!(sent, listed, "live: {query}");
     }

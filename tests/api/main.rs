@@ -17,6 +17,7 @@ mod queries;
 mod questions;
 mod repeats;
 mod requests;
+mod returns;
 mod rollback;
 mod subscriptions;
 mod tenants;

@@ -147,7 +147,7 @@ async fn what_was_known_at_a_time_is_what_was_recorded_by_then() {
 }
 
 #[tokio::test]
-async fn a_text_that_is_no_point_is_an_error_that_says_what_to_write() {
+async fn an_invalid_point_is_rejected_with_the_valid_forms() {
     let (_service, client) = start().await;
     for (query, status, problem, words) in [
         ("state?at=2026-08-01T10:00", 400, "invalid-parameter", "has no time zone"),

@@ -22,7 +22,7 @@ const MAX_POINTS_KIB: usize = 8 << 10;
 /// A question: its path, and its body if it is posted.
 type Question = (&'static str, Option<String>);
 
-/// What the answers to some questions were like.
+/// Summary of the responses to queries.
 struct Answers {
     slowest: (&'static str, Duration),
     largest: (&'static str, usize),

@@ -73,6 +73,8 @@ fn is_within_limits(result: &AttackResult) -> bool {
         watched.memory_mib <= MAX_MEMORY_MIB
             && watched.livez_p99 <= MAX_LIVEZ
             && watched.slowest_acknowledged <= MAX_ACKNOWLEDGED
+            && watched.acknowledged > 0
+            && watched.refused == 0
     };
     result.watched.as_ref().is_none_or(is_within)
 }

@@ -30,18 +30,22 @@ pub(crate) struct Watched {
     pub(crate) slowest_acknowledged: Duration,
     /// Highest resident memory of the service, in MiB.
     pub(crate) memory_mib: u64,
+    /// Number of events that were acknowledged.
+    pub(crate) acknowledged: usize,
     /// Number of events that were not acknowledged.
     pub(crate) refused: usize,
 }
 
 impl fmt::Display for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { livez_p99, acknowledged_p99, slowest_acknowledged, memory_mib, refused } = self;
+        let Self { livez_p99, acknowledged_p99, slowest_acknowledged, memory_mib, acknowledged, refused } =
+            self;
         write!(
             f,
             "livez p99 {livez_p99:.0?} (limit {MAX_LIVEZ:?}), slowest event {slowest_acknowledged:.0?} (limit \
-             {MAX_ACKNOWLEDGED:?}), p99 {acknowledged_p99:.0?}, {refused} events refused, memory {memory_mib} MiB (limit \
-             {MAX_MEMORY_MIB} MiB)"
+             {MAX_ACKNOWLEDGED:?}), p99 {acknowledged_p99:.0?}, {refused} of {} events refused, memory {memory_mib} MiB (limit \
+             {MAX_MEMORY_MIB} MiB)",
+            acknowledged + refused
         )
     }
 }
@@ -75,6 +79,7 @@ impl Watch {
             acknowledged_p99: p99(&acknowledged),
             slowest_acknowledged: acknowledged.last().copied().unwrap_or_default(),
             memory_mib: self.memory.await.expect("the measurements end"),
+            acknowledged: acknowledged.len(),
             refused,
         }
     }

@@ -95,15 +95,15 @@ async fn followers_that_read_nothing_take_a_bounded_amount_of_memory_and_delay_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_nothing_is_cut_and_counted() {
+async fn a_client_that_reads_nothing_is_disconnected_and_counted() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--http-write-timeout-seconds=1"]).await;
     let client = service.client();
     let mut silent = service.connect().await;
     silent.send("GET /v1/events/stream?after=0 HTTP/1.1\r\nhost: a\r\n\r\n").await;
     client.wait_for_metric("ledger_http_followers", 1.0).await;
-    let cut = "ledger_http_streams_cut_total{reason=\"slow_client\"}";
-    assert_eq!(client.metric(cut).await, Some(0.0));
+    let closed = "ledger_http_streams_closed_total{reason=\"slow_client\"}";
+    assert_eq!(client.metric(closed).await, Some(0.0));
 
     // More than the buffers of both sockets take.
     for first in (1..=1_000).step_by(100) {
@@ -115,7 +115,7 @@ async fn a_client_that_reads_nothing_is_cut_and_counted() {
         client.record_all(&lines.collect::<Vec<_>>()).await;
     }
 
-    client.wait_for_metric(cut, 1.0).await;
+    client.wait_for_metric(closed, 1.0).await;
     client.wait_for_metric("ledger_http_followers", 0.0).await;
     client.wait_for_metric("ledger_http_slow_clients_total{direction=\"answer\"}", 1.0).await;
 }

@@ -35,9 +35,11 @@ impl Nginx {
         let file = folder.join("nginx.conf");
         fs::write(&file, config).expect("written");
         let nginx = tokio::process::Command::new("nginx")
-            .args(["-p", &path.to_string(), "-e", &format!("{path}/error.log"), "-c"])
+            .args(["-p", &path.to_string(), "-c"])
             .arg(&file)
             .stdin(Stdio::null())
+            // Before it reads the configuration, it warns about a default log that it may not write.
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn();
         Self(nginx.expect("nginx starts; ops/test installs it"))

@@ -161,7 +161,7 @@ async fn a_strict_deploy_fails_if_its_end_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn signals_are_forwarded_and_the_end_is_recorded() {
+async fn rule_29_signals_are_forwarded_and_the_end_is_recorded() {
     let ledger = Ledger::start().await;
     for (signal, code, trap) in [
         (rustix::process::Signal::TERM, 143, ""),
@@ -188,7 +188,7 @@ async fn signals_are_forwarded_and_the_end_is_recorded() {
 }
 
 #[tokio::test]
-async fn under_nohup_a_deploy_and_its_command_ignore_sighup() {
+async fn rule_29_under_nohup_a_deploy_and_its_command_ignore_sighup() {
     let ledger = Ledger::start().await;
     let script = ["sh", "-c", "echo started; kill -HUP $$; cat; exit 5"];
     let deploy = [&["--ignore-signal=HUP", PROGRAM], &DEPLOY[..], &["--"], &script[..]].concat();

@@ -1,6 +1,6 @@
 //! The artifact that a version means, and revocations: section 2 of decision 0015.
 
-use crate::entry::{Moment, Release, artifact_name, same_artifact};
+use crate::entry::{Entry, Moment, Release, artifact_name, same_artifact};
 use crate::lanes::{Model, ReportTarget};
 
 impl Model {
@@ -49,6 +49,47 @@ impl Model {
                 .and_then(|entry| entry.release().artifact)
         };
         latest(true).or_else(|| latest(false)).or_else(|| self.built_artifact(service, version, m, k))
+    }
+
+    /// Returns the artifact of a deploy at a time that states only its version: the one that the version means then; if
+    /// none, that of the first later event that gives the version a meaning.
+    pub(crate) fn artifact_of_deploy(
+        &self,
+        lane: [&str; 2],
+        version: &str,
+        time: i64,
+        k: u64,
+    ) -> Option<String> {
+        let meant = self.artifact_of_version(lane[0], lane[1], version, (time, u64::MAX), k);
+        if meant.is_some() {
+            return meant;
+        }
+        let mut later = self.known(k);
+        later.retain(|entry| entry.occurred_at > time);
+        later.sort_by_key(|entry| entry.moment());
+        let is_build =
+            |entry: &Entry| entry.is("artifact.built") && entry.optional("version") == Some(version);
+        let is_named = |entry: &Entry| artifact_name(entry.text("artifact")) == lane[1];
+        let has_named_build = later.iter().any(|entry| is_build(entry) && is_named(entry));
+        for entry in later {
+            let release = entry.release();
+            let is_stating_deploy = entry.is("deploy.succeeded")
+                && entry.text("service") == lane[1]
+                && release.version == version
+                && release.artifact.is_some()
+                && matches!(*self.target_of(entry), ReportTarget::Resolved(_));
+            if is_stating_deploy {
+                return release.artifact;
+            }
+            if is_build(entry) && (is_named(entry) || !has_named_build) {
+                // Builds of several names mean nothing, unless one has the name of the service.
+                let artifact = self.built_artifact(lane[1], version, entry.moment(), k);
+                if artifact.is_some() {
+                    return artifact;
+                }
+            }
+        }
+        None
     }
 
     /// Returns the release; if it states no artifact, with the one that its version means at `m`.

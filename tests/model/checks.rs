@@ -115,8 +115,12 @@ impl Model {
         let deploys = self.deploys(lane, k);
         let matching = || deploys.iter().filter(|deploy| matches(&stated, &deploy.release()));
         let completed = |deploy: &Entry| {
-            let when_it_ran = (deploy.occurred_at, u64::MAX);
-            self.with_artifact([lane[0], lane[1]], &deploy.release(), when_it_ran, k)
+            let mut release = deploy.release();
+            if release.artifact.is_none() {
+                let time = deploy.occurred_at;
+                release.artifact = self.artifact_of_deploy([lane[0], lane[1]], &release.version, time, k);
+            }
+            release
         };
         if let Some(deploy) = matching().rfind(|deploy| deploy.moment() <= at_end_of(end)) {
             return Some(completed(deploy));
@@ -128,23 +132,15 @@ impl Model {
         Some(after.map_or(stated, |deploy| completed(deploy)))
     }
 
-    /// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when it was
-    /// last deployed to the lane; else the one that the version means by everything known.
-    fn artifact_in(&self, lane: Lane<'_>, release: &Release, k: u64) -> Option<String> {
+    /// Returns the artifact of a release in a lane: the one that it states; else that of its last deploy to the lane.
+    pub(crate) fn artifact_in(&self, lane: Lane<'_>, release: &Release, k: u64) -> Option<String> {
         if release.artifact.is_some() {
             return release.artifact.clone();
         }
         let mut deploys = self.deploys(lane, k);
         deploys.retain(|deploy| deploy.release().is_same(release));
-        for time in [deploys.iter().map(|deploy| deploy.occurred_at).max(), Some(i64::MAX)] {
-            let Some(time) = time else { continue };
-            let moment = (time, u64::MAX);
-            let meant = self.artifact_of_version(lane[0], lane[1], &release.version, moment, k);
-            if meant.is_some() {
-                return meant;
-            }
-        }
-        None
+        let last = deploys.iter().map(|deploy| deploy.occurred_at).max().unwrap_or(i64::MAX);
+        self.artifact_of_deploy([lane[0], lane[1]], &release.version, last, k)
     }
 
     /// Returns true if the end applies to a release in a lane, also if it is void.

@@ -67,6 +67,8 @@ impl Driver<'_> {
             let lanes = plan.into_iter().flat_map(|(_, _, steps)| steps);
             let lanes = lanes.map(|step| json!({"service": step["service"], "target": step["target"]}));
             data["acknowledge"] = lanes.collect();
+            // Only a person may start a rollback of lanes that have changed.
+            data["actor"] = json!({"type": "person", "name": "noa"});
         }
         let event = id(item.number);
         match &*item.kind {

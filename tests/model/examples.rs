@@ -1,5 +1,7 @@
 //! Examples of the rules of decision 0015, as far as the model implements them.
 
+mod artifacts;
+
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, Release, artifact_identity, matches, micros, same_artifact};
@@ -185,73 +187,6 @@ fn b5_a_composition_that_returns_keeps_its_check_results() {
     ]);
 
     assert_eq!(statuses(&model), ["known_good", "candidate", "known_good"]);
-}
-
-#[test]
-fn b6_a_check_of_one_build_does_not_count_for_another_build_of_the_version() {
-    let build = |minutes, digest: &str| {
-        let release = json!({"version": "v1", "artifact": format!("pkg:oci/web@{digest}")});
-        (minutes, "deploy.succeeded", json!({"service": "web", "release": release}))
-    };
-    let check = json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"});
-    let model = history(&[build(1, D1), checked(2, true, check.clone()), build(3, D2)]);
-    let before = history(&[
-        built(0, "v1", &format!("pkg:oci/web@{D1}")),
-        checked(1, true, check),
-        build(2, D2),
-        build(3, D1),
-    ]);
-
-    assert_eq!(statuses(&model), ["known_good", "candidate"]);
-    assert_eq!(statuses(&before), ["candidate", "known_good"]);
-}
-
-#[test]
-fn b6_a_check_of_an_artifact_counts_for_a_deploy_that_states_only_its_version() {
-    let [mine, other] = [D1, D2].map(|digest| format!("pkg:oci/web@{digest}"));
-    let scan = |minutes, digest: &str| checked(minutes, false, json!({"artifact": digest, "check": "scan"}));
-    let smoke = checked(2, true, json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"}));
-    let deploy = deployed(1, "web", "v1");
-    let events = [built(0, "v1", &mine), deploy.clone(), smoke.clone(), scan(3, D1)];
-    let late = [deploy.clone(), smoke.clone(), scan(3, D1), built(0, "v1", &mine)];
-    let after = [deploy.clone(), smoke.clone(), scan(3, D1), built(4, "v1", &mine)];
-    let rebuilt = [built(0, "v1", &mine), deploy.clone(), smoke.clone(), built(3, "v1", &other), scan(4, D2)];
-    let redeployed =
-        [built(0, "v1", &mine), deploy, smoke, built(3, "v1", &other), deployed(4, "web", "v1"), scan(5, D1)];
-
-    assert_eq!(statuses(&history(&events)), ["candidate"]);
-    assert_eq!(statuses(&history(&late)), ["candidate"], "the order of arrival does not matter");
-    assert_eq!(statuses(&history(&after)), ["candidate"], "nothing else is known of the version");
-    assert_eq!(statuses(&history(&rebuilt)), ["known_good"], "another build under the same version");
-    assert_eq!(statuses(&history(&redeployed)), ["known_good"], "the lane runs the other build by now");
-}
-
-#[test]
-fn b6_a_check_of_a_version_does_not_count_for_a_redeploy_after_another_build_of_it() {
-    let [mine, other] = [D1, D2].map(|digest| format!("pkg:oci/web@{digest}"));
-    let smoke = |minutes| {
-        checked(minutes, true, json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"}))
-    };
-    let mut events = vec![built(0, "v1", &mine), deployed(1, "web", "v1"), smoke(2), built(3, "v1", &other)];
-    assert_eq!(statuses(&history(&events)), ["known_good"]);
-
-    events.push(deployed(4, "web", "v1"));
-    assert_eq!(statuses(&history(&events)), ["candidate"]);
-    events.push(smoke(5));
-    assert_eq!(statuses(&history(&events)), ["known_good"]);
-}
-
-#[test]
-fn b6_a_check_that_states_an_artifact_counts_for_a_deploy_of_a_version_that_means_it() {
-    let check = |digest: &str| {
-        let release = json!({"version": "v1", "artifact": digest});
-        checked(2, true, json!({"service": "web", "release": release, "check": "smoke"}))
-    };
-    let events =
-        |digest| [built(0, "v1", &format!("pkg:oci/web@{D1}")), deployed(1, "web", "v1"), check(digest)];
-
-    assert_eq!(statuses(&history(&events(D1))), ["known_good"]);
-    assert_eq!(statuses(&history(&events(D2))), ["candidate"]);
 }
 
 #[test]

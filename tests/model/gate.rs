@@ -98,7 +98,8 @@ impl Model {
                 let lane = [environment, service, &*target];
                 let mut ran = self.ever_live(lane, k);
                 ran.retain(|ran| {
-                    is_same_build(release, &self.with_artifact([environment, service], ran, MAX_MOMENT, k))
+                    let artifact = self.artifact_in(lane, ran, k);
+                    is_same_build(release, &Release { artifact, ..ran.clone() })
                 });
                 if !ran.is_empty() {
                     good.push(ran.iter().any(|ran| self.is_known_good_release(lane, ran, now, k)));

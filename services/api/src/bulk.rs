@@ -25,8 +25,8 @@ use crate::tenant::TenantLedger;
 
 /// Number of events that are submitted together.
 const GROUP_SIZE: usize = 500;
-/// Bytes of events with which a group is submitted earlier: large events of one request delay others as little as small
-/// ones, and few of them wait for the rest of their group.
+/// Bytes at which a group is submitted before it has `GROUP_SIZE` events. Bounds memory, and the delay for other
+/// clients.
 const GROUP_BYTES: usize = 1 << 20;
 /// Maximum number of submitted groups without an outcome.
 const MAX_GROUPS_IN_FLIGHT: usize = 4;

@@ -20,8 +20,8 @@ use crate::problem::{Kind, Problem};
 use crate::problem_responses::ProblemResponses;
 use crate::tenant::TenantLedger;
 
-/// Time before the end of a question that states no beginning.
-const DEFAULT_TIME: TimeDelta = TimeDelta::weeks(12);
+/// Length of the window if `since` is absent.
+const DEFAULT_WINDOW: TimeDelta = TimeDelta::weeks(12);
 /// Largest number of counts in an answer: about 1.5 MB.
 const MAX_COUNTS: usize = 10_000;
 /// Time limit of the count. It is shorter than the one of the database's statements, so that the client learns what to do.
@@ -50,8 +50,8 @@ pub(crate) struct FrequencyQuery {
 }
 
 impl FrequencyQuery {
-    /// Returns the question, which a client asks at a time.
-    fn question(&self, now: DateTime<Utc>) -> Result<DeployFrequencyQuery, Problem> {
+    /// Parses the parameters; relative times are relative to `now`.
+    fn parse(&self, now: DateTime<Utc>) -> Result<DeployFrequencyQuery, Problem> {
         let environments = parse_list("environment", self.environment.as_deref(), EnvironmentName::parse)?;
         let services = parse_list("service", self.service.as_deref(), ServiceName::parse)?;
         let by = parse_optional("by", self.by.as_deref(), parse_unit)?.unwrap_or(CalendarUnit::Week);
@@ -70,9 +70,9 @@ fn parse_unit(text: &str) -> Result<CalendarUnit, &'static str> {
     unit.ok_or("must be day, week or month")
 }
 
-/// Returns the beginning of a question that ends at a time: that of a period, so that the first count is complete.
+/// Returns the beginning of a window that ends at a time: that of a period, so that the first count is complete.
 fn default_since(by: CalendarUnit, end: DateTime<Utc>) -> DateTime<Utc> {
-    let since = end.checked_sub_signed(DEFAULT_TIME).unwrap_or(end);
+    let since = end.checked_sub_signed(DEFAULT_WINDOW).unwrap_or(end);
     by.first_day(since.date_naive()).and_time(NaiveTime::MIN).and_utc()
 }
 
@@ -81,8 +81,8 @@ fn default_since(by: CalendarUnit, end: DateTime<Utc>) -> DateTime<Utc> {
 /// Returns how often each service was deployed to each environment in each day, week or month, by the time at which the
 /// deploys occurred: late reports count in the period in which they occurred, a deploy that was corrected counts as its
 /// correction says, and repeated reports do not count. Deploys that carry the id of a rollback are its steps. Environments
-/// and services that the client may not read are left out, retired environments are not. Counts of zero are left out. The
-/// answer has at most 10000 counts: with more of them, or if counting takes longer than 25 s, ask about a shorter time.
+/// and services that the client may not read are left out. Retired environments are included. Counts of zero are left out.
+/// The answer has at most 10000 counts: with more of them, or if counting takes longer than 25 s, request a shorter window.
 #[utoipa::path(
     get,
     path = "/deploy-frequency",
@@ -98,7 +98,7 @@ pub(crate) async fn get_deploy_frequency(
     ledger: Authorized<ReadSome>,
     StrictQuery(query): StrictQuery<FrequencyQuery>,
 ) -> Result<Response, Problem> {
-    let question = query.question(ledger.now())?;
+    let question = query.parse(ledger.now())?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     check_named(&ledger, &question)?;
     let _permit = ledger.history_scan_permit()?;
@@ -157,15 +157,15 @@ fn count_body(count: DeployCount) -> DeployCountBody {
 fn timed_out() -> Problem {
     let seconds = QUERY_TIMEOUT.as_secs();
     let detail = format!(
-        "counting the deploys timed out after {seconds} s; ask about a shorter time with since and until"
+        "counting the deploys timed out after {seconds} s; request a shorter window with since and until"
     );
     Problem::new(Kind::HistoryTooLong, detail)
 }
 
 fn too_many_counts() -> Problem {
     let detail = format!(
-        "the answer has more than {MAX_COUNTS} counts; ask about a shorter time with since and until, about fewer \
-         environments or services, or by month"
+        "the answer has more than {MAX_COUNTS} counts; request a shorter window with since and until, fewer environments \
+         or services, or counts by month"
     );
     Problem::new(Kind::HistoryTooLong, detail)
 }
@@ -189,11 +189,11 @@ mod tests {
             wait_ms: None,
         };
         set(&mut query);
-        query.question(time("2026-12-02T15:30:00Z"))
+        query.parse(time("2026-12-02T15:30:00Z"))
     }
 
     #[test]
-    fn without_a_beginning_the_question_begins_with_the_period_12_weeks_before_its_end() {
+    fn without_since_the_window_begins_with_the_period_12_weeks_before_its_end() {
         for (by, until, since) in [
             (None, None, "2026-09-07T00:00:00Z"),
             (Some("week"), Some("2026-12-07T00:00:00Z"), "2026-09-14T00:00:00Z"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_no_time_is_invalid() {
+    fn an_empty_or_reversed_window_is_rejected() {
         let since = "2026-08-01T00:00:00Z";
         for (until, is_valid) in
             [("2026-08-01T00:00:00Z", false), ("2026-07-31T00:00:00Z", false), ("2026-08-01T00:00:01Z", true)]

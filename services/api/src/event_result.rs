@@ -57,7 +57,7 @@ async fn annotations(
     positions: Vec<Position>,
     last: Position,
 ) -> Result<HashMap<u64, AnnotationsBody>, ledger_projections::Error> {
-    let waited = ledger.projections.wait_for_near(last, MAX_ENTRIES_BEFORE, ANNOTATION_TIMEOUT).await?;
+    let waited = ledger.projections.wait_for_within(last, MAX_ENTRIES_BEFORE, ANNOTATION_TIMEOUT).await?;
     if !matches!(waited, Waited::Reached) {
         ledger.projections.record_missed_wait(last);
         return Ok(HashMap::new());

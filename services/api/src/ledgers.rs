@@ -23,7 +23,7 @@ pub struct Ledger {
     pub quarantine: Arc<Quarantine>,
     /// Returns the current time.
     pub clock: fn() -> DateTime<Utc>,
-    /// Cancelled when the service stops, or the tenant is retired: ends responses that have no end of their own.
+    /// Cancelled when the service stops, or the tenant is retired: closes streams.
     pub closing: CancellationToken,
     /// True for a tenant of the settings. The process is not ready before its ledger is.
     pub is_of_settings: bool,
@@ -79,8 +79,7 @@ impl Ledgers {
         Arc::make_mut(&mut ledgers).insert(tenant, Arc::new(ledger));
     }
 
-    /// Removes the ledger of a tenant that is retired. Requests in progress record nothing more in it, and its responses
-    /// that have no end of their own end.
+    /// Removes the ledger of a retired tenant. Requests in progress record nothing more in it, and its streams are closed.
     pub fn remove(&self, tenant: &TenantName) {
         self.retired.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         let mut ledgers = self.map.write().unwrap_or_else(PoisonError::into_inner);

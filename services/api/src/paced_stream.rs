@@ -37,8 +37,8 @@ impl PacedStream {
                 ready!(self.pace.poll_too_slow(context));
                 counter!("ledger_http_slow_clients_total", "direction" => "answer").increment(1);
                 if self.connection.follows() {
-                    counter!("ledger_http_streams_cut_total", "reason" => "slow_client").increment(1);
-                    warn!(client = %self.peer.0, "an event stream is cut: its client takes it too slowly");
+                    counter!("ledger_http_streams_closed_total", "reason" => "slow_client").increment(1);
+                    warn!(client = %self.peer.0, "closed an event stream: the client reads too slowly");
                 }
                 let detail = "the client takes the answer too slowly";
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, detail)));

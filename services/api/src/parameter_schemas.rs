@@ -67,7 +67,9 @@ fn schema(operation: &str, name: &str) -> Option<Object> {
         "order" => one_of(&["asc", "desc"]),
         "by" => one_of(&["day", "week", "month"]),
         "since" | "until" => text(format!("^({TIME})$")),
-        "status" if operation.starts_with("listEvents") => text("^[a-z]+(,[a-z]+)*$".to_owned()),
+        "status" if ["listEvents", "followEvents"].iter().any(|it| operation.starts_with(it)) => {
+            text("^[a-z]+(,[a-z]+)*$".to_owned())
+        }
         "status" => one_of(&["empty", "candidate", "known_good", "bad"]),
         "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
         "type" => text("^[a-z0-9_.]+(,[a-z0-9_.]+)*$".to_owned()),

@@ -40,7 +40,7 @@ pub(crate) fn parse_side(
     Ok((stated.unwrap_or_else(|| environment.clone()), point))
 }
 
-/// Parses a point of the path's environment. A point of another one would be answered with this one's state.
+/// Parses a point of the path's environment. Rejects a point of another environment.
 pub(crate) fn parse_point(
     name: &str,
     text: &str,

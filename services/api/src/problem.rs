@@ -70,7 +70,7 @@ kinds! {
     OtherTenant = 403 "other-tenant" "Event of another tenant";
     NotTheRequester = 403 "not-the-requester" "Rollback requested for another";
     SelfApproval = 403 "self-approval" "Approval by the requester";
-    NotAPerson = 403 "not-a-person" "Approval not by a person";
+    NotAPerson = 403 "not-a-person" "Person required";
     ReservedSource = 403 "reserved-source" "Reserved event source";
     PathNotFound = 404 "path-not-found" "Path not found";
     UnknownTenant = 404 "unknown-tenant" "Unknown tenant";
@@ -322,7 +322,8 @@ impl From<&Rejection> for Problem {
             Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
             Rejection::UnknownRollback(..) => Kind::UnknownRollback,
             Rejection::RollbackState(TransitionError::SelfApproval(_)) => Kind::SelfApproval,
-            Rejection::RollbackState(TransitionError::NotAPerson(_)) => Kind::NotAPerson,
+            Rejection::RollbackState(TransitionError::NotAPerson(_))
+            | Rejection::AcknowledgeNeedsPerson(_) => Kind::NotAPerson,
             Rejection::RollbackState(_) => Kind::InvalidRollbackTransition,
             Rejection::UnknownPoint(_) => Kind::UnknownPoint,
             Rejection::NotMarked(_) => Kind::NothingMarked,

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_api_types::{
     ApprovalsBody, ConcurrentChangeBody, EntryRefBody, PlanBody, ProgressBody, RequestedRollbackBody,
     RollbackBody, RollbackRequest, RollbacksBody, StepStateBody, VoteBody,
@@ -59,6 +59,21 @@ fn plan_request(
             targets: targets.collect::<Result<_, _>>()?,
         },
     })
+}
+
+/// Rejects a point whose time depends on when the request arrives: sent again after a lost response, the request would
+/// ask for another point.
+fn check_repeatable(to: &str, now: DateTime<Utc>) -> Result<(), Problem> {
+    // More than the longest day.
+    let later = now + TimeDelta::days(2);
+    match PointRef::parse(to, now) == PointRef::parse(to, later) {
+        true => Ok(()),
+        false => {
+            let detail = "depends on the time of the request: state the time in full, such as 2026-03-01T12:00Z, or \
+                          the position that a dry run answers";
+            Err(Problem::member("/to", detail))
+        }
+    }
 }
 
 /// Query parameters of a rollback request.
@@ -114,6 +129,7 @@ pub(crate) async fn request_rollback(
     if is_dry_run {
         return ledger.in_time(dry_run(&ledger, &plan_request, &query)).await;
     }
+    check_repeatable(&request.to, ledger.now())?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let rollback = rollback_request(ledger.tenancy(), &request, plan_request, &headers)?;
     let rollback_id = rollback.rollback_id.clone();

@@ -65,14 +65,14 @@ pub(crate) struct EventStreamQuery {
 }
 
 impl EventStreamQuery {
-    /// Rejects the conditions of the history that no entry to come could meet, or at most one.
-    fn check_conditions_of_history(&self) -> Result<(), Problem> {
+    /// Rejects `since`, `until`, `source` and `id`, which `GET /v1/events` has: a stream sends entries as they are
+    /// recorded, so these select nothing useful.
+    fn reject_list_conditions(&self) -> Result<(), Problem> {
         let given =
             [("since", &self.since), ("until", &self.until), ("source", &self.source), ("id", &self.id)];
         match given.into_iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => {
-                let detail = "is no condition of a stream, which sends entries by position as they are recorded: use \
-                              after, or GET /v1/events";
+                let detail = "is not supported by a stream; use after, or query GET /v1/events";
                 Err(Problem::parameter(name, detail))
             }
             None => Ok(()),
@@ -120,7 +120,7 @@ pub(crate) async fn follow_events(
     StrictQuery(query): StrictQuery<EventStreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    query.check_conditions_of_history()?;
+    query.reject_list_conditions()?;
     let conditions = Conditions {
         environment: query.environment.as_deref(),
         service: query.service.as_deref(),

@@ -51,14 +51,11 @@ impl Backtest {
         let text = read_policy(&self.policy).with_context(|| format!("cannot read {name}"))?;
         let policy = RawValue::from_string(text).with_context(|| format!("{name} is not JSON"))?;
         let client = self.connection.client()?;
-        let mut bounds = [None, None];
-        for (bound, written) in bounds.iter_mut().zip([&self.after, &self.until]) {
-            if let Some(written) = written {
-                let environment = Some(&self.environment);
-                *bound = Some(written.resolve(&client, environment, self.query.wait_for()).await?);
-            }
-        }
-        let [after, until] = bounds;
+        let (environment, wait_for) = (Some(&self.environment), self.query.wait_for());
+        let after =
+            PositionSpec::resolve_optional(self.after.as_ref(), &client, environment, wait_for).await?;
+        let until =
+            PositionSpec::resolve_optional(self.until.as_ref(), &client, environment, wait_for).await?;
         let request = BacktestRequest {
             environment: self.environment.to_string(),
             policy,

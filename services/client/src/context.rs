@@ -73,7 +73,7 @@ impl Context {
     }
 }
 
-/// What a command prints.
+/// Output of a command.
 struct CommandOutput {
     output: OutputArgs,
     json: String,

@@ -169,14 +169,11 @@ impl History {
 
     /// Returns the positions of --after and --before.
     async fn bounds(&self, client: &Client) -> anyhow::Result<Bounds> {
-        let mut positions = [None, None];
-        for (position, written) in positions.iter_mut().zip([&self.after, &self.before]) {
-            if let Some(written) = written {
-                let environment = self.environment.as_ref();
-                *position = Some(written.resolve(client, environment, self.query.wait_for()).await?);
-            }
-        }
-        let [after, before] = positions;
+        let (environment, wait_for) = (self.environment.as_ref(), self.query.wait_for());
+        let after =
+            PositionSpec::resolve_optional(self.after.as_ref(), client, environment, wait_for).await?;
+        let before =
+            PositionSpec::resolve_optional(self.before.as_ref(), client, environment, wait_for).await?;
         Ok(Bounds { after, before })
     }
 

@@ -62,7 +62,7 @@ pub struct Login {
     /// Send the access token to the service, and not the ID token
     #[arg(long)]
     use_access_token: bool,
-    /// Print {"context":NAME, "expires_at":TIME, "is_renewed":…}
+    /// Print {"context":NAME, "expires_at":TIME, "renews_automatically":…}
     #[arg(long)]
     json: bool,
 }
@@ -100,11 +100,14 @@ impl Login {
         settings.contexts.contexts.insert(name.clone(), context);
         settings.save()?;
         let end = session.expires_at.map(|end| end.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let is_renewed = session.refresh_token.is_some();
+        let renews_automatically = session.refresh_token.is_some();
         if self.json {
-            return Ok(json!({"context": name, "expires_at": end, "is_renewed": is_renewed}).to_string());
+            return Ok(
+                json!({"context": name, "expires_at": end, "renews_automatically": renews_automatically})
+                    .to_string(),
+            );
         }
-        Ok(match (is_renewed, end) {
+        Ok(match (renews_automatically, end) {
             (true, _) => format!("logged in for context {name}; the session is renewed automatically"),
             (false, Some(end)) => format!("logged in for context {name} until {end}"),
             (false, None) => format!("logged in for context {name}"),

@@ -40,8 +40,8 @@ pub(super) fn parse_moment(text: &str) -> Result<DateTime<Utc>, String> {
     parse_time_ref(text, now()).map_err(|error| error.to_string())
 }
 
-/// Parses what the ledger knew, in the form of the service: a position, `latest`, or a time at which entries were
-/// recorded.
+/// Parses the value of `--known-at` into the form that the service takes: a position, `latest`, or a time at which
+/// entries were recorded.
 pub(super) fn parse_known_at(text: &str) -> Result<String, String> {
     match PointInTime::parse(text, now()) {
         Ok(PointInTime::ChangesAgo(_)) | Err(_) => {
@@ -186,6 +186,22 @@ impl PositionSpec {
         };
         spec.print_resolved(&position.to_string());
         Ok(position)
+    }
+
+    /// Returns the position of a flag that may be absent, as [`resolve`](Self::resolve) does.
+    ///
+    /// # Errors
+    /// The service does not answer, there is no such point, or no environment is known.
+    pub(super) async fn resolve_optional(
+        written: Option<&Self>,
+        client: &Client,
+        environment: Option<&EnvironmentName>,
+        wait_for: Option<u64>,
+    ) -> anyhow::Result<Option<u64>> {
+        match written {
+            Some(written) => written.resolve(client, environment, wait_for).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

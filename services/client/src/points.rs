@@ -65,12 +65,9 @@ impl Points {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "points"]);
-        let before = match &self.before {
-            Some(before) => {
-                Some(before.resolve(&client, Some(&self.environment), self.query.wait_for()).await?)
-            }
-            None => None,
-        };
+        let (environment, wait_for) = (Some(&self.environment), self.query.wait_for());
+        let before =
+            PositionSpec::resolve_optional(self.before.as_ref(), &client, environment, wait_for).await?;
         let status = self.status.map(|status| status.replace('-', "_"));
         let url = with_param(with_param(url, "status", status), "before", before);
         let url = with_param(with_param(url, "known_at", self.known_at), "limit", self.limit);

@@ -174,7 +174,7 @@ pub struct Retry {
     /// Every message that waits, in the order in which they were stored
     #[arg(long)]
     all: bool,
-    /// Print {"id":…,"is_ended":…,"detail":…}, one line per message
+    /// Print {"id":…,"left_quarantine":…,"detail":…}, one line per message
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -194,11 +194,11 @@ impl Retry {
         for id in &ids {
             let answer = client.post(client.url(&["quarantine", id, "retry"]), &json!({}), None).await;
             let outcome = answer.map_err(anyhow::Error::from).and_then(|body| outcome(&body));
-            let is_ended = outcome.is_ok();
-            failed += usize::from(!is_ended);
+            let left_quarantine = outcome.is_ok();
+            failed += usize::from(!left_quarantine);
             let detail = outcome.unwrap_or_else(|error| format!("{error:#}"));
             let text = match self.json {
-                true => json!({"id": id, "is_ended": is_ended, "detail": detail}).to_string(),
+                true => json!({"id": id, "left_quarantine": left_quarantine, "detail": detail}).to_string(),
                 false => format!("{id}: {detail}"),
             };
             print_json_or_text(self.json, &text)?;

@@ -17,17 +17,14 @@ mod outcome;
 mod results;
 mod rules;
 
-use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::event::{
     ApprovalSubject, Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation,
 };
-use crate::gate::{
-    Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, counts_as_requested, decide,
-};
+use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, decide};
 use crate::known_good::Marked;
 use crate::plan_issue::{Revocations, RevokedArtifact};
 use crate::retirement::RetirementStatus;
@@ -307,12 +304,13 @@ impl Backtest {
                 environment.update_composition_results(source, &self.checks, &self.releases);
             }
         }
-        let release = self.completed(name, service, release, now);
+        let release = self.completed(name, service, release, EventTime::end_of(now));
+        let promotable = if promotion.is_empty() { Vec::new() } else { self.promotable_releases(&release) };
         let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds, meanings: &*self };
         let evidence = promotion.iter().filter_map(|source| {
             let environment = self.environments.get(source)?;
-            let releases = self.promotable_releases(source, service, &release, now);
-            let targets = environment.evidence((source, service), &releases, (&self.checks, catalog), now);
+            let requested = (&release, &promotable[..]);
+            let targets = environment.evidence((source, service), requested, (&self.checks, catalog), now);
             Some(PromotionEvidence { environment: source, policy: &environment.policy, targets })
         });
         let evidence: Vec<PromotionEvidence<'_>> = evidence.collect();
@@ -325,9 +323,8 @@ impl Backtest {
         let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
         let mut votes = self.rule_evidence.votes(name, service, &release.version, &self.releases);
         for vote in &mut votes {
-            // What occurred at the time of the vote and was recorded later is after it.
-            let before = vote.occurred_at - TimeDelta::microseconds(1);
-            vote.release = self.completed(name, service, &vote.release, before);
+            let at = EventTime { occurred_at: vote.occurred_at, position: vote.vote.position };
+            vote.release = self.completed(name, service, &vote.release, at);
         }
         if let Some(history) =
             environment.and_then(|it| it.lane(service, target)).filter(|_| !votes.is_empty())
@@ -357,39 +354,27 @@ impl Backtest {
         decide(&[input])
     }
 
-    /// Returns the releases that count as the requested one for promotion.
-    fn promotable_releases(
-        &self,
-        environment: &EnvironmentName,
-        service: &ServiceName,
-        requested: &Release,
-        now: DateTime<Utc>,
-    ) -> Vec<Id> {
-        let meant = LazyCell::new(|| self.artifact_of_version(environment, service, &requested.version, now));
+    /// Returns the releases that may count as the requested one for promotion: those with its artifact, and those with
+    /// its version, which may have its artifact in their lane if they state none.
+    fn promotable_releases(&self, requested: &Release) -> Vec<Id> {
         let mut found = self.releases.of_version(&requested.version).to_vec();
         found.extend(requested.artifact.iter().flat_map(|artifact| self.releases.of_artifact(artifact)));
         found.sort_unstable();
         found.dedup();
-        found.retain(|id| {
-            let deployed = self.releases.get(*id);
-            let meant = if deployed.artifact.is_none() { *meant } else { None };
-            counts_as_requested(requested, deployed, meant)
-        });
         found
     }
 
-    /// Returns the artifact of a service's version at a time: that of the last deploy that states one, preferring
+    /// Returns the artifact of a service's version at a moment: that of the last deploy that states one, preferring
     /// deploys to the environment, or else that of a build.
     fn artifact_of_version(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-        at: DateTime<Utc>,
+        at: EventTime,
     ) -> Option<&Artifact> {
-        let last_deploy = |environment: &EnvironmentHistory| {
-            environment.last_deploy_with_artifact(service, version, at, &self.releases)
-        };
+        let last_deploy =
+            |environment: &EnvironmentHistory| environment.last_stating_deploy(service, version, at);
         let here = self.environments.get(environment).and_then(last_deploy);
         let deploy = here.or_else(|| self.environments.values().filter_map(last_deploy).max());
         match deploy {
@@ -403,7 +388,7 @@ impl Backtest {
         environment: &EnvironmentName,
         service: &ServiceName,
         release: &Release,
-        at: DateTime<Utc>,
+        at: EventTime,
     ) -> Release {
         match release.artifact {
             Some(_) => release.clone(),
@@ -449,9 +434,9 @@ impl Backtest {
             return None;
         };
         match &approval.subject {
-            ApprovalSubject::Deploy { lane, release } if release.artifact.is_none() => self
-                .artifact_of_version(&lane.environment, &lane.service, &release.version, at.occurred_at)
-                .cloned(),
+            ApprovalSubject::Deploy { lane, release } if release.artifact.is_none() => {
+                self.artifact_of_version(&lane.environment, &lane.service, &release.version, at).cloned()
+            }
             _ => None,
         }
     }
@@ -618,14 +603,21 @@ impl Backtest {
 }
 
 impl VersionMeanings for Backtest {
-    fn artifact_meant(
+    fn artifact_of_deploy(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        self.artifact_of_version(environment, service, version, at)
+        let meant = self.artifact_of_version(environment, service, version, EventTime::end_of(at));
+        meant.or_else(|| {
+            let deploys = self.environments.values();
+            let deploys = deploys.filter_map(|it| it.first_stating_deploy(service, version, at));
+            let deploys = deploys.filter_map(|(at, id)| Some((at, self.releases.get(id).artifact.as_ref()?)));
+            let build = self.builds.first_after(service, version, at);
+            deploys.chain(build).min_by_key(|(at, _)| *at).map(|(_, artifact)| artifact)
+        })
     }
 }
 

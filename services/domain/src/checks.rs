@@ -35,43 +35,61 @@ pub fn resolve_release(
     matching.sort_by_key(|deploy| (deploy.occurred_at, deploy.position));
     let split = matching.partition_point(|deploy| deploy.occurred_at <= at);
     let (before, after) = matching.split_at(split);
-    match (before.last(), built, after.first()) {
-        (Some(deploy), ..) => deploy.release.clone(),
-        (None, Some(artifact), _) => stated.completed(Some(artifact.clone())),
-        (None, None, Some(deploy)) => deploy.release.clone(),
-        (None, None, None) => stated.clone(),
-    }
+    let release = |deploy: &&LaneDeploy| deploy.release.clone();
+    choose_release(stated, before.last().map(release), built, || after.first().map(release))
 }
 
-/// Returns the artifact of a release in a lane: the one that it states; else the one that its version meant when the
-/// release was last deployed to the lane; else the one that the version means by everything that is known. `meant` returns
-/// the artifact that the version means at a time.
+/// Returns the release that a check means, from the last matching release before its end, the artifact built for the
+/// stated one, and the first matching release after its end.
+pub(crate) fn choose_release(
+    stated: &Release,
+    last_before: Option<Release>,
+    built: Option<&Artifact>,
+    first_after: impl FnOnce() -> Option<Release>,
+) -> Release {
+    let as_built = || built.map(|artifact| stated.completed(Some(artifact.clone())));
+    last_before.or_else(as_built).or_else(first_after).unwrap_or_else(|| stated.clone())
+}
+
+/// Returns the artifact of a release in a lane: the one that it states; else that of its last deploy to the lane, which is
+/// the one that its version meant then or, if it meant none, the first that it meant after that. `of_deploy` returns the
+/// artifact of a deploy of the version at a time. A release that was never deployed to the lane has the artifact that a
+/// deploy at the end of all times would have.
 #[must_use]
 pub fn artifact_in_lane(
     release: &Release,
     last_deploy: Option<DateTime<Utc>>,
-    meant: impl Fn(DateTime<Utc>) -> Option<Artifact>,
+    of_deploy: impl Fn(DateTime<Utc>) -> Option<Artifact>,
 ) -> Option<Artifact> {
-    let of_version = || last_deploy.and_then(&meant).or_else(|| meant(DateTime::<Utc>::MAX_UTC));
+    let of_version = || of_deploy(last_deploy.unwrap_or(DateTime::<Utc>::MAX_UTC));
     release.artifact.clone().or_else(of_version)
 }
 
 /// Returns true if a check that states some parts of a release applies to `release`: by the artifact if it states one,
 /// else by the release that it [resolves to](resolve_release). `artifact` is that of the release
-/// [in its lane](artifact_in_lane); deploys that stated none have the artifact that their version meant when they ran.
+/// [in its lane](artifact_in_lane); deploys that stated none have the artifact of their version too.
 #[must_use]
 pub fn speaks_of(
     stated: &Release,
     at: DateTime<Utc>,
     deploys: &[LaneDeploy],
     built: Option<&Artifact>,
+    of: (&Release, Option<&Artifact>),
+) -> bool {
+    speaks_of_resolved(stated, || resolve_release(stated, at, deploys, built), of)
+}
+
+/// Returns what [`speaks_of`] returns, with a function that resolves the release that the check means.
+pub(crate) fn speaks_of_resolved(
+    stated: &Release,
+    resolve: impl FnOnce() -> Release,
     (release, artifact): (&Release, Option<&Artifact>),
 ) -> bool {
     let completed = release.completed(artifact.cloned());
     if stated.artifact.is_some() {
         return stated.matches(&completed);
     }
-    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(&completed)
+    stated.matches(release) && !resolve().contradicts(&completed)
 }
 
 /// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some
@@ -166,24 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn rule_6_a_release_without_an_artifact_has_the_one_that_its_version_meant_when_it_was_deployed() {
+    fn rule_6_a_release_without_an_artifact_has_that_of_its_last_deploy() {
         let [one, other] = [D1, D2].map(|text| Artifact::parse(text).expect("an artifact"));
-        let meant = |from: i64| {
-            let (one, other) = (one.clone(), other.clone());
-            move |at: DateTime<Utc>| {
-                (at >= time(from)).then(|| if at < time(20) { one.clone() } else { other.clone() })
-            }
-        };
+        let of_deploy = |at: DateTime<Utc>| Some(if at < time(20) { one.clone() } else { other.clone() });
         let of_version = release("v1", None);
-        assert_eq!(artifact_in_lane(&of_version, Some(time(15)), meant(10)), Some(one.clone()));
-        assert_eq!(artifact_in_lane(&of_version, Some(time(25)), meant(10)), Some(other.clone()));
-        assert_eq!(
-            artifact_in_lane(&of_version, Some(time(5)), meant(10)),
-            Some(other.clone()),
-            "known later"
-        );
+        assert_eq!(artifact_in_lane(&of_version, Some(time(15)), of_deploy), Some(one.clone()));
+        assert_eq!(artifact_in_lane(&of_version, Some(time(25)), of_deploy), Some(other.clone()));
         assert_eq!(artifact_in_lane(&of_version, Some(time(5)), |_| None), None);
-        assert_eq!(artifact_in_lane(&release("v1", Some(D1)), Some(time(25)), meant(10)), Some(one.clone()));
+        assert_eq!(artifact_in_lane(&release("v1", Some(D1)), Some(time(25)), of_deploy), Some(one.clone()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Artifact, Composition, LaneFold, Lanes, Release, ServiceName, ShortText};
+use crate::{Artifact, Composition, Lanes, Release, ServiceName, ShortText};
 
 /// The artifacts to retain, by identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +12,8 @@ pub struct RetainedArtifacts {
     artifacts: BTreeMap<String, Need>,
     /// Cache of identities by spelling: parsing each artifact again for every lane of every point takes seconds.
     identities: BTreeMap<Artifact, String>,
+    /// Artifacts that versions mean; `None`: none is known.
+    meant: BTreeMap<(ServiceName, ShortText), Option<Artifact>>,
     without_artifact: BTreeSet<(ServiceName, ShortText)>,
 }
 
@@ -29,6 +31,26 @@ pub struct Need {
 }
 
 impl RetainedArtifacts {
+    /// Returns the versions of those releases that state no artifact and are not [resolved](Self::resolve), sorted.
+    #[must_use]
+    pub fn unresolved<'r>(
+        &self,
+        releases: impl IntoIterator<Item = (&'r ServiceName, &'r Release)>,
+    ) -> Vec<(ServiceName, ShortText)> {
+        let versions: BTreeSet<_> = releases
+            .into_iter()
+            .filter(|(_, release)| release.artifact.is_none())
+            .map(|(service, release)| (service.clone(), release.version.clone()))
+            .filter(|version| !self.meant.contains_key(version))
+            .collect();
+        versions.into_iter().collect()
+    }
+
+    /// Sets the artifact that a version of a service means. It counts for releases that are added later and state none.
+    pub fn resolve(&mut self, version: (ServiceName, ShortText), artifact: Option<Artifact>) {
+        self.meant.insert(version, artifact);
+    }
+
     /// Adds a point that can still be rolled back to.
     pub fn add(&mut self, composition: &Composition) {
         // Count the point once, even if several lanes run the artifact.
@@ -45,22 +67,23 @@ impl RetainedArtifacts {
 
     /// Adds the live releases of lanes, and the releases in their idle slots.
     pub fn keep_lanes(&mut self, lanes: &Lanes) {
-        let held = |fold: &LaneFold| -> Vec<Release> {
-            fold.live().into_iter().chain(fold.idle()).map(|held| held.release.clone()).collect()
-        };
-        for ((service, _), fold) in lanes {
-            for release in held(fold) {
-                self.keep_release(service, &release);
-            }
+        for (service, release) in held_releases(lanes) {
+            self.keep_release(service, release);
         }
     }
 
-    /// Adds a release, such as that of a deploy under way. Returns the identity of its artifact.
+    /// Adds a release, such as that of a deploy under way. Returns the identity of its artifact: the one that it states,
+    /// else the one that its version means.
     pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Option<String> {
-        let Some(artifact) = &release.artifact else {
-            self.without_artifact.insert((service.clone(), release.version.clone()));
-            return None;
-        };
+        let mut meant = None;
+        if release.artifact.is_none() {
+            let version = (service.clone(), release.version.clone());
+            meant = self.meant.get(&version).cloned().flatten();
+            if meant.is_none() {
+                self.without_artifact.insert(version);
+            }
+        }
+        let artifact = release.artifact.as_ref().or(meant.as_ref())?;
         let identity = match self.identities.get(artifact) {
             Some(identity) => identity.clone(),
             None => {
@@ -95,12 +118,21 @@ impl RetainedArtifacts {
     }
 }
 
+/// Returns the live releases of lanes, and the releases in their idle slots, each with its service.
+pub fn held_releases(lanes: &Lanes) -> impl Iterator<Item = (&ServiceName, &Release)> {
+    lanes.iter().flat_map(|((service, _), fold)| {
+        fold.live().into_iter().chain(fold.idle()).map(move |held| (service, held.release))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{Effect, EventId, EventRef, LiveRelease, Position, SlotName, TargetName, Track, TrackEntry};
+    use crate::{
+        Effect, EventId, EventRef, LaneFold, LiveRelease, Position, SlotName, TargetName, Track, TrackEntry,
+    };
 
     fn composition(lanes: &[(&str, &str, &str, Option<&str>)]) -> Composition {
         let live = |version: &str, artifact: Option<&str>| LiveRelease {
@@ -161,6 +193,35 @@ mod tests {
         assert_eq!((needs[0].points, needs[0].artifact.as_str()), (2, reference.as_str()));
         let names: Vec<_> = needs[0].names.iter().map(Artifact::as_str).collect();
         assert_eq!(names, [package_url.as_str(), reference.as_str()]);
+    }
+
+    #[test]
+    fn rule_11_a_release_without_an_artifact_needs_the_one_that_its_version_means() {
+        let one = "pkg:cargo/one@1.0.0";
+        let composition = composition(&[
+            ("web", "eu", "v1", None),
+            ("web", "us", "v1", Some(one)),
+            ("job", "eu", "v7", None),
+        ]);
+        let mut retained = RetainedArtifacts::default();
+        let releases = || composition.lanes().map(|(service, _, live)| (service, &live.release));
+        let unresolved = retained.unresolved(releases());
+        let names: Vec<_> =
+            unresolved.iter().map(|(service, version)| format!("{service} {version}")).collect();
+        assert_eq!(names, ["job v7", "web v1"]);
+        for version in unresolved {
+            let artifact = (version.0.as_str() == "web").then(|| Artifact::parse(one).expect("an artifact"));
+            retained.resolve(version, artifact);
+        }
+        assert!(retained.unresolved(releases()).is_empty());
+
+        retained.add(&composition);
+
+        let counted: Vec<_> =
+            retained.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
+        assert_eq!(counted, [(one, 1)]);
+        let without: Vec<_> = retained.without_artifact().map(|(s, v)| format!("{s} {v}")).collect();
+        assert_eq!(without, ["job v7"]);
     }
 
     #[test]

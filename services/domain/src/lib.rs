@@ -42,6 +42,7 @@ pub mod span;
 mod text;
 mod time_ref;
 mod timestamp;
+pub mod version_meaning;
 
 pub use artifact::{Artifact, ArtifactError};
 pub use composition::{

@@ -408,6 +408,13 @@ fn barriers_to_other_environment(plan: &Plan, context: &PlanContext<'_>) -> Vec<
         let deploys_to_lane =
             |step: &&Step| (&step.service, &step.target) == (&lane.0, &lane.1) && step.to.is_some();
         if !plan.steps.iter().any(|step| deploys_to_lane(&step)) {
+            let is_needed = plan.steps.iter().any(|step| {
+                let since = context.last_ran.get(&(step.service.clone(), step.target.clone()));
+                step.to.is_some()
+                    && context.policy.dependencies_of([&step.service]).contains(&deploy.service)
+                    && since.is_none_or(|since| deploy.is_after(Some(since)))
+            });
+            found.extend(is_needed.then(|| PlanIssue::BarrierOfDependency(deploy.clone())));
             continue;
         }
         found.extend(match (context.last_ran.get(&lane), deploy.outcome) {

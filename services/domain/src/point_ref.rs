@@ -13,7 +13,7 @@ use crate::{
     EnvironmentName, IdentifierError, NameError, PointInTime, PointInTimeError, ShortText, TextError, nearest,
 };
 
-/// A reference to a release point, in its text form: a point, preceded by `ENVIRONMENT@` for another environment's.
+/// A reference to a release point, in its text form: a point, optionally preceded by `ENVIRONMENT@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PointRef {
     /// The environment that the point belongs to, if it is another one: `production@…`.
@@ -91,8 +91,8 @@ fn split_environment(text: &str) -> (Option<&str>, &str) {
 }
 
 impl PointSelector {
-    /// Parses `point:NAME`, `last-known-good`, `change:N`, `latest`, a position, `-N`, a time before or after `now`, or a
-    /// name. A name begins with a letter and contains no `:`; any other is written `point:NAME`.
+    /// Parses `point:NAME`, `last-known-good`, `change:N`, `latest`, a position, `-N`, a time (a duration is before
+    /// `now`), or a name. A name begins with a letter and contains no `:`; any other is written `point:NAME`.
     ///
     /// # Errors
     /// The text has none of these forms.
@@ -119,7 +119,7 @@ fn is_plain_name(text: &str) -> bool {
     text.starts_with(char::is_alphabetic) && !text.contains(':')
 }
 
-/// Words that are points or times.
+/// Words that select points.
 const POINT_WORDS: [&str; 2] = ["latest", "last-known-good"];
 
 impl ShortText {

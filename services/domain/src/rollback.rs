@@ -12,8 +12,8 @@ use crate::gate::{ApprovalVote, approved_by_others};
 use crate::{EnvironmentName, LaneFilter, LongText, Position, Release, ServiceName, ShortText, TargetName};
 
 pub use automatic::{
-    AutomaticHistory, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
-    check_limits, concerned_lanes,
+    AutomaticHistory, ConcernedLanes, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search,
+    check_bounds, check_limits,
 };
 pub use execution::{StartProblem, differing, start, step_claim};
 

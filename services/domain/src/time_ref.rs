@@ -33,8 +33,8 @@ pub enum TimeRefError {
     Time(TimeError),
 }
 
-/// Parses a time of the past or future: RFC 3339, RFC 3339 without seconds, a date, `now`, `today`, `yesterday`, or a
-/// duration before `now`: `2h`.
+/// Parses a time: RFC 3339, RFC 3339 without seconds, a date, `now`, `today`, `yesterday`, or a duration before `now`,
+/// such as `2h`.
 ///
 /// # Errors
 /// The text has none of these forms, or the time is out of range.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_is_an_error_that_says_why() {
+    fn an_invalid_time_is_rejected_with_a_reason() {
         for text in ["", "tomorrow", "Yesterday", "2h30m", "-2h", "1.5h", "99999-01-01", "20260301", "12:00Z"]
         {
             assert_eq!(parsed(text), Err(TimeRefError::Syntax), "{text}");

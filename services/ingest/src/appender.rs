@@ -45,10 +45,10 @@ mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
 const GROUP_SIZE: usize = 1_000;
-/// Bytes of events that complete a group, except for single events: those of a client with large events delay others as
-/// little as small ones.
+/// Bytes at which a group accepts only small batches, so that large events of one client do not delay single events of
+/// others.
 const GROUP_BYTES: usize = 8 << 20;
-/// What a group holds.
+/// Bounds of a group.
 const GROUP: GroupBounds =
     GroupBounds { events: GROUP_SIZE, bytes: GROUP_BYTES, small_bytes: MAX_EVENT_BYTES };
 /// Number of waiting events that are looked up together while a group is in flight. Fewer wait for the end of the group:

@@ -11,7 +11,7 @@ use ledger_domain::event::{
 };
 use ledger_domain::known_good::{CheckResults, Status};
 use ledger_domain::rollback::{
-    DeclineReason, KnownGoodPoint, PointSearch, Search, check_limits, concerned_lanes,
+    ConcernedLanes, DeclineReason, KnownGoodPoint, PointSearch, Search, check_limits,
 };
 use ledger_domain::{
     EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
@@ -136,14 +136,13 @@ async fn find_response(
         return Ok(Response::Decline(reason));
     }
     let current: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
-    let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &current, &failed)
-    else {
+    let Some(concerned) = ConcernedLanes::of(rule.scope, &check.validation.subject, policy, &failed) else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
     let request = PlanRequest {
         environment: environment.clone(),
         to: PointRef { environment: None, point: PointSelector::LastKnownGood },
-        scope,
+        scope: concerned.filter(),
     };
     let inputs = PlanInputs::read(snapshot, &request, now).await?;
     let mut search = PointSearch::new(rule, &current, now);
@@ -164,6 +163,9 @@ async fn find_response(
         let position = point.since.position;
         let resolved = Resolved { position, at: None, point: Some(point) };
         let planned = inputs.plan_to(snapshot, resolved, RemovalRule::Shown).await?;
+        if let Err(reason) = concerned.check(&planned.plan) {
+            return Ok(Response::Decline(reason));
+        }
         let candidate =
             KnownGoodPoint { position, last_stood_at, plan: &planned.plan, issues: &planned.issues };
         match search.consider(&candidate) {

@@ -1,6 +1,6 @@
 //! The gate: decides if a release may be deployed to a lane, in the state of a snapshot.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Policy, Step};
 use ledger_domain::gate::{
     Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease, SucceededDeploy, TargetEvidence,
@@ -10,7 +10,7 @@ use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{EnvironmentName, Lane, LaneRef, Lanes, Position, Release, ServiceName, ShortText};
-use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
+use ledger_projections::{AsOf, KnownMoment, PolicyInForce, QueryError, Snapshot, StatedDeployVote};
 
 use crate::planning::UnknownLane;
 
@@ -223,32 +223,35 @@ async fn resolve_artifact(
 }
 
 /// Returns people's approvals and rejections of deploys of a version of the service. One that names no artifact has the
-/// artifact that the version meant when the vote was recorded: what is reported later, whatever time it states, does not
-/// move it to another artifact. If the version meant none then, later reports about the time before the vote count.
+/// artifact that the version meant when the vote was recorded: a later report, even of an earlier time, does not move
+/// it to another artifact. If the version meant none then, later reports about the moments up to the vote count.
 async fn deploy_votes(
     snapshot: &mut Snapshot,
     named: &LaneRef,
     release: &Release,
 ) -> Result<Vec<DeployVote>, ledger_projections::Error> {
     let LaneRef { environment, service, .. } = named;
-    let mut votes = Vec::new();
-    for given in snapshot.votes_on_deploy(environment, service, &release.version).await? {
-        let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
-        let mut release = given.release;
-        // What occurred at the time of the vote and was recorded later is after it.
-        let before = occurred_at - TimeDelta::microseconds(1);
-        for at in [(occurred_at, vote.position), (before, snapshot.position())] {
-            if release.artifact.is_none() {
-                let meant =
-                    snapshot.artifact_meant_as_known_at(environment, service, &release.version, at).await?;
-                release = release.completed(meant.map(|(artifact, _)| artifact));
-            }
-        }
-        let lane =
-            LaneRef { environment: environment.clone(), service: service.clone(), target: given.target };
-        votes.push(DeployVote { vote, occurred_at, lane, release, expires_at });
-    }
-    Ok(votes)
+    let mut given = snapshot.votes_on_deploy(environment, service, &release.version).await?;
+    // Which of a person's votes covers the deploy depends on their artifacts, so all are needed.
+    given.retain(|given| given.vote.actor.is_person());
+    let now = snapshot.position();
+    let known_moments = given.iter().flat_map(|given| {
+        let moment = (given.occurred_at, given.vote.position);
+        [given.vote.position, now].map(|known_at| KnownMoment { moment, known_at })
+    });
+    let moments: Vec<KnownMoment> = match given.iter().any(|given| given.release.artifact.is_none()) {
+        true => known_moments.collect(),
+        false => Vec::new(),
+    };
+    let meant = snapshot.artifacts_meant_at(environment, service, &release.version, &moments).await?;
+    let mut meant = meant.chunks_exact(2).map(|of_vote| of_vote.iter().flatten().next().cloned());
+    let votes = given.into_iter().map(|given| {
+        let StatedDeployVote { vote, occurred_at, expires_at, target, release } = given;
+        let meant = meant.next().flatten();
+        let lane = LaneRef { environment: environment.clone(), service: service.clone(), target };
+        DeployVote { vote, occurred_at, lane, release: release.completed(meant), expires_at }
+    });
+    Ok(votes.collect())
 }
 
 /// Returns the lanes of a question: those that a report with the same target, or without one, may mean.

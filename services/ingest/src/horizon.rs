@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::Plan;
-use ledger_domain::horizon::RetainedArtifacts;
+use ledger_domain::horizon::{RetainedArtifacts, held_releases};
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, issues};
 use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
@@ -17,6 +17,8 @@ const MAX_LISTED_POINTS: usize = 500;
 
 /// Approximate number of points that are read at a time.
 const POINT_PAGE_SIZE: i64 = 64;
+/// Number of points whose versions without an artifact are looked up at a time.
+const RESOLVED_POINTS: usize = 64;
 
 /// The rollback horizon of an environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,9 +75,13 @@ pub async fn horizon(
     }
     let policy = snapshot.policy(environment, position).await?.policy;
     let (points, cut, mut needed) = points_since(snapshot, environment, now - window, now).await?;
+    let open_releases = snapshot.releases_on_the_way(environment).await?;
+    let held = open_releases.iter().map(|(service, _, release)| (service, release));
+    let unresolved = needed.unresolved(held_releases(&current).chain(held));
+    resolve(snapshot, environment, unresolved, &mut needed, now).await?;
     needed.keep_lanes(&current);
-    for (service, _, release) in snapshot.releases_on_the_way(environment).await? {
-        needed.keep_release(&service, &release);
+    for (service, _, release) in &open_releases {
+        needed.keep_release(service, release);
     }
     let plans: Vec<(Point, Plan)> = points
         .into_iter()
@@ -132,10 +138,23 @@ async fn points_since(
     let Some(mut cursor) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
-    while let Some(point) = cursor.next(snapshot, POINT_PAGE_SIZE).await? {
+    let mut batch: Vec<Point> = Vec::with_capacity(RESOLVED_POINTS);
+    let mut is_last = false;
+    while !is_last {
+        let next = cursor.next(snapshot, POINT_PAGE_SIZE).await?;
         // The point before the first change was in effect at `since`. Without a change, that is the last point.
-        let is_last = first_change.is_none_or(|first| point.number.is_none_or(|number| number < first));
-        if point.until.is_none_or(|until| until > since) {
+        let is_before =
+            |point: &Point| first_change.is_none_or(|first| point.number.is_none_or(|number| number < first));
+        is_last = next.as_ref().is_none_or(is_before);
+        batch.extend(next.filter(|point| point.until.is_none_or(|until| until > since)));
+        if !is_last && batch.len() < RESOLVED_POINTS {
+            continue;
+        }
+        let kept = batch.iter().filter(|point| point.judgement.status != Status::Bad);
+        let releases = kept.flat_map(|point| point.composition.lanes());
+        let unresolved = needed.unresolved(releases.map(|(service, _, live)| (service, &live.release)));
+        resolve(snapshot, environment, unresolved, &mut needed, now).await?;
+        for point in batch.drain(..) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);
             }
@@ -147,11 +166,26 @@ async fn points_since(
                 }
             }
         }
-        if is_last {
-            break;
-        }
     }
     Ok((points, cut, needed))
+}
+
+/// Looks up the artifacts that versions of services mean.
+async fn resolve(
+    snapshot: &mut Snapshot,
+    environment: &EnvironmentName,
+    versions: Vec<(ServiceName, ShortText)>,
+    needed: &mut RetainedArtifacts,
+    now: DateTime<Utc>,
+) -> Result<(), ledger_projections::Error> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let artifacts = snapshot.artifacts_meant(environment, &versions, now).await?;
+    for (version, artifact) in versions.into_iter().zip(artifacts) {
+        needed.resolve(version, artifact.map(|(artifact, _)| artifact));
+    }
+    Ok(())
 }
 
 /// Returns the revocations in force of the plans' releases, and the artifacts that their versions mean.

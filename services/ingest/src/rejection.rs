@@ -64,6 +64,13 @@ pub enum Rejection {
         /// Current plan to the same point, if there is one.
         planned: Option<Arc<Planned>>,
     },
+    /// The start of a rollback has `acknowledge`, and its sender is not a person. Holds the name of the actor.
+    #[error(
+        "{} is not a person: only a person may start a rollback with acknowledge; omit acknowledge, or let a person \
+         start it",
+        .0.as_ref().map_or("the sender", ShortText::as_str)
+    )]
+    AcknowledgeNeedsPerson(Option<ShortText>),
     /// The failed check that triggered the rollback has been corrected.
     #[error("the failed check at position {0}, which triggered the rollback, has been corrected")]
     CauseCorrected(Position),

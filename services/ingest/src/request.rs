@@ -192,7 +192,7 @@ async fn decide_event(
     let event = envelope.event();
     match &event.payload {
         Payload::RollbackRequested(request) => decide_requested(snapshot, event, request, now).await,
-        Payload::RollbackStarted(start) => decide_start(snapshot, start, now).await,
+        Payload::RollbackStarted(start) => decide_start(snapshot, start, event.actor.as_ref(), now).await,
         Payload::DeployStarted(deploy) => decide_step(snapshot, deploy, now).await,
         Payload::RollbackFailed(rollback) => {
             Ok(RollbackContext::of(snapshot, rollback, now).await?.state().fail()?)
@@ -459,8 +459,13 @@ fn is_blocked_since_request(planned: &Planned, request: &RollbackRequest) -> boo
 async fn decide_start(
     snapshot: &mut Snapshot,
     start_event: &ledger_domain::event::RollbackStart,
+    actor: Option<&Actor>,
     now: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
+    if !start_event.acknowledge.is_empty() && !actor.is_some_and(Actor::is_person) {
+        let name = actor.map(|actor| actor.name.clone());
+        return Err(Rejection::AcknowledgeNeedsPerson(name).into());
+    }
     let context = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
     context.state().start()?;
     let request = &context.row.request;

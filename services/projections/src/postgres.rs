@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{IdentityKey, Position, TenantName, error_chain};
+use ledger_domain::{IdentityKey, Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -129,11 +129,6 @@ impl Error {
     pub(crate) fn is_missing_table(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         matches!(error.code().as_deref(), Some("42P01" | "3F000"))
-    }
-
-    /// Returns the message with those of all causes.
-    pub(crate) fn display_chain(&self) -> String {
-        error_chain(self)
     }
 }
 

@@ -22,10 +22,11 @@ macro_rules! expanded_sql {
 pub(crate) use {expanded_sql, sql};
 
 /// The fragments, by the line that includes them.
-const FRAGMENTS: [(&str, &str); 4] = [
+const FRAGMENTS: [(&str, &str); 5] = [
     ("-- include fragments/check_start.sql", sql!("fragments/check_start")),
     ("-- include fragments/composition_since.sql", sql!("fragments/composition_since")),
     ("-- include fragments/freeze_holds.sql", sql!("fragments/freeze_holds")),
+    ("-- include fragments/returns_to.sql", sql!("fragments/returns_to")),
     ("-- include fragments/tracks_of_environment.sql", sql!("fragments/tracks_of_environment")),
 ];
 

@@ -13,6 +13,7 @@ pub(crate) mod event_details;
 pub(crate) mod events;
 pub(crate) mod foreign_entries;
 pub(crate) mod lane_projection;
+pub(crate) mod lane_releases;
 pub(crate) mod lanes;
 pub(crate) mod live;
 pub(crate) mod observations;

@@ -382,11 +382,9 @@ pub enum Error {
     /// The settings file does not exist.
     #[error("settings file {0} does not exist")]
     NoFile(PathBuf),
-    /// The settings file of `up` sets what `up` decides.
-    #[error(
-        "settings file {0} sets {1}, which `up` decides or has a flag for; remove them, or use `release-ledger serve`"
-    )]
-    DecidedByUp(PathBuf, String),
+    /// The settings file of `up` contains settings that `up` sets itself.
+    #[error("settings file {0} sets {1}, which `up` sets itself; remove them, or use `release-ledger serve`")]
+    ReservedForUp(PathBuf, String),
     /// A setting is missing, unknown or invalid.
     #[error("{}", misspelt::describe(.0))]
     Setting(Box<figment::Error>),

@@ -123,8 +123,10 @@ pub const METRICS: &[Metric] = &[
          time, sent the body too slowly, or took the answer too slowly.",
     ),
     counter(
-        "ledger_http_streams_cut_total",
-        "Event streams that the service ended, by reason: slow_client, memory, forbidden, replaced, unreadable.",
+        "ledger_http_streams_closed_total",
+        "Event streams that the service closed: slow_client, whose client read too slowly (the log has its address); \
+         memory, because unread responses took too much; forbidden, because the client lost the right to read; \
+         replaced, because the projections have another history; unreadable, because the entries could not be read.",
     ),
     counter(
         "ledger_tls_handshake_errors_total",
@@ -241,7 +243,7 @@ const LABELLED_COUNTERS: [(&str, &str, &[&str]); 4] = [
     ),
     ("ledger_http_slow_clients_total", "direction", &["handshake", "body", "answer"]),
     (
-        "ledger_http_streams_cut_total",
+        "ledger_http_streams_closed_total",
         "reason",
         &["slow_client", "memory", "forbidden", "replaced", "unreadable"],
     ),

@@ -51,7 +51,7 @@ impl Command {
 /// List the generations of projections of every tenant
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Print {"generations":[{"tenant":…, "version":N, "number":N, "state":…, "position":N, "is_running":…, "bytes":N}]}
+    /// Print {"generations":[{"tenant":…, "version":N, "number":N, "state":…, "position":N, "has_projector":…, "bytes":N}]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -72,7 +72,7 @@ impl List {
                         "number": generation.number,
                         "state": generation.state,
                         "position": generation.position.map(|position| position.get()),
-                        "is_running": generation.owned,
+                        "has_projector": generation.owned,
                         "bytes": generation.bytes,
                     })
                 })
@@ -187,7 +187,7 @@ pub struct Verify {
     #[arg(long)]
     repair: bool,
     /// Print for each tenant {"tenant":…, "position":N, "root":…, "gaps":N}, and then, unless --log-only,
-    /// {"tenant":…, "position":N, "different":[TABLE,…], "is_replaced":…}, one line each
+    /// {"tenant":…, "position":N, "different":[TABLE,…], "replaces":…}, one line each
     #[arg(long)]
     json: bool,
 }
@@ -286,7 +286,7 @@ impl Verify {
             let repaired = if is_same { "" } else { "; they are replaced" };
             let line = if self.json {
                 let mut json = comparison_json(tenant, Some(&comparison));
-                json["is_replaced"] = (!is_same).into();
+                json["replaces"] = (!is_same).into();
                 json.to_string()
             } else {
                 format!("{tenant}: {message}{repaired}")

@@ -358,7 +358,7 @@ impl Tenants {
         Some(opened)
     }
 
-    /// Stops to serve a tenant, and closes its ledger when its requests and tasks have ended. Requests that began before
+    /// Stops serving a tenant, and closes its ledger when its requests and tasks have ended. Requests that began before
     /// record nothing more; what ingest has queued is appended.
     fn retire(&mut self, tenant: &TenantName) {
         self.ledgers.remove(tenant);

@@ -29,7 +29,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// contents of the directory.
 #[derive(Debug, clap::Args)]
 pub struct Up {
-    /// Settings file, for what has no flag here, such as webhooks
+    /// Settings file, such as for webhooks
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Data directory [default: /var/lib/release-ledger for root, else ~/.local/share/release-ledger]

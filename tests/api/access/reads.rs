@@ -103,7 +103,7 @@ async fn reads_are_filtered_and_paged_latest_first() {
     for none in ["until=2020-01-01T00:00:00Z", "tenant=other", "principal=nemo", "exports=true"] {
         assert_eq!(list(&guarded, none).await, Vec::<Value>::new(), "{none}");
     }
-    for wrong in ["limit=0", "limit=1001", "before=1", "since=today", "principal=", "exports=yes", "x=1"] {
+    for wrong in ["limit=0", "limit=1001", "before=1", "since=someday", "principal=", "exports=yes", "x=1"] {
         let response = guarded.admin.get(&format!("/v1/access/reads?{wrong}")).await;
         assert_eq!(status(&response), (400, "invalid-parameter"), "{wrong}");
     }

@@ -237,6 +237,49 @@ async fn rule_6_a_failed_check_of_an_artifact_counts_where_only_its_version_was_
 }
 
 #[tokio::test]
+async fn rule_14_promotion_judges_the_build_that_ran_not_the_one_that_its_version_means_now() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let (staging, production) = (Story::of(&client, "staging"), Story::on(&client));
+    production.declare_policy(json!({"promotion": {"from": ["staging"]}}), 0).await;
+    let build = |digest: &str| json!({"artifact": format!("pkg:oci/web@{digest}"), "version": "v1"});
+    staging.record("artifact.built", 1, build(D1)).await;
+    staging.deploy("web", "v1", 2).await;
+    staging.check_passed("web", "v1", "smoke", 3).await;
+    staging.record("artifact.built", 4, build(D2)).await;
+
+    let [unstated, other, same] = [
+        json!({"version": "v1"}),
+        json!({"version": "v1", "artifact": D2}),
+        json!({"version": "v1", "artifact": D1}),
+    ]
+    .map(|release| json!({"service": "web", "release": release, "new": true}));
+    for unchecked in [unstated, other] {
+        let decision = gate(&client, unchecked).await.ok();
+        assert_eq!(denying_rules(&decision), ["promotion"]);
+        assert!(decision.to_string().contains("never ran in staging"), "{decision}");
+    }
+    assert_eq!(denying_rules(&gate(&client, same).await.ok()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn rule_6_a_deploy_before_any_build_of_its_version_keeps_the_first_build_after_it() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let build = |digest: &str| json!({"artifact": format!("pkg:oci/web@{digest}"), "version": "v1"});
+    let point = story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 3).await;
+    story.record("artifact.built", 60, build(D2)).await;
+    story.record("artifact.built", 2, build(D1)).await;
+
+    story.record("validation.failed", 65, json!({"artifact": D2, "check": "scan"})).await;
+    assert_eq!(story.point_status(point).await, "known_good", "the lane does not run the later build");
+    story.record("validation.failed", 66, json!({"artifact": D1, "check": "scan"})).await;
+    assert_eq!(story.point_status(point).await, "candidate");
+}
+
+#[tokio::test]
 async fn rule_6_a_check_of_a_version_does_not_count_after_a_redeploy_of_another_build_of_it() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

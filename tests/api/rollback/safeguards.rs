@@ -1,7 +1,9 @@
 //! Safeguards: rollbacks, the gate and the controller do no harm when events and decisions of people interleave.
 //! Decision 0015 has the rules.
 
-use ledger_tests::{Client, InProcess, Story, at, controller_decisions, issues, rollback_request, text};
+use ledger_tests::{
+    Client, InProcess, Story, at, controller_decisions, deploy, issues, rollback_request, text,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -45,6 +47,62 @@ async fn rule_4_an_unlimited_maximum_age_does_not_stop_the_controller() {
     let decision = &controller_decisions(&client, 1).await[0]["event"];
 
     assert_eq!(decision["data"]["to"], good, "{decision}");
+}
+
+#[tokio::test]
+async fn rule_4_one_failed_canary_of_18_lanes_changes_one_lane_and_not_to_a_point_11_months_old() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let services: Vec<String> = (0..18).map(|number| format!("service-{number}")).collect();
+    for (day, version) in [(1, "v1"), (2, "v2")] {
+        for (minute, name) in services.iter().enumerate() {
+            let (id, time) = (format!("{name}-{version}"), format!("2025-09-{day:02}T10:{minute:02}:00Z"));
+            client.record_and_wait(&deploy(&id, &time, "production", name, version)).await;
+        }
+    }
+    for (minutes, name) in (1..).zip(&services) {
+        story.check_passed(name, "v1", "smoke", minutes).await;
+    }
+    let policy = |rule: Value| json!({"required_validations": ["smoke"], "automatic_rollback": rule});
+    let rule = json!({"checks": ["canary"], "cool_down_seconds": 0, "at_most_a_day": 9});
+
+    story.declare_policy(policy(rule.clone()), 30).await;
+    story.check_failed("service-0", "v2", "canary", 31).await;
+    let declined = &controller_decisions(&client, 1).await[0]["event"];
+    assert!(text(&declined["type"]).contains("rollback.declined"), "{declined}");
+
+    let mut unlimited = rule;
+    unlimited["at_most_age_seconds"] = 9_007_199_254_740_991_u64.into();
+    story.declare_policy(policy(unlimited), 32).await;
+    story.check_failed("service-0", "v2", "canary", 33).await;
+    let requested = &controller_decisions(&client, 2).await[0]["event"];
+    let steps = requested["data"]["plan"]["steps"].as_array().expect("a request with steps");
+    let changed: Vec<String> = steps.iter().map(|step| text(&step["service"])).collect();
+    assert_eq!(changed, ["service-0"], "{requested}");
+}
+
+#[tokio::test]
+async fn rule_21_changes_by_others_during_a_rollback_are_listed_and_do_not_prevent_its_success() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
+    story.record("rollback.started", 3, of("r-1")).await;
+
+    let by_another = story.deploy("api", "v7", 4).await;
+    let step = json!({"service": "web", "release": {"version": "v1"}, "rollback_id": "r-1"});
+    story.record("deploy.succeeded", 5, step).await;
+    story.record("rollback.succeeded", 6, of("r-1")).await;
+
+    let rollback = story.rollback("r-1").await;
+    let others = rollback["others"].as_array().expect("a list").iter();
+    let others: Vec<(Option<u64>, String)> =
+        others.map(|other| (other["position"].as_u64(), text(&other["service"]))).collect();
+    assert_eq!(others, [(Some(by_another), "api".to_owned())], "{rollback}");
+    assert_eq!(rollback["phase"], "succeeded");
 }
 
 #[tokio::test]
@@ -106,6 +164,7 @@ async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
     assert_eq!((rejected.status, rejected.problem()), (409, "rollback-start-blocked"), "{}", rejected.text);
     let mut start = of("r-1");
     start["acknowledge"] = json!([{"service": "web"}]);
+    start["actor"] = json!({"type": "person", "name": "noa"});
     story.record("rollback.started", 5, start).await;
     let step = json!({"service": "web", "release": {"version": "v1"}, "rollback_id": "r-1"});
     story.record("deploy.succeeded", 6, step).await;
@@ -114,6 +173,34 @@ async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
     let gate = story.gate(json!({"service": "web", "release": {"version": "v3"}})).await;
 
     assert_eq!(denying_rules(&gate), [("held".to_owned(), false)], "{gate}");
+}
+
+#[tokio::test]
+async fn rule_20_only_a_person_starts_a_rollback_of_lanes_that_have_changed() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
+    story.deploy("web", "v3", 3).await;
+    let start = |actor: Value| {
+        let mut start = of("r-1");
+        start["acknowledge"] = json!([{"service": "web"}]);
+        if !actor.is_null() {
+            start["actor"] = actor;
+        }
+        start
+    };
+
+    let by_workload = start(json!({"type": "workload", "name": "executor"}));
+    for (minutes, start) in [(4, by_workload), (5, start(Value::Null))] {
+        let rejected = story.try_record("rollback.started", minutes, start).await;
+        assert_eq!((rejected.status, rejected.problem()), (403, "not-a-person"), "{}", rejected.text);
+        assert!(rejected.text.contains("only a person may start a rollback with acknowledge"));
+    }
+    let by_person = start(json!({"type": "person", "name": "noa"}));
+    story.try_record("rollback.started", 6, by_person).await.ok();
 }
 
 #[tokio::test]
@@ -142,7 +229,7 @@ async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
 }
 
 #[tokio::test]
-async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_another_artifact() {
+async fn rule_15_a_late_report_does_not_move_an_approval_to_another_artifact() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
@@ -168,6 +255,29 @@ async fn rule_15_a_later_report_about_earlier_does_not_move_an_approval_to_anoth
 
     assert_eq!(approved["allowed"], true, "{approved}");
     assert_eq!(denying_rules(&moved), [("approvals".to_owned(), false)], "{moved}");
+}
+
+#[tokio::test]
+async fn rule_15_an_approval_of_a_version_without_a_meaning_gets_none_from_a_late_build() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declare_policy(json!({"approvals": 1}), 0).await;
+    story.deploy("web", "v1", 1).await;
+    let build =
+        |name: &str, digest: &str| json!({"artifact": format!("pkg:oci/{name}@{digest}"), "version": "v2"});
+    story.record("artifact.built", 12, build("foo", D1)).await;
+    story.record("artifact.built", 12, build("bar", D2)).await;
+    let noa = json!({"type": "person", "name": "noa"});
+    let grant = json!({"service": "web", "release": {"version": "v2"}, "actor": noa});
+    story.record("approval.granted", 12, grant).await;
+    story.record("artifact.built", 11, build("foo", &D1.replace('1', "3"))).await;
+
+    let requester = json!({"type": "person", "name": "mia"});
+    let gate =
+        story.gate(json!({"service": "web", "release": {"version": "v2"}, "requester": requester})).await;
+
+    assert_eq!(gate["allowed"], true, "{gate}");
 }
 
 #[tokio::test]

@@ -43,9 +43,9 @@ const CATCH_UP_BYTES: usize = 512 << 10;
 /// Reads of the tables without a result, one after the other, after which the stream ends: half a minute at least.
 const MAX_FAILURES: u32 = 150;
 
-/// Reason for which the service ends a stream, other than its own end.
+/// Reason why the service closes a stream, other than shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum EndReason {
     /// The client lost the right to read.
     Forbidden,
     /// The projections have another history.
@@ -56,7 +56,7 @@ enum Cut {
     Unreadable,
 }
 
-impl Cut {
+impl EndReason {
     /// Returns the label of the reason in the metric, and what the client receives.
     const fn texts(self) -> (&'static str, &'static str) {
         match self {
@@ -150,10 +150,10 @@ impl Follower {
         let may_read =
             self.ledger.tenancy().check_reads(filter.environment.as_ref(), filter.service.as_ref());
         if may_read.is_err() {
-            return cut(Cut::Forbidden);
+            return close_with(EndReason::Forbidden);
         }
         if self.feed.log().is_replaced() {
-            return cut(Cut::Replaced);
+            return close_with(EndReason::Replaced);
         }
         if Instant::now() >= self.progress_at {
             let events = self.send_progress().into_iter().collect();
@@ -193,7 +193,7 @@ impl Follower {
         let reserved = self.reserve(events.iter().map(Bytes::len).sum()).await;
         match reserved {
             Ok(share) => self.send(events, shown, batch.up_to, share),
-            Err(_) => cut(Cut::Memory),
+            Err(_) => close_with(EndReason::Memory),
         }
     }
 
@@ -225,7 +225,7 @@ impl Follower {
         let is_same = timeout_at(self.progress_at, self.feed.log().is_same_history(history_epoch)).await;
         match is_same {
             Ok(true) => self.send_page(page, share),
-            Ok(false) => cut(Cut::Replaced),
+            Ok(false) => close_with(EndReason::Replaced),
             Err(_) => (Vec::new(), Some(self)),
         }
     }
@@ -234,7 +234,7 @@ impl Follower {
     async fn retry(mut self) -> Step {
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
-            return cut(Cut::Unreadable);
+            return close_with(EndReason::Unreadable);
         }
         sleep(RETRY_DELAY).await;
         (Vec::new(), Some(self))
@@ -244,7 +244,7 @@ impl Follower {
     async fn wait_for_memory(mut self) -> Step {
         let now = Instant::now();
         if now >= *self.memory_until.get_or_insert(now + MEMORY_TIMEOUT) {
-            return cut(Cut::Memory);
+            return close_with(EndReason::Memory);
         }
         sleep(RETRY_DELAY).await;
         (Vec::new(), Some(self))
@@ -261,7 +261,7 @@ impl Follower {
         drop(wanted);
         let bytes: usize = events.iter().map(Bytes::len).sum();
         if share.resize(bytes).is_err() {
-            return cut(Cut::Memory);
+            return close_with(EndReason::Memory);
         }
         let share = (bytes > FREE_BYTES).then(|| Arc::new(share));
         let (mut events, mut follower) = self.send(events, shown, up_to, share);
@@ -326,12 +326,12 @@ fn progress(progress: Progress, position: Position) -> Bytes {
     }
 }
 
-/// Ends a stream.
-fn cut(reason: Cut) -> Step {
+/// Ends a stream, and counts the reason.
+fn close_with(reason: EndReason) -> Step {
     let (label, detail) = reason.texts();
-    counter!("ledger_http_streams_cut_total", "reason" => label).increment(1);
-    if reason == Cut::Memory {
-        warn!("an event stream is cut: unread answers take too much memory");
+    counter!("ledger_http_streams_closed_total", "reason" => label).increment(1);
+    if reason == EndReason::Memory {
+        warn!("closed an event stream: unread responses take too much memory");
     }
     (vec![end(detail)], None)
 }

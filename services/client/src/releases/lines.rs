@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_members_form_one_text_and_zero_padding_is_ignored() {
+    fn rule_30_gzip_members_form_one_text_and_zero_padding_is_ignored() {
         let members = [gzip(b"a\nb"), gzip(b""), gzip(b"c\nd\n")].concat();
         let expected = lines(&[(1, "a"), (2, "bc"), (3, "d")]);
         assert_eq!(read(&members), expected);

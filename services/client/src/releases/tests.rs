@@ -56,7 +56,7 @@ fn with_columns(columns: &Value) -> String {
 }
 
 #[test]
-fn a_row_is_a_deploy_with_its_commit_in_the_release() {
+fn rule_30_a_row_is_a_deploy_with_its_commit_in_the_release() {
     let envelope = one(ROW);
     assert_eq!(
         std::str::from_utf8(envelope.bytes()).expect("UTF-8"),
@@ -144,7 +144,7 @@ fn the_identity_depends_on_content_and_not_on_number_or_formatting() {
 }
 
 #[test]
-fn equal_rows_are_distinct_events_regardless_of_the_rows_before_them() {
+fn rule_30_equal_rows_are_distinct_events_regardless_of_the_rows_before_them() {
     let (other, late) = (ROW.replace("asset-manager", "web"), ROW.replace(":23Z", ":22Z"));
     let [one, two] = &ids(&[ROW, ROW])[..] else { panic!("two rows") };
     assert_ne!(one, two);
@@ -154,7 +154,7 @@ fn equal_rows_are_distinct_events_regardless_of_the_rows_before_them() {
 }
 
 #[test]
-fn every_invalid_row_is_reported_with_line_and_field() {
+fn rule_30_every_invalid_row_is_reported_with_line_and_field() {
     let changed = |from: &str, to: &str| ROW.replace(from, to);
     let rows = [
         ROW.to_owned(),

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_percent_decoded_exactly_once() {
+    fn rule_27_a_value_is_percent_decoded_exactly_once() {
         // The example from the specification.
         assert_eq!(decode_header("Euro%20%E2%82%AC%20%F0%9F%98%80").as_deref(), Ok("Euro € 😀"));
         assert_eq!(decode_header("%25%32%30").as_deref(), Ok("%20"));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_value_is_unquoted_before_it_is_percent_decoded() {
+    fn rule_27_a_quoted_value_is_unquoted_before_it_is_percent_decoded() {
         assert_eq!(decode_header(r#""run 4711""#).as_deref(), Ok("run 4711"));
         assert_eq!(decode_header(r#""a \"b\" \\ c""#).as_deref(), Ok(r#"a "b" \ c"#));
         assert_eq!(decode_header(r#""a%22b""#).as_deref(), Ok(r#"a"b"#));

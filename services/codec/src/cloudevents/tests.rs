@@ -36,7 +36,7 @@ fn parsing_keeps_all_attributes_and_makes_the_event_canonical() {
 }
 
 #[test]
-fn binary_and_structured_mode_give_the_same_bytes() {
+fn rule_27_binary_and_structured_mode_give_the_same_bytes() {
     let data = br#"{"environment":"production","service":"search-api","release":{"version":"v948"}}"#;
     let attributes = [
         ("specversion", "1.0"),
@@ -163,7 +163,7 @@ fn members_are_rejected_on_kinds_to_which_they_do_not_apply() {
 }
 
 #[test]
-fn a_new_event_may_contain_format_characters_only_in_its_reason() {
+fn rule_28_a_new_event_may_contain_format_characters_only_in_its_reason() {
     let deploy = |version: &str, reason: &str| {
         format!(
             r#"{{"environment": "production", "service": "web", "release": {{"version": "{version}"}},
@@ -240,7 +240,7 @@ fn a_new_event_may_refer_to_recorded_values_that_later_rules_reject() {
 }
 
 #[test]
-fn a_null_attribute_is_unset() {
+fn rule_27_a_null_attribute_is_unset() {
     let given = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     let nulls = r#""subject": null, "datacontenttype": null, "comexampleextension": null, "data": {"#;
     let with_nulls = DEPLOY.replace(r#""data": {"#, nulls);

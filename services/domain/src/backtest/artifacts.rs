@@ -7,41 +7,52 @@ use chrono::{DateTime, Utc};
 use super::history::EventTime;
 use crate::plan_issue::RevokedArtifact;
 use crate::revocation::{RevocationEvent, in_force, in_force_for_service};
+use crate::version_meaning::{ArtifactStatement, first_build_after, latest_build};
 use crate::{Artifact, ServiceName, ShortText};
 
 /// The builds of each version, ordered by time.
 #[derive(Debug, Default)]
-pub(super) struct Builds(HashMap<ShortText, Vec<(EventTime, Artifact)>>);
+pub(super) struct Builds(HashMap<ShortText, Vec<ArtifactStatement>>);
 
 impl Builds {
     pub(super) fn add(&mut self, version: &ShortText, artifact: &Artifact, at: EventTime) {
+        let EventTime { occurred_at, position } = at;
         let builds = self.0.entry(version.clone()).or_default();
-        let index = builds.partition_point(|(other, _)| *other < at);
-        builds.insert(index, (at, artifact.clone()));
+        let index = builds.partition_point(|other| other.moment() < (occurred_at, position));
+        builds.insert(index, ArtifactStatement { occurred_at, position, artifact: artifact.clone() });
+    }
+
+    fn all(&self, version: &ShortText) -> &[ArtifactStatement] {
+        self.0.get(version).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the artifacts that were built for a version.
     pub(super) fn of_version(&self, version: &ShortText) -> impl Iterator<Item = &Artifact> {
-        self.0.get(version).into_iter().flatten().map(|(_, artifact)| artifact)
+        self.all(version).iter().map(|build| &build.artifact)
     }
 
-    /// Returns the artifact of a service's version by the builds up to a time: the latest artifact that is named like
-    /// the service or, if there is none, the latest of all, provided that all have the same name.
+    /// Returns the artifact of a service's version by the builds up to a moment.
     pub(super) fn artifact_of_version(
         &self,
         service: &ServiceName,
         version: &ShortText,
-        at: DateTime<Utc>,
+        at: EventTime,
     ) -> Option<&Artifact> {
-        let builds = self.0.get(version)?;
-        let until = builds.partition_point(|(built, _)| built.occurred_at <= at);
-        let builds = &builds[..until];
-        let name = |(_, artifact): &(EventTime, Artifact)| artifact.name();
-        let of_service = |build: &&(EventTime, Artifact)| name(build).as_deref() == Some(service.as_str());
-        let last = builds.last()?;
-        let named = builds.iter().rev().find(of_service);
-        let build = named.or_else(|| builds.iter().all(|build| name(build) == name(last)).then_some(last));
-        build.map(|(_, artifact)| artifact)
+        let builds = self.all(version);
+        let until = builds.partition_point(|build| build.moment() <= (at.occurred_at, at.position));
+        latest_build(service, builds[..until].iter()).map(|build| &build.artifact)
+    }
+
+    /// Returns the first build after a time that gives a service's version a meaning.
+    pub(super) fn first_after(
+        &self,
+        service: &ServiceName,
+        version: &ShortText,
+        after: DateTime<Utc>,
+    ) -> Option<(EventTime, &Artifact)> {
+        let build = first_build_after(service, self.all(version).iter(), after)?;
+        let at = EventTime { occurred_at: build.occurred_at, position: build.position };
+        Some((at, &build.artifact))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::known_good::Marked;
 use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::{Span, longest};
 use crate::{
-    CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Position, ServiceName, ShortText,
-    TargetName, Track, TrackEntry,
+    CompositionId, CompositionIndex, Effect, EnvironmentName, EventRef, LaneFold, LaneRef, Position, Release,
+    ServiceName, ShortText, TargetName, Track, TrackEntry,
 };
 
 /// The lanes of an environment.
@@ -32,6 +32,8 @@ pub(super) struct EnvironmentHistory {
     /// The periods between retirements.
     periods: Vec<Period>,
     lanes: Lanes,
+    /// The deploys that state an artifact, by service and version, each list ordered by time.
+    stating_deploys: HashMap<ServiceName, HashMap<ShortText, Vec<(EventTime, Id)>>>,
     composition_results: CompositionResults,
     /// The unrevoked marks of each composition, each with the marked position.
     marks: BTreeMap<CompositionId, Vec<(Position, Marked)>>,
@@ -45,6 +47,7 @@ impl Default for EnvironmentHistory {
             retirement_times: Vec::new(),
             periods: vec![Period::ALWAYS],
             lanes: Lanes::new(),
+            stating_deploys: HashMap::new(),
             composition_results: CompositionResults::default(),
             marks: BTreeMap::new(),
         }
@@ -199,6 +202,17 @@ impl EnvironmentHistory {
         releases: &mut Releases,
     ) {
         self.composition_results.invalidate(entry.since.occurred_at);
+        if let Effect::Deployed(release) = &entry.effect
+            && release.artifact.is_some()
+        {
+            let EventRef { occurred_at, position, .. } = entry.since;
+            let deploy = (EventTime { occurred_at, position }, releases.intern(release));
+            let of_service = self.stating_deploys.entry(service.clone()).or_default();
+            let deploys = of_service.entry(release.version.clone()).or_default();
+            let index = deploys.partition_point(|other| *other < deploy);
+            push_compact(deploys, deploy);
+            deploys[index..].rotate_right(1);
+        }
         let lanes = self.lanes.entry(service.clone()).or_default();
         let lane = lanes.entry(target.clone()).or_default();
         lane.apply(track, entry, details, &self.periods, releases);
@@ -213,9 +227,16 @@ impl EnvironmentHistory {
         releases: &Releases,
     ) {
         let lane = self.lanes.get_mut(service).and_then(|lanes| lanes.get_mut(target));
-        let time = lane.and_then(|lane| lane.revert(corrected, known_from, &self.periods, releases));
-        if let Some(time) = time {
-            self.composition_results.invalidate(time);
+        let reverted = lane.and_then(|lane| lane.revert(corrected, known_from, &self.periods, releases));
+        let Some((at, deployed)) = reverted else { return };
+        self.composition_results.invalidate(at.occurred_at);
+        let of_service = self.stating_deploys.get_mut(service);
+        if let Some(deploys) = deployed.zip(of_service).and_then(|(release, of)| of.get_mut(&release.version))
+        {
+            let index = deploys.partition_point(|(other, _)| *other < at);
+            if deploys.get(index).is_some_and(|(other, _)| *other == at) {
+                deploys.remove(index);
+            }
         }
     }
 
@@ -283,11 +304,12 @@ impl EnvironmentHistory {
         self.composition_results.update(checks, events, &self.lanes, &self.periods, releases);
     }
 
-    /// Returns the evidence about releases of a service at each target at which one of them received traffic.
+    /// Returns the evidence about a requested release of a service at each target at which traffic reached it.
+    /// `releases` are those that may count as the requested one, with the artifact that they have in the lane.
     pub(super) fn evidence(
         &self,
         (name, service): (&EnvironmentName, &ServiceName),
-        releases: &[Id],
+        (requested, releases): (&Release, &[Id]),
         (checks, catalog): (&Checks, ReleaseCatalog<'_>),
         now: DateTime<Utc>,
     ) -> Vec<TargetEvidence> {
@@ -303,7 +325,10 @@ impl EnvironmentHistory {
                     release: *release,
                     during: ALWAYS,
                 };
-                self.evidence_of(&lane_release, checks, catalog, now)
+                catalog
+                    .counts_as_requested(&lane_release, requested)
+                    .then(|| self.evidence_of(&lane_release, checks, catalog, now))
+                    .flatten()
             })
         });
         best_by_target(&self.policy, ran)
@@ -393,21 +418,32 @@ impl EnvironmentHistory {
         lanes
     }
 
-    /// Returns the last deploy up to a time of a version of a service among the deploys that state an artifact.
-    pub(super) fn last_deploy_with_artifact(
+    /// Returns the last deploy up to a moment of a version of a service among the deploys that state an artifact.
+    pub(super) fn last_stating_deploy(
         &self,
         service: &ServiceName,
         version: &ShortText,
-        until: DateTime<Utc>,
-        releases: &Releases,
+        until: EventTime,
     ) -> Option<(EventTime, Id)> {
-        let with_artifact = || {
-            let ids = releases.of_version(version).iter().copied();
-            ids.filter(|id| releases.get(*id).artifact.is_some())
-        };
-        let lanes = self.lanes.get(service).into_iter().flat_map(BTreeMap::values);
-        let deploys = lanes
-            .flat_map(|lane| with_artifact().flat_map(|id| lane.deploy_times(id).map(move |at| (at, id))));
-        deploys.filter(|(at, _)| at.occurred_at <= until).max()
+        let deploys = self.stating_deploys(service, version);
+        let count = deploys.partition_point(|(at, _)| *at <= until);
+        deploys[..count].last().copied()
+    }
+
+    /// Returns the first deploy after a time of a version of a service among the deploys that state an artifact.
+    pub(super) fn first_stating_deploy(
+        &self,
+        service: &ServiceName,
+        version: &ShortText,
+        after: DateTime<Utc>,
+    ) -> Option<(EventTime, Id)> {
+        let deploys = self.stating_deploys(service, version);
+        let count = deploys.partition_point(|(at, _)| at.occurred_at <= after);
+        deploys.get(count).copied()
+    }
+
+    fn stating_deploys(&self, service: &ServiceName, version: &ShortText) -> &[(EventTime, Id)] {
+        let deploys = self.stating_deploys.get(service).and_then(|of| of.get(version));
+        deploys.map_or(&[], Vec::as_slice)
     }
 }

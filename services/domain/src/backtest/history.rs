@@ -9,7 +9,7 @@ use crate::checks::LaneDeploy;
 use crate::gate::SucceededDeploy;
 use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::{Span, joined};
-use crate::{Effect, EventRef, LaneFold, Position, ShortText, Track, TrackEntry};
+use crate::{Effect, EventRef, LaneFold, Position, Release, ShortText, Track, TrackEntry};
 
 /// The time at which an event occurred and its position. Events count in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,11 @@ pub(super) struct EventTime {
 }
 
 impl EventTime {
+    /// Returns the moment after all events that occurred up to a time.
+    pub(super) const fn end_of(time: DateTime<Utc>) -> Self {
+        Self { occurred_at: time, position: Position::new(u64::MAX) }
+    }
+
     fn from_since(since: &EventRef) -> Self {
         Self { occurred_at: since.occurred_at, position: since.position }
     }
@@ -158,18 +163,20 @@ impl LaneHistory {
         self.record_live(at.position, periods);
     }
 
-    /// Reverts the change of a corrected event; returns the time of the change.
+    /// Reverts the change of a corrected event; returns the time of the change, and its release if it was a deploy.
     pub(super) fn revert(
         &mut self,
         corrected: Position,
         known_from: Position,
         periods: &[Period],
         releases: &Releases,
-    ) -> Option<DateTime<Utc>> {
+    ) -> Option<(EventTime, Option<Release>)> {
         let mut changes = self.fold.changes().iter();
         let index = changes.position(|(_, entry)| entry.since.position == corrected)?;
         let at = self.change_time(index);
-        if let Effect::Deployed(_) = &self.fold.changes()[index].1.effect {
+        let mut deployed = None;
+        if let Effect::Deployed(release) = &self.fold.changes()[index].1.effect {
+            deployed = Some(release.clone());
             self.deploys.retain(|(_, other)| *other != at);
         }
         self.details.remove(&corrected);
@@ -177,7 +184,7 @@ impl LaneHistory {
         self.states.truncate(index);
         self.extend_states(periods, releases);
         self.record_live(known_from, periods);
-        Some(at.occurred_at)
+        Some((at, deployed))
     }
 
     /// Recomputes all states after the environment was retired or declared again.
@@ -258,8 +265,38 @@ impl LaneHistory {
         self.deploys[..end].last().filter(|(id, _)| *id == release).map(|(_, at)| *at)
     }
 
+    /// Returns the last deploy up to a time of a release that matches the stated one.
+    pub(super) fn last_match(
+        &self,
+        stated: &Release,
+        until: DateTime<Utc>,
+        releases: &Releases,
+    ) -> Option<(EventTime, Id)> {
+        let last = |id: Id| {
+            let until = (id, EventTime::end_of(until));
+            let end = self.deploys.partition_point(|deploy| *deploy <= until);
+            self.deploys[..end].last().filter(|(other, _)| *other == id).map(|(id, at)| (*at, *id))
+        };
+        matching(stated, releases).filter_map(last).max()
+    }
+
+    /// Returns the first deploy after a time of a release that matches the stated one.
+    pub(super) fn first_match(
+        &self,
+        stated: &Release,
+        after: DateTime<Utc>,
+        releases: &Releases,
+    ) -> Option<(EventTime, Id)> {
+        let first = |id: Id| {
+            let after = (id, EventTime::end_of(after));
+            let begin = self.deploys.partition_point(|deploy| *deploy <= after);
+            self.deploys[begin..].first().filter(|(other, _)| *other == id).map(|(id, at)| (*at, *id))
+        };
+        matching(stated, releases).filter_map(first).min()
+    }
+
     /// Returns the deploys of a version.
-    pub(super) fn deploys_of_version(&self, version: &ShortText, releases: &Releases) -> Vec<LaneDeploy> {
+    fn deploys_of_version(&self, version: &ShortText, releases: &Releases) -> Vec<LaneDeploy> {
         let deploys = releases.of_version(version).iter().flat_map(|id| {
             self.deploy_times(*id).map(|at| LaneDeploy {
                 occurred_at: at.occurred_at,
@@ -388,4 +425,10 @@ impl LaneHistory {
         let count = period.until.map_or(changes.len(), |until| self.count_before(until));
         Some((count, period.until))
     }
+}
+
+/// Returns the releases that match the stated one.
+fn matching<'r>(stated: &'r Release, releases: &'r Releases) -> impl Iterator<Item = Id> + 'r {
+    let of_version = releases.of_version(&stated.version).iter().copied();
+    of_version.filter(move |id| stated.matches(releases.get(*id)))
 }

@@ -12,11 +12,12 @@ use chrono::{DateTime, Utc};
 use super::artifacts::Builds;
 use super::history::{EventTime, LaneHistory, Period};
 use super::interned::{Id, Interner, Releases, push_compact};
-use crate::checks::{LaneDeploy, artifact_in_lane, speaks_of, straddles};
+use crate::checks::{artifact_in_lane, choose_release, speaks_of_resolved, straddles};
 use crate::event::{Validation, ValidationSubject};
+use crate::gate::counts_as_requested;
 use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
-use crate::{Artifact, EnvironmentName, LaneRef, Position, ServiceName, ShortText, TargetName};
+use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// The subject of a check, as its report states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,8 +97,9 @@ pub(super) struct LaneRelease<'q> {
 
 /// The artifacts that versions mean, by the events applied so far.
 pub(super) trait VersionMeanings: fmt::Debug {
-    /// Returns the artifact that a service's version means at a time in an environment.
-    fn artifact_meant(
+    /// Returns the artifact of a deploy at a time that states only a version: the one that the version means then in the
+    /// environment or, if it means none, the first that it means after that.
+    fn artifact_of_deploy(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
@@ -119,31 +121,46 @@ impl ReleaseCatalog<'_> {
     fn artifact_of(&self, of: &LaneRelease<'_>) -> Option<Artifact> {
         let release = self.releases.get(of.release);
         let last_deploy = of.lane.last_deploy(of.release).map(|at| at.occurred_at);
-        let meant =
-            |at| self.meanings.artifact_meant(of.environment, of.service, &release.version, at).cloned();
-        artifact_in_lane(release, last_deploy, meant)
+        let of_deploy =
+            |at| self.meanings.artifact_of_deploy(of.environment, of.service, &release.version, at).cloned();
+        artifact_in_lane(release, last_deploy, of_deploy)
     }
 
-    /// Returns true if more than one artifact is known for a version: only then can it have meant several.
+    /// Returns true if a release that was deployed to its lane counts as the requested one for promotion.
+    pub(super) fn counts_as_requested(&self, of: &LaneRelease<'_>, requested: &Release) -> bool {
+        let deployed = self.releases.get(of.release);
+        let needs_artifact = requested.artifact.is_some() && deployed.artifact.is_none();
+        if of.lane.last_deploy(of.release).is_none() {
+            return false;
+        }
+        let meant = if needs_artifact { self.artifact_of(of) } else { None };
+        counts_as_requested(requested, deployed, meant.as_ref())
+    }
+
+    /// Returns true if more than one artifact is known for a version: only then can it have meant several. Compares
+    /// identities: [`Artifact::is_same`] is not transitive.
     fn is_ambiguous(&self, version: &ShortText) -> bool {
         let stated = self.releases.of_version(version).iter();
         let stated = stated.filter_map(|id| self.releases.get(*id).artifact.as_ref());
-        let mut known = stated.chain(self.builds.of_version(version));
-        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
+        let mut known = stated.chain(self.builds.of_version(version)).map(Artifact::identity);
+        known.next().is_some_and(|first| known.any(|other| other != first))
     }
 
-    /// Returns the deploys of a release's version to its lane, each with the artifact that the version meant when it ran.
-    fn deploys_of(&self, of: &LaneRelease<'_>) -> Vec<LaneDeploy> {
-        let version = &self.releases.get(of.release).version;
-        let mut deploys = of.lane.deploys_of_version(version, self.releases);
-        if self.is_ambiguous(version) {
-            for deploy in deploys.iter_mut().filter(|deploy| deploy.release.artifact.is_none()) {
-                let at = deploy.occurred_at;
-                let meant = self.meanings.artifact_meant(of.environment, of.service, version, at);
-                deploy.release = deploy.release.completed(meant.cloned());
-            }
-        }
-        deploys
+    /// Returns the release that the end of a check means if it states some parts of one but not its artifact.
+    fn resolve(&self, stated: &Release, at: DateTime<Utc>, of: &LaneRelease<'_>) -> Release {
+        let completed = |(deployed, id): (EventTime, Id)| {
+            let release = self.releases.get(id);
+            let (environment, version, at) = (of.environment, &release.version, deployed.occurred_at);
+            let meant = || self.meanings.artifact_of_deploy(environment, of.service, version, at).cloned();
+            release.completed(release.artifact.clone().or_else(meant))
+        };
+        let last_before = of.lane.last_match(stated, at, self.releases).map(completed);
+        let first_after = || of.lane.first_match(stated, at, self.releases).map(completed);
+        let built = match last_before {
+            Some(_) => None,
+            None => self.builds.artifact_of_version(of.service, &stated.version, EventTime::end_of(at)),
+        };
+        choose_release(stated, last_before, built, first_after)
     }
 }
 
@@ -304,14 +321,11 @@ impl Checks {
             !straddles(start, events[index].at.occurred_at, tracks)
         };
         if let Some(version) = self.texts.id_of(&release.version) {
-            let deploys = std::cell::OnceCell::new();
             self.collect(Subject::Release { lane, version }, of.during, latest, |events, index| {
                 let CheckEvent { at, stated, .. } = events[index];
                 let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
-                let built = catalog.builds.artifact_of_version(of.service, &release.version, at.occurred_at);
-                let deploys = deploys.get_or_init(|| catalog.deploys_of(of));
-                speaks_of(stated, at.occurred_at, deploys, built, (release, artifact))
-                    && does_not_straddle(events, index)
+                let resolve = || catalog.resolve(stated, at.occurred_at, of);
+                speaks_of_resolved(stated, resolve, (release, artifact)) && does_not_straddle(events, index)
             });
         }
         for name in of.lane.deployments_of(of.release, catalog.releases) {

@@ -1,7 +1,7 @@
 //! The promotion rule: requires that a release was known good in the environments that a policy names.
 //!
 //! The evidence is what was checked: results for the release in its lane, and results and marks of compositions that
-//! contained it there. A composition's failure, or a mark that says that it is bad, does not count as the release's.
+//! contained it there. A composition's failure, or a mark `bad` on it, does not count as the release's.
 
 use std::collections::BTreeMap;
 
@@ -59,8 +59,8 @@ pub struct ReleaseJudgement {
 }
 
 /// Returns true if a deployed release counts as the requested one: the artifacts are the same or, where one is unknown,
-/// the versions are equal. `meant` is the artifact that the version of the deployed release means now, in case that
-/// release states none.
+/// the versions are equal. `meant` is the artifact that the deployed release has [in its
+/// lane](crate::checks::artifact_in_lane), in case it states none.
 #[must_use]
 pub fn counts_as_requested(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
     let has_version = requested.version == deployed.version;

@@ -267,6 +267,29 @@ fn an_irreversible_deploy_to_another_target_is_no_barrier() {
 }
 
 #[test]
+fn rule_23_a_deploy_of_a_dependency_is_a_warning_for_a_point_of_another_environment_too() {
+    let staging = EnvironmentName::parse("staging").expect("a name");
+    let dependencies = BTreeMap::from([(service("web"), vec![service("database")])]);
+    let policy = Policy { dependencies, ..Policy::default() };
+    let deploys = [irreversible("database", 11), irreversible("basket", 12)];
+    let ran = |at| {
+        let event_id = EventId::parse("ran").expect("an id");
+        let since = EventRef { occurred_at: time(at), position: Position::new(at), event_id };
+        BTreeMap::from([((service("web"), TargetName::default()), since)])
+    };
+    let found = |last_ran| {
+        let source = Some(&staging);
+        let context =
+            PlanContext { source, last_ran, irreversible: &deploys, policy: &policy, ..no_issues() };
+        issues(&plan(&["web"]), &context)
+    };
+
+    assert_eq!(found(ran(10)), [PlanIssue::BarrierOfDependency(irreversible("database", 11))]);
+    assert_eq!(found(ran(12)), [], "the lane ran the release after it");
+    assert_eq!(names(&found(BTreeMap::new())), ["barrier_of_dependency"]);
+}
+
+#[test]
 fn for_a_point_of_another_environment_barriers_count_since_the_lane_ran_that_release() {
     let staging = EnvironmentName::parse("staging").expect("a name");
     let deploys = [irreversible("web", 11)];

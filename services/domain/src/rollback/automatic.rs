@@ -8,7 +8,7 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, ValidationSubject};
+use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, Step, ValidationSubject};
 use crate::plan_issue::{PlanIssue, Severity};
 use crate::{LaneFilter, Lanes, Position, ServiceName, ShortText, TargetName};
 
@@ -68,6 +68,14 @@ pub enum DeclineReason {
         at_most: u64,
         /// Newer points that were skipped.
         passed_over: Vec<PassedOver>,
+    },
+    /// The plan would change a lane that the failed check does not concern: the services and targets of the concerned
+    /// lanes include it.
+    OtherLane {
+        /// Service of the lane.
+        service: ServiceName,
+        /// Target of the lane.
+        target: TargetName,
     },
     /// The environment would run nothing.
     ResultEmpty,
@@ -148,6 +156,11 @@ impl fmt::Display for DeclineReason {
                 "the last known-good point last ran {age_seconds} seconds ago; the policy allows {at_most}{}",
                 SkippedPoints(passed_over)
             ),
+            Self::OtherLane { service, target } => write!(
+                f,
+                "the check failed for different services at different targets; a plan for these services and targets \
+                 would also change {service} at {target}, which the check does not concern"
+            ),
             Self::ResultEmpty => f.write_str("the environment would run nothing"),
             Self::Blocked(reason) => write!(f, "the plan is blocked: {reason}"),
             Self::SearchTimedOut(seconds) => {
@@ -195,44 +208,65 @@ impl AutomaticRollback {
     }
 }
 
-/// Returns the lanes that an automatic rollback may change after a failed check of `subject`; `None` if there are none.
-/// `failed` has the lanes in which the failure is the latest result of the check for what runs there.
-///
-/// For [`AutomaticScope::Environment`] and for a check of an environment: all lanes. Otherwise: the services of the
-/// failed lanes and their dependents, at the target that the check names, or at those of the failed lanes.
-#[must_use]
-pub fn concerned_lanes(
-    scope: AutomaticScope,
-    subject: &ValidationSubject,
-    policy: &Policy,
-    present: &Lanes,
-    failed: &BTreeSet<(ServiceName, TargetName)>,
-) -> Option<LaneFilter> {
-    let named_target = match (scope, subject) {
-        (AutomaticScope::Environment, _) | (_, ValidationSubject::Environment(_)) => {
-            return Some(LaneFilter::default());
-        }
-        (_, ValidationSubject::Lane { lane, .. }) => lane.target.clone(),
-        (_, ValidationSubject::Artifact(_)) => None,
-    };
-    let services: BTreeSet<ServiceName> = failed.iter().map(|(service, _)| service.clone()).collect();
-    if services.is_empty() {
-        // A filter without services would include all of them.
-        return None;
-    }
-    let targets = named_target.map_or_else(|| targets_of(present, failed), |target| BTreeSet::from([target]));
-    Some(LaneFilter { services: policy.with_dependents(services), targets })
+/// The lanes that an automatic rollback may change after a failed check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConcernedLanes {
+    /// All lanes of the environment.
+    All,
+    /// Each failed lane, and the services that depend on its service, at its target.
+    Of(BTreeSet<(ServiceName, TargetName)>),
 }
 
-/// Returns the targets of some lanes. Returns the empty set, which means all targets, if these are all lanes in which
-/// their services run something.
-fn targets_of(present: &Lanes, lanes: &BTreeSet<(ServiceName, TargetName)>) -> BTreeSet<TargetName> {
-    let services: BTreeSet<&ServiceName> = lanes.iter().map(|(service, _)| service).collect();
-    let mut running = present.iter().filter(|(_, fold)| fold.live().is_some()).map(|(lane, _)| lane);
-    if running.all(|lane| lanes.contains(lane) || !services.contains(&lane.0)) {
-        return BTreeSet::new();
+impl ConcernedLanes {
+    /// Returns the lanes that a failed check of `subject` concerns; `None` if there are none. `failed` has the lanes in
+    /// which the failure is the latest result of the check for what runs there.
+    ///
+    /// For [`AutomaticScope::Environment`] and for a check of an environment: all lanes.
+    #[must_use]
+    pub fn of(
+        scope: AutomaticScope,
+        subject: &ValidationSubject,
+        policy: &Policy,
+        failed: &BTreeSet<(ServiceName, TargetName)>,
+    ) -> Option<Self> {
+        if scope == AutomaticScope::Environment || matches!(subject, ValidationSubject::Environment(_)) {
+            return Some(Self::All);
+        }
+        let with_dependents = |(service, target): &(ServiceName, TargetName)| {
+            let services = policy.with_dependents(BTreeSet::from([service.clone()]));
+            services.into_iter().map(|service| (service, target.clone())).collect::<Vec<_>>()
+        };
+        let lanes: BTreeSet<_> = failed.iter().flat_map(with_dependents).collect();
+        // A filter without services would include all of them.
+        (!lanes.is_empty()).then_some(Self::Of(lanes))
     }
-    lanes.iter().map(|(_, target)| target.clone()).collect()
+
+    /// Returns the services and targets of the lanes. They may include other lanes too: see [`Self::check`].
+    #[must_use]
+    pub fn filter(&self) -> LaneFilter {
+        match self {
+            Self::All => LaneFilter::default(),
+            Self::Of(lanes) => LaneFilter {
+                services: lanes.iter().map(|(service, _)| service.clone()).collect(),
+                targets: lanes.iter().map(|(_, target)| target.clone()).collect(),
+            },
+        }
+    }
+
+    /// Checks that a plan changes concerned lanes only.
+    ///
+    /// # Errors
+    /// A step changes another lane.
+    pub fn check(&self, plan: &Plan) -> Result<(), DeclineReason> {
+        let Self::Of(lanes) = self else { return Ok(()) };
+        let is_other = |step: &&Step| !lanes.contains(&(step.service.clone(), step.target.clone()));
+        match plan.steps.iter().find(is_other) {
+            Some(Step { service, target, .. }) => {
+                Err(DeclineReason::OtherLane { service: service.clone(), target: target.clone() })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks that a plan is within the policy's limits for its steps and for the time since its point last ran.

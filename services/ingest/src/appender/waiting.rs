@@ -9,7 +9,7 @@ use super::{DecidedRequest, PendingBatch, PendingEntry, Submission};
 /// Age at which a look-up no longer holds: it counts on the journal's duplicate window for what was recorded since.
 const MAX_LOOKUP_AGE: Duration = Duration::from_secs(10);
 
-/// When a group is complete.
+/// Limits at which a group is complete.
 #[derive(Clone, Copy)]
 pub(super) struct GroupBounds {
     /// Number of events.

@@ -1,4 +1,5 @@
--- Selects the kinds of evidence that an environment has; the last one: artifacts may be known for versions.
+-- Selects the kinds of evidence that an environment has. The last column is true if the artifact of any version may be
+-- known.
 SELECT e.with_parts,
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
     EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),

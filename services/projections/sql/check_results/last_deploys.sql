@@ -1,4 +1,4 @@
--- Selects the time of the last deploy of each release, which states no artifact, to its lane.
+-- Selects, for releases that state no artifact, the time of the last deploy of each to its lane.
 SELECT r.index, max(c.occurred_at)
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY
     r (service, target, version, config, infrastructure, commit, index)

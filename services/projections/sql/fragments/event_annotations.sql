@@ -1,25 +1,13 @@
 -- Joins what is derived about event `e` when it is queried:
 --
 -- - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
---   between. Each look-up reads one row by an index.
+--   between.
 -- - `frozen`: the event occurred within a freeze, by the rule of `freeze_holds.sql`, and is not a step of a rollback.
 -- - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
 --   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
 -- - `k`: the first correction of the event.
 LEFT JOIN LATERAL (
-    SELECT (
-        SELECT b.position FROM live_changes b
-        WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
-            AND b.position < c.position AND b.version = c.version
-            AND (b.artifact_key, b.config, b.infrastructure, b.commit)
-                IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
-            AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
-        ORDER BY b.position DESC LIMIT 1
-    ) AS position
-    FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
-        AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
-        AND c.position = e.position
-    WHERE n.name = e.environment LIMIT 1
+    -- include fragments/returns_to.sql
 ) back ON true
 LEFT JOIN LATERAL (
     SELECT true AS holds

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger_domain::Position;
+use ledger_domain::{Position, error_chain};
 use ledger_journal::SharedJournal;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
@@ -133,7 +133,7 @@ impl Rebuild {
             let generation = (tenant.as_str(), self.worker.version, number);
             let dropping = self.worker.drop_generation(&mut self.connection, generation, DROP_LOCK_TIMEOUT);
             if let Err(error) = dropping.await {
-                let error = error.display_chain();
+                let error = error_chain(&error);
                 warn!(tenant, number, error, "could not drop the generation; the next rebuild resumes it");
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_domain::{Position, TenantName};
+use ledger_domain::{Position, TenantName, error_chain};
 use ledger_journal::{Continuity, KnownHistory, ReadError, SharedJournal, Until};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
@@ -567,7 +567,7 @@ async fn with_timeout<T>(
 async fn live_checkpoint(connection: &mut PgConnection) -> Result<Checkpoint, RebuildFailure> {
     match checkpoint::read(connection).await {
         Err(error) if checkpoint::is_missing(&error) => {
-            let cause = error.display_chain();
+            let cause = error_chain(&error);
             Err(RebuildFailure::HistoryDiffers(format!("the live projections have no checkpoint: {cause}")))
         }
         read => Ok(read?),

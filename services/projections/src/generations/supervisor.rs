@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_domain::Position;
+use ledger_domain::{Position, error_chain};
 use ledger_journal::SharedJournal;
 use metrics::gauge;
 use sqlx::PgConnection;
@@ -234,7 +234,7 @@ impl ProjectionSupervisor {
             Ok(Err(error)) => {
                 // The registry's tables are missing if the database was restored or replaced.
                 self.migrated &= !error.is_missing_table();
-                error.display_chain()
+                error_chain(&error)
             }
             Err(_) => format!("the database did not respond within {REGISTRY_TIMEOUT:?}"),
         };
@@ -398,7 +398,7 @@ impl ProjectionSupervisor {
             match tokio::time::timeout(CLEANUP_TIMEOUT, dropping).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    let error = error.display_chain();
+                    let error = error_chain(&error);
                     warn!(error, "could not drop expired generations; retrying");
                 }
                 Err(_) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger_domain::TenantName;
+use ledger_domain::{TenantName, error_chain};
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ impl GenerationWatcher {
             let ticked = tokio::time::timeout(REGISTRY_TIMEOUT, self.tick(&mut connection)).await;
             let reason = match ticked {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.display_chain()),
+                Ok(Err(error)) => Some(error_chain(&error)),
                 Err(_) => Some(format!("the database did not respond within {REGISTRY_TIMEOUT:?}")),
             };
             if let Some(reason) = reason {

@@ -143,18 +143,18 @@ impl Projections {
     /// # Errors
     /// The database does not answer.
     pub async fn wait_for(&self, wanted: Position, timeout: Duration) -> Result<Waited, Error> {
-        self.wait_for_near(wanted, u64::MAX, timeout).await
+        self.wait_for_within(wanted, u64::MAX, timeout).await
     }
 
-    /// Waits like [`Projections::wait_for`], but no longer once the projections are seen more than `entries` entries
-    /// before the position.
+    /// Waits like [`Projections::wait_for`], but gives up at once if the projections are more than `max_lag` entries
+    /// behind the position.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn wait_for_near(
+    pub async fn wait_for_within(
         &self,
         wanted: Position,
-        entries: u64,
+        max_lag: u64,
         timeout: Duration,
     ) -> Result<Waited, Error> {
         let deadline = Instant::now() + timeout;
@@ -166,7 +166,7 @@ impl Projections {
             if checkpoint.position >= wanted {
                 return Ok(Waited::Reached);
             }
-            let is_far = wanted.get() - checkpoint.position.get() > entries;
+            let is_far = wanted.get() - checkpoint.position.get() > max_lag;
             if is_far || Instant::now() >= deadline {
                 return Ok(Waited::StillAt(checkpoint.position));
             }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use ledger_codec::cloudevents::StoredEntry;
-use ledger_domain::{IdentityKey, Position};
+use ledger_domain::{IdentityKey, Position, error_chain};
 use ledger_journal::{ReadError, Record};
 use metrics::{counter, gauge, histogram};
 use sqlx::postgres::PgConnectOptions;
@@ -74,7 +74,7 @@ impl From<Error> for ProjectionError {
         {
             return Self::Duplicate;
         }
-        Self::Failed(error.display_chain())
+        Self::Failed(error_chain(&error))
     }
 }
 

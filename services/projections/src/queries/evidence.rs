@@ -17,7 +17,8 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
 use crate::sql::sql;
-use crate::tables::check_results::LaneRelease;
+use crate::tables::artifacts::VersionMeanings;
+use crate::tables::lane_releases::{LaneRelease, artifacts_in_lanes};
 use crate::tables::lanes::{AsOf, QueryError, parse_release};
 
 #[derive(sqlx::FromRow)]
@@ -57,7 +58,7 @@ impl Snapshot {
         policy: &Policy,
         now: DateTime<Utc>,
     ) -> Result<Vec<TargetEvidence>, Error> {
-        let ran = self.deployed(environment, service, requested_release, now).await?;
+        let ran = self.deployed(environment, service, requested_release).await?;
         let known_at = self.position();
         let releases: Vec<LaneRelease> = ran.iter().map(|(ran, _)| ran.clone()).collect();
         let spans = self.live_spans(environment, &releases, known_at).await?;
@@ -83,14 +84,13 @@ impl Snapshot {
         Ok(best_by_target(policy, all))
     }
 
-    /// Returns the deployed releases of a service that equal the requested one: by artifact, or by version if no
-    /// artifact is known. Each has the position of its last deploy.
+    /// Returns the deployed releases of a service that equal the requested one: by the artifact that each has in its
+    /// lane, or by version if no artifact is known. Each has the position of its last deploy.
     async fn deployed(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         requested_release: &Release,
-        now: DateTime<Utc>,
     ) -> Result<Vec<(LaneRelease, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let keys = requested_release.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
@@ -109,16 +109,27 @@ impl Snapshot {
                     parse_release(&row.version, parts)?,
                 ))
             })?;
-            let meant = match (&requested_release.artifact, &release.artifact) {
-                (Some(_), None) => self.artifact_meant(environment, service, &release.version, now).await?,
-                _ => None,
-            };
-            if !counts_as_requested(requested_release, &release, meant.map(|(artifact, _)| artifact).as_ref())
-            {
-                continue;
-            }
             ran.push((LaneRelease { service: service.clone(), target, release }, position(row.position)));
         }
+        if requested_release.artifact.is_none() {
+            return Ok(ran);
+        }
+        let states_none = |ran: &LaneRelease| ran.release.artifact.is_none();
+        let unstated: Vec<&LaneRelease> =
+            ran.iter().map(|(ran, _)| ran).filter(|ran| states_none(ran)).collect();
+        let mut meant = Vec::new();
+        if !unstated.is_empty() {
+            let known_at = self.position();
+            let versions: Vec<(&ServiceName, &ShortText)> =
+                unstated.iter().map(|ran| (&ran.service, &ran.release.version)).collect();
+            let meanings = VersionMeanings::load(self.connection(), id, versions, known_at).await?;
+            meant = artifacts_in_lanes(self.connection(), (id, known_at), &meanings, &unstated).await?;
+        }
+        let mut meant = meant.into_iter();
+        ran.retain(|(ran, _)| {
+            let meant = if states_none(ran) { meant.next().flatten() } else { None };
+            counts_as_requested(requested_release, &ran.release, meant.as_ref())
+        });
         Ok(ran)
     }
 

@@ -15,6 +15,7 @@ use ledger_domain::{
 use crate::Snapshot;
 use crate::postgres::{Error, parsed};
 use crate::sql::sql;
+use crate::tables::artifacts::VersionMeanings;
 use crate::tables::event_details::{CommitPrefix, prefix_end};
 use crate::tables::events::parse_envelope;
 use crate::tables::lanes::{far_future, load_histories, parse_lane};
@@ -225,7 +226,7 @@ impl Snapshot {
     }
 
     /// Returns the artifacts that versions meant which ran on a lane without stating one: at the last time that they
-    /// went live or, if none was known then, now.
+    /// went live or, if they meant none then, the first after that.
     async fn meant_artifacts(
         &mut self,
         found: &ReleaseLanes,
@@ -240,12 +241,15 @@ impl Snapshot {
             }
         }
         let service: &ServiceName = &lane.service;
+        let id = self.environment_id(&lane.environment).await?.filter(|_| !last.is_empty());
+        let Some(id) = id else { return Ok(meant) };
+        let known_at = self.position();
+        let versions: Vec<(&ServiceName, &ShortText)> =
+            last.keys().map(|version| (service, version)).collect();
+        let meanings = VersionMeanings::load(self.connection(), id, versions, known_at).await?;
         for (version, at) in last {
-            let artifact = match self.artifact_meant(&lane.environment, service, &version, at).await? {
-                Some(artifact) => Some(artifact),
-                None => self.artifact_meant(&lane.environment, service, &version, far_future()).await?,
-            };
-            if let Some((artifact, _)) = artifact {
+            if let Some(artifact) = meanings.artifact_of_deploy(service, &version, at) {
+                let artifact = artifact.clone();
                 meant.insert(version, artifact);
             }
         }

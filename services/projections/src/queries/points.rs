@@ -18,7 +18,8 @@ use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::point_at_time::CompositionSpan;
 use crate::sql::sql;
-use crate::tables::check_results::{CheckResultCache, LaneRelease};
+use crate::tables::check_results::CheckResultCache;
+use crate::tables::lane_releases::LaneRelease;
 use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
 use ledger_domain::plan_issue::RevokedArtifact;
 use ledger_domain::revocation::{RevocationEvent, in_force, in_force_for_service};
+use ledger_domain::version_meaning::{ArtifactStatement, first_build_after, latest_build};
 use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
@@ -15,28 +16,20 @@ use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::parse_lane;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Build {
-    pub(crate) occurred_at: DateTime<Utc>,
-    pub(crate) position: Position,
-    pub(crate) artifact: Artifact,
-}
-
 /// Builds by version, each list ordered by moment: time, then position.
 #[derive(Debug, Default)]
-pub(crate) struct Builds(HashMap<String, Vec<Build>>);
+pub(crate) struct Builds(HashMap<String, Vec<ArtifactStatement>>);
 
 impl Builds {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn of_version(&self, version: &ShortText) -> impl Iterator<Item = &Build> {
-        self.0.get(version.as_str()).into_iter().flatten()
+    pub(crate) fn of_version(&self, version: &ShortText) -> &[ArtifactStatement] {
+        self.0.get(version.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the artifact that a version of a service resolves to by the builds up to a time: the latest build of an
-    /// artifact that is named like the service; otherwise the latest build, if all builds have one name.
+    /// Returns the artifact that a version of a service resolves to by the builds up to a time.
     pub(crate) fn resolve(
         &self,
         service: &ServiceName,
@@ -46,15 +39,15 @@ impl Builds {
         self.resolve_build(service, version, at).map(|build| &build.artifact)
     }
 
-    fn resolve_build(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Build> {
-        let builds: Vec<&Build> = self.of_version(version).filter(|build| build.occurred_at <= at).collect();
-        let name = |build: &Build| build.artifact.name();
-        let of_service = |build: &&&Build| name(build).as_deref() == Some(service.as_str());
-        if let Some(build) = builds.iter().rev().find(of_service) {
-            return Some(build);
-        }
-        let last = builds.last()?;
-        builds.iter().all(|build| name(build) == name(last)).then_some(last)
+    fn resolve_build(
+        &self,
+        service: &ServiceName,
+        version: &ShortText,
+        at: DateTime<Utc>,
+    ) -> Option<&ArtifactStatement> {
+        let builds = self.of_version(version);
+        let until = builds.partition_point(|build| build.occurred_at <= at);
+        latest_build(service, builds[..until].iter())
     }
 }
 
@@ -70,14 +63,14 @@ pub(crate) async fn load_builds<'v>(
     let mut builds = Builds::default();
     for (version, artifact, occurred_at, at) in rows {
         let artifact = parsed("builds", at, || Artifact::stored(&artifact))?;
-        let build = Build { occurred_at, position: position(at), artifact };
+        let build = ArtifactStatement { occurred_at, position: position(at), artifact };
         builds.0.entry(version).or_default().push(build);
     }
     Ok(builds)
 }
 
-/// Deploys that state an artifact: time and artifact, ordered by moment.
-type StatingDeploys = Vec<(DateTime<Utc>, Artifact)>;
+/// Deploys that state an artifact, ordered by moment.
+type StatingDeploys = Vec<ArtifactStatement>;
 
 /// Artifacts that versions of services mean in an environment, as known at a position.
 #[derive(Debug, Default)]
@@ -111,35 +104,76 @@ impl VersionMeanings {
         for row in rows {
             let artifact = parsed("lane_changes", row.position, || Artifact::stored(&row.artifact))?;
             let deploys = if row.is_here { &mut meanings.here } else { &mut meanings.elsewhere };
-            deploys.entry((row.service, row.version)).or_default().push((row.occurred_at, artifact));
+            let (occurred_at, position) = (row.occurred_at, position(row.position));
+            let deploy = ArtifactStatement { occurred_at, position, artifact };
+            deploys.entry((row.service, row.version)).or_default().push(deploy);
         }
         Ok(meanings)
     }
 
-    /// Returns true if more than one artifact is known for a version of a service: only then can it have meant several.
-    pub(crate) fn is_ambiguous(&self, service: &ServiceName, version: &ShortText) -> bool {
+    /// Returns the deploys of a version of a service to the environment, and those to others.
+    fn stating_deploys(&self, service: &ServiceName, version: &ShortText) -> [&[ArtifactStatement]; 2] {
         let key = (service.to_string(), version.to_string());
-        let deploys = [&self.here, &self.elsewhere].into_iter().filter_map(|deploys| deploys.get(&key));
-        let deployed = deploys.flatten().map(|(_, artifact)| artifact);
-        let mut known = deployed.chain(self.builds.of_version(version).map(|build| &build.artifact));
-        known.next().is_some_and(|first| known.any(|other| !other.is_same(first)))
+        [&self.here, &self.elsewhere].map(|deploys| deploys.get(&key).map_or(&[][..], Vec::as_slice))
+    }
+
+    /// Returns true if more than one artifact is known for a version of a service: only then can it have meant several.
+    /// Compares identities: [`Artifact::is_same`] is not transitive.
+    pub(crate) fn is_ambiguous(&self, service: &ServiceName, version: &ShortText) -> bool {
+        let deploys = self.stating_deploys(service, version).into_iter().flatten();
+        let known = deploys.chain(self.builds.of_version(version));
+        let mut identities = known.map(|statement| statement.artifact.identity());
+        identities.next().is_some_and(|first| identities.any(|other| other != first))
     }
 
     /// Returns the artifact that a version of a service means at a time: that of the latest deploy to the environment that
     /// states one, else of the latest to another; else that of a build.
-    pub(crate) fn artifact(
+    fn artifact(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Artifact> {
+        let of_deploys = self.stating_deploys(service, version).into_iter().find_map(|deploys| {
+            let until = deploys.partition_point(|deploy| deploy.occurred_at <= at);
+            deploys[..until].last().map(|deploy| &deploy.artifact)
+        });
+        of_deploys.or_else(|| self.builds.resolve(service, version, at))
+    }
+
+    /// Returns the artifact of a deploy at a time that states only its version: the one that the version means then or, if
+    /// it means none, the first that it means after that.
+    pub(crate) fn artifact_of_deploy(
         &self,
         service: &ServiceName,
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        let key = (service.to_string(), version.to_string());
-        let of_deploys = [&self.here, &self.elsewhere].into_iter().find_map(|deploys| {
-            let deploys = deploys.get(&key)?;
-            let until = deploys.partition_point(|(occurred_at, _)| *occurred_at <= at);
-            deploys[..until].last().map(|(_, artifact)| artifact)
-        });
-        of_deploys.or_else(|| self.builds.resolve(service, version, at))
+        self.artifact(service, version, at).or_else(|| {
+            let deploys = self.stating_deploys(service, version).into_iter();
+            let deploys = deploys.filter_map(|deploys| {
+                deploys.get(deploys.partition_point(|deploy| deploy.occurred_at <= at))
+            });
+            let build = first_build_after(service, self.builds.of_version(version).iter(), at);
+            let first = deploys.chain(build).min_by_key(|statement| statement.moment());
+            first.map(|statement| &statement.artifact)
+        })
+    }
+}
+
+/// A moment of which the artifact of a version is asked, and the position that was the last known one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownMoment {
+    /// Time and position of the moment.
+    pub moment: (DateTime<Utc>, Position),
+    /// The last position that was known.
+    pub known_at: Position,
+}
+
+impl KnownMoment {
+    /// Returns the build that gives a version of a service its artifact at the moment. The builds are ordered by moment.
+    fn build<'b>(
+        &self,
+        service: &ServiceName,
+        builds: &'b [ArtifactStatement],
+    ) -> Option<&'b ArtifactStatement> {
+        let until = builds.partition_point(|build| build.moment() <= self.moment);
+        latest_build(service, builds[..until].iter().filter(|build| build.position <= self.known_at))
     }
 }
 
@@ -167,36 +201,88 @@ impl Snapshot {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
-        let now = self.position();
-        self.artifact_meant_as_known_at(environment, service, version, (at, now)).await
+        let versions = [(service.clone(), version.clone())];
+        let meant = self.artifacts_meant(environment, &versions, at).await?;
+        Ok(meant.into_iter().next().flatten())
     }
 
-    /// Returns what [`Self::artifact_meant`] returned, or would have, when a position was the last.
+    /// Returns the artifacts that versions of services resolve to at a time, as [`artifact_meant`](Self::artifact_meant)
+    /// does, in the order of `versions`.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifact_meant_as_known_at(
+    pub async fn artifacts_meant(
+        &mut self,
+        environment: &EnvironmentName,
+        versions: &[(ServiceName, ShortText)],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<Option<(Artifact, Position)>>, Error> {
+        let known_at = self.position();
+        let id = self.environment_id(environment).await?.unwrap_or_default();
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifacts"))
+            .bind(id)
+            .bind(versions.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
+            .bind(versions.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>())
+            .bind(at);
+        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
+        let mut meant: Vec<Option<(Artifact, Position)>> = vec![None; versions.len()];
+        for (index, artifact, stated_at) in rows {
+            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
+                let artifact = parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?;
+                *found = Some((artifact, position(stated_at)));
+            }
+        }
+        let not_deployed = versions.iter().zip(&meant).filter(|(_, found)| found.is_none());
+        let names: Vec<&str> = not_deployed.map(|((_, version), _)| version.as_str()).collect();
+        if names.is_empty() {
+            return Ok(meant);
+        }
+        let builds = load_builds(self.connection(), names, known_at).await?;
+        for ((service, version), found) in versions.iter().zip(&mut meant) {
+            if found.is_none() {
+                let build = builds.resolve_build(service, version, at);
+                *found = build.map(|build| (build.artifact.clone(), build.position));
+            }
+        }
+        Ok(meant)
+    }
+
+    /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn artifacts_meant_at(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-        (at, known_at): (DateTime<Utc>, Position),
-    ) -> Result<Option<(Artifact, Position)>, Error> {
+        moments: &[KnownMoment],
+    ) -> Result<Vec<Option<Artifact>>, Error> {
+        if moments.is_empty() {
+            return Ok(Vec::new());
+        }
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact"))
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact_at"))
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
-            .bind(at)
-            .bind(bigint(known_at));
-        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
-        if let Some((artifact, at)) = row {
-            let artifact = parsed("lane_changes", at, || Artifact::stored(&artifact))?;
-            return Ok(Some((artifact, position(at))));
-        }
+            .bind(moments.iter().map(|at| at.moment.0).collect::<Vec<_>>())
+            .bind(moments.iter().map(|at| bigint(at.moment.1)).collect::<Vec<_>>())
+            .bind(moments.iter().map(|at| bigint(at.known_at)).collect::<Vec<_>>());
+        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
+        let known_at = self.position();
         let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
-        let build = builds.resolve_build(service, version, at);
-        Ok(build.map(|build| (build.artifact.clone(), build.position)))
+        let built = |at: &KnownMoment| at.build(service, builds.of_version(version));
+        let mut meant: Vec<Option<Artifact>> =
+            moments.iter().map(|at| built(at).map(|build| build.artifact.clone())).collect();
+        for (index, artifact, stated_at) in rows {
+            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
+                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
+            }
+        }
+        Ok(meant)
     }
 
     /// Returns the revocations in force for releases of services in an environment, and the artifacts resolved for the
@@ -374,3 +460,6 @@ impl ArtifactRows {
         statement.insert(self.revocations)
     }
 }
+
+#[cfg(test)]
+mod tests;

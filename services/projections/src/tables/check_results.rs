@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::checks::{LaneDeploy, artifact_in_lane, speaks_of, straddles};
+use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
 use ledger_domain::known_good::{CheckResult, CheckResults};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
@@ -26,6 +26,7 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
 use crate::tables::artifacts::{Builds, VersionMeanings, load_builds};
+use crate::tables::lane_releases::{LaneRelease, artifacts_in_lanes};
 use crate::tables::lanes::{AsOf, QueryError, far_future, load_histories, parse_release};
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
@@ -36,17 +37,6 @@ mod rows;
 mod subjects;
 
 pub(crate) use rows::{CheckEndInsert, CheckResultRows, CheckStartInsert, contradicts, correct};
-
-/// Release that a lane ran.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LaneRelease {
-    /// Service of the lane.
-    pub service: ServiceName,
-    /// Target of the lane.
-    pub target: TargetName,
-    /// Release.
-    pub release: Release,
-}
 
 /// Kinds of evidence that an environment has, as known at a position.
 #[derive(Clone, Copy)]
@@ -399,42 +389,16 @@ impl ResultsQuery<'_> {
         if unstated.is_empty() {
             return Ok(artifacts);
         }
-        let last_deploys = self.last_deploys(connection, &unstated).await?;
-        for (ordinal, (index, ran)) in (1..).zip(unstated) {
-            let last_deploy = last_deploys.get(&ordinal).copied();
-            let meant = |at| meanings.artifact(&ran.service, &ran.release.version, at).cloned();
-            artifacts[index] = artifact_in_lane(&ran.release, last_deploy, meant);
+        let (indexes, unstated): (Vec<usize>, Vec<&LaneRelease>) = unstated.into_iter().unzip();
+        let query = (self.environment_id, self.known_at);
+        let found = artifacts_in_lanes(connection, query, &meanings, &unstated).await?;
+        for (index, artifact) in indexes.into_iter().zip(found) {
+            artifacts[index] = artifact;
         }
         Ok(artifacts)
     }
 
-    /// Returns the time of the last deploy of each release to its lane, by the ordinal of the release, from 1. The
-    /// releases state no artifact.
-    async fn last_deploys(
-        &self,
-        connection: &mut PgConnection,
-        unstated: &[(usize, &LaneRelease)],
-    ) -> Result<HashMap<i64, DateTime<Utc>>, Error> {
-        let texts = |text: fn(&LaneRelease) -> &str| {
-            unstated.iter().map(|(_, ran)| text(ran).to_owned()).collect::<Vec<String>>()
-        };
-        let parts = |part: fn(&Release) -> Option<String>| {
-            unstated.iter().map(|(_, ran)| part(&ran.release)).collect::<Vec<Option<String>>>()
-        };
-        let query = sqlx::query_as(sql!("check_results/last_deploys"))
-            .bind(self.environment_id)
-            .bind(texts(|ran| ran.service.as_str()))
-            .bind(texts(|ran| ran.target.as_str()))
-            .bind(texts(|ran| ran.release.version.as_str()))
-            .bind(parts(|release| release.config.as_ref().map(|it| it.as_str().to_owned())))
-            .bind(parts(|release| release.infrastructure.as_ref().map(|it| it.as_str().to_owned())))
-            .bind(parts(|release| release.commit.as_ref().map(|it| it.as_str().to_owned())))
-            .bind(bigint(self.known_at));
-        let rows: Vec<(i64, DateTime<Utc>)> = query.fetch_all(connection).await?;
-        Ok(rows.into_iter().collect())
-    }
-
-    /// Completes the deploys that state no artifact with those that their versions meant when they ran.
+    /// Completes the deploys that state no artifact with those of their versions.
     async fn complete_deploys(
         &self,
         connection: &mut PgConnection,
@@ -456,7 +420,7 @@ impl ResultsQuery<'_> {
         for (ran, runs) in self.ran.iter().zip(runs) {
             let version = &ran.release.version;
             for deploy in runs.deploys.iter_mut().filter(states_none) {
-                let meant = meanings.artifact(&ran.service, version, deploy.occurred_at);
+                let meant = meanings.artifact_of_deploy(&ran.service, version, deploy.occurred_at);
                 deploy.release = deploy.release.completed(meant.cloned());
             }
         }
@@ -483,7 +447,7 @@ impl ResultsQuery<'_> {
         let release = self.ran[index].release.completed(artifact.cloned());
         let deploys = runs.get(index).map(|runs| &runs.deploys[..]).unwrap_or_default();
         deploys.iter().any(|deploy| deploy.release.contradicts(&release))
-            || builds.of_version(&release.version).any(|built| {
+            || builds.of_version(&release.version).iter().any(|built| {
                 release.artifact.as_ref().is_some_and(|artifact| !artifact.is_same(&built.artifact))
             })
     }

@@ -42,7 +42,7 @@ impl EventDetails {
     }
 }
 
-/// What an event names, by which [`EventDetails`] select it.
+/// Names in an event that [`EventDetails`] can select.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventNames {
     /// Name of the actor, by the sender or only claimed.

@@ -55,7 +55,7 @@ pub struct EventRow {
     /// Candidate targets, if the event names no target and the service has several.
     pub targets: Vec<String>,
     /// Position at which the release that goes live by this event last went live before, if the lane ran another in
-    /// between.
+    /// between: by what ran when, as known when queried, so a late report counts at its time.
     pub returns_to: Option<Position>,
     /// Position of the correction of this event, if any. From that position on, this event has no effect.
     pub corrected_by: Option<Position>,

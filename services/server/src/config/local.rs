@@ -12,8 +12,8 @@ use secrecy::ExposeSecret as _;
 use super::tls::TlsFlags;
 use super::{Config, Error, Flags, existing_file};
 
-/// Settings that `up` decides or has a flag for; its settings file must not contain them.
-const DECIDED: &[&str] = &[
+/// Settings that `up` sets itself; its settings file must not contain them.
+const RESERVED: &[&str] = &[
     "access.administrators",
     "access.authentication",
     "http.behind_proxy",
@@ -55,14 +55,14 @@ impl Local {
     /// Checks the settings file, before any server starts.
     ///
     /// # Errors
-    /// The file does not exist or has an invalid setting, or one that `up` decides.
+    /// The file does not exist or has an invalid setting, or one that `up` sets itself.
     pub fn check(&self) -> Result<(), Error> {
         let Some(config) = &self.config else { return Ok(()) };
         let file = self.file()?;
         let is_set = |name: &&&str| file.find_ref(name).is_some();
-        let decided: Vec<&str> = DECIDED.iter().filter(is_set).copied().collect();
-        if !decided.is_empty() {
-            return Err(Error::DecidedByUp(config.clone(), decided.join(", ")));
+        let reserved: Vec<&str> = RESERVED.iter().filter(is_set).copied().collect();
+        if !reserved.is_empty() {
+            return Err(Error::ReservedForUp(config.clone(), reserved.join(", ")));
         }
         let flags = Flags { config: Some(config.clone()), tenants: self.tenants.clone(), ..Flags::default() };
         Config::read(&flags).map(drop)
@@ -132,21 +132,21 @@ mod tests {
     }
 
     #[test]
-    fn a_settings_file_of_up_sets_nothing_that_up_decides() {
+    fn a_settings_file_of_up_sets_nothing_that_up_sets_itself() {
         assert_eq!(check("[http]\nmax_events = 10\nallowed_hosts = [\"a.example\"]\n"), Ok(()));
         assert_eq!(
             check("[http]\nlisten = \"127.0.0.1:1\"\n[journal]\nurl = \"nats://production\"\n"),
             Err(
-                "settings file ledger.toml sets http.listen, journal.url, which `up` decides or has a flag for; remove \
-                 them, or use `release-ledger serve`"
+                "settings file ledger.toml sets http.listen, journal.url, which `up` sets itself; remove them, or use \
+                 `release-ledger serve`"
                     .to_owned()
             )
         );
     }
 
     #[test]
-    fn every_decided_setting_is_in_the_documented_defaults() {
-        for name in DECIDED {
+    fn every_reserved_setting_is_in_the_documented_defaults() {
+        for name in RESERVED {
             let (_, setting) = name.split_once('.').expect("a section");
             let (value, list) = (format!("{setting} ="), format!("[[{name}]]"));
             let states = |line: &str| line.starts_with(&value) || line == list;

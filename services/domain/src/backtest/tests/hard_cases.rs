@@ -1,7 +1,9 @@
 //! The hard cases of decision 0015 that apply to back-tests.
 
+mod artifacts;
+
 use super::*;
-use crate::event::{Built, Counts, Mark, MarkedStatus, Reinstated, ReleasePointId};
+use crate::event::{Counts, Mark, MarkedStatus, Reinstated, ReleasePointId};
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -267,81 +269,6 @@ fn a_pass_with_contradicting_counts_does_not_count() {
         allowed::<1>(&from_staging(), &[deploy("staging", "1"), passed, deploy("production", "1")])
     };
     assert_eq!((counting(3, 0), counting(3, 1), counting(0, 0)), ([true], [false], [false]));
-}
-
-#[test]
-fn a_check_of_a_version_applies_to_the_artifact_of_the_version_at_that_time() {
-    let staging = lane_of("staging", "web", None);
-    let history = [
-        deploy_of(staging.clone(), built("1", D1)),
-        check_of(staging.clone(), Some(version("1")), true),
-        deploy_of(staging, built("1", D2)),
-        deploy_of(lane("production"), built("1", &format!("registry.example/web@{D1}"))),
-        deploy_of(lane("production"), built("1", D2)),
-    ];
-    assert_eq!(allowed(&from_staging(), &history), [true, false]);
-}
-
-/// Returns the build of version 2 as an artifact of web.
-fn build_of_2(digest: &str) -> Payload {
-    Payload::ArtifactBuilt(Built {
-        artifact: Artifact::parse(&format!("pkg:oci/web@{digest}")).expect("an artifact"),
-        version: Some(short_text("2")),
-        commit: None,
-        committed_at: None,
-        builder: None,
-        provenance: None,
-    })
-}
-
-#[test]
-fn a_check_of_an_artifact_applies_to_a_deploy_that_states_only_its_version() {
-    let digest = Artifact::parse(D2).expect("an artifact");
-    let scan = |passed| check_end("scan", passed, ValidationSubject::Artifact(digest.clone()));
-    let smoke = version_check("staging", "2", "smoke", true);
-    let [staged, released] = ["staging", "production"].map(|at| deploy_of(lane(at), version("2")));
-    let history = |passed| [build_of_2(D2), staged.clone(), smoke.clone(), scan(passed), released.clone()];
-    assert_eq!(allowed(&from_staging(), &history(true)), [true]);
-    assert_eq!(allowed(&from_staging(), &history(false)), [false]);
-    assert_eq!(missed(&[released.clone(), scan(false)]), [0; 0], "nothing says what version 2 is");
-    assert_eq!(missed(&[released, scan(false), build_of_2(D2)]), [1], "the build was recorded late");
-}
-
-#[test]
-fn a_check_of_a_version_does_not_apply_to_a_redeploy_after_another_build_of_it() {
-    let [staged, released] = ["staging", "production"].map(|at| deploy_of(lane(at), version("2")));
-    let smoke = version_check("staging", "2", "smoke", true);
-    let mut history = vec![build_of_2(D1), staged.clone(), smoke.clone(), build_of_2(D2), staged];
-    let released_after = |history: &[Payload]| [history, std::slice::from_ref(&released)].concat();
-    assert_eq!(allowed(&from_staging(), &released_after(&history)), [false]);
-    history.push(smoke);
-    assert_eq!(allowed(&from_staging(), &released_after(&history)), [true]);
-}
-
-#[test]
-fn the_artifact_of_a_version_is_that_of_a_deploy_or_else_that_of_a_build() {
-    let artifact = Artifact::parse(&format!("pkg:oci/web@{D1}")).expect("an artifact");
-    let revoked =
-        Payload::ArtifactRevoked(Revoked { artifact: artifact.clone(), advisory: None, deleted: false });
-    let build = Payload::ArtifactBuilt(Built {
-        artifact,
-        version: Some(short_text("1")),
-        commit: None,
-        committed_at: None,
-        builder: None,
-        provenance: None,
-    });
-    let requested = || deploy_of(lane("production"), version("1"));
-    assert_eq!(
-        stopped_by(&Policy::default(), &[build.clone(), revoked.clone(), requested()]),
-        format!("pkg:oci/web@{D1} is revoked")
-    );
-    // Without a build, the artifact may be the revoked one, which is named like the service.
-    assert_eq!(allowed(&Policy::default(), &[revoked.clone(), requested()]), [false]);
-    let other = deploy_of(lane("staging"), built("1", D2));
-    let policy = from_staging();
-    let history = [build, revoked, other, version_check("staging", "1", "smoke", true), requested()];
-    assert_eq!(allowed(&policy, &history), [true]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A naive reference implementation: computes the gate's decision at the last deploy of a history directly from all
 //! events, without incremental state, by examining every second.
 
+mod artifacts;
+
 use std::collections::BTreeSet;
 
 use super::naive_promotion::{best_at_each_target, counts};
@@ -26,6 +28,11 @@ use crate::{
 pub(super) const LAST_SECOND: i64 = 60;
 
 type EventTime = (chrono::DateTime<chrono::Utc>, Position);
+
+/// Returns the moment after everything that occurred up to the end of a second.
+fn end_of(second: i64) -> EventTime {
+    (time(second), Position::new(u64::MAX))
+}
 
 /// An effective change of a lane.
 struct Change {
@@ -183,62 +190,6 @@ impl Model {
         deploys.collect()
     }
 
-    fn artifact_by_builds(&self, service: &ServiceName, version: &ShortText, at: i64) -> Option<Artifact> {
-        let mut builds: Vec<(EventTime, &Artifact)> = Vec::new();
-        for (event_time, event) in &self.entries {
-            match &event.payload {
-                Payload::ArtifactBuilt(built)
-                    if built.version.as_ref() == Some(version) && event_time.0 <= time(at) =>
-                {
-                    builds.push((*event_time, &built.artifact));
-                }
-                _ => {}
-            }
-        }
-        let is_named = |artifact: &Artifact| artifact.name().as_deref() == Some(service.as_str());
-        let names: BTreeSet<_> = builds.iter().map(|(_, artifact)| artifact.name()).collect();
-        let mut candidates = builds.clone();
-        if builds.iter().any(|(_, artifact)| is_named(artifact)) {
-            candidates.retain(|(_, artifact)| is_named(artifact));
-        } else if names.len() != 1 {
-            return None;
-        }
-        candidates.into_iter().max_by_key(|(event_time, _)| *event_time).map(|(_, artifact)| artifact.clone())
-    }
-
-    fn artifact_of_version(&self, lane: &LaneRef, version: &ShortText, at: i64) -> Option<Artifact> {
-        let by_deploys = |here: bool| {
-            let deploys = self.changes.iter().filter(|change| {
-                change.lane.service == lane.service
-                    && (change.lane.environment == lane.environment || !here)
-                    && change.entry.since.occurred_at <= time(at)
-            });
-            let deploys = deploys.filter_map(|change| match &change.entry.effect {
-                Effect::Deployed(release) if release.version == *version => {
-                    let since = &change.entry.since;
-                    release.artifact.clone().map(|artifact| ((since.occurred_at, since.position), artifact))
-                }
-                _ => None,
-            });
-            deploys.max_by_key(|(event_time, _)| *event_time).map(|(_, artifact)| artifact)
-        };
-        by_deploys(true)
-            .or_else(|| by_deploys(false))
-            .or_else(|| self.artifact_by_builds(&lane.service, version, at))
-    }
-
-    /// Returns the artifact of a release in a lane, stated or meant.
-    fn artifact_in(&self, lane: &Lane, release: &Release) -> Option<Artifact> {
-        let same = self.deploys(lane).into_iter().filter(|(_, deployed)| deployed.is_same(release));
-        let last = same.map(|(change, _)| change.entry.since.occurred_at.timestamp()).max();
-        let meant = |at| self.artifact_of_version(&LaneRef::from(lane.clone()), &release.version, at);
-        release.artifact.clone().or_else(|| last.and_then(meant)).or_else(|| meant(LAST_SECOND))
-    }
-
-    fn completed(&self, lane: &LaneRef, release: &Release, at: i64) -> Release {
-        release.completed(self.artifact_of_version(lane, &release.version, at))
-    }
-
     /// Returns the uncorrected ends of checks, without passes that their counts contradict.
     fn effective_ends(&self) -> Vec<(usize, &Validation, bool)> {
         let effective = self.entries.iter().enumerate().filter(|(index, _)| !self.corrected.contains(index));
@@ -298,12 +249,11 @@ impl Model {
             ValidationSubject::Lane { release: Some(stated), .. } => {
                 let deploys = self.deploys(lane).into_iter().map(|(change, release)| {
                     let EventRef { occurred_at, position, .. } = change.entry.since;
-                    let of_lane = LaneRef::from(lane.clone());
-                    let release = self.completed(&of_lane, release, occurred_at.timestamp());
-                    LaneDeploy { occurred_at, position, release }
+                    let artifact = self.artifact_deployed(lane, release, occurred_at);
+                    LaneDeploy { occurred_at, position, release: release.completed(artifact) }
                 });
                 let deploys: Vec<_> = deploys.collect();
-                let built = self.artifact_by_builds(&lane.service, &stated.version, at);
+                let built = self.artifact_by_builds(&lane.service, &stated.version, end_of(at));
                 let artifact = self.artifact_in(lane, release);
                 let applies =
                     speaks_of(stated, time(at), &deploys, built.as_ref(), (release, artifact.as_ref()));
@@ -382,11 +332,11 @@ impl Model {
 
     /// Returns the releases that were deployed to a lane and count as the requested one, each with the position of its
     /// last deploy.
-    fn deployed_as_requested(&self, lane: &Lane, requested: &Release, now: i64) -> Vec<(Release, Position)> {
+    fn deployed_as_requested(&self, lane: &Lane, requested: &Release) -> Vec<(Release, Position)> {
         let mut releases: Vec<(Release, Position)> = Vec::new();
         for (change, release) in self.deploys(lane) {
             releases.retain(|(other, _)| other != release);
-            let meant = self.artifact_of_version(&LaneRef::from(lane.clone()), &release.version, now);
+            let meant = self.artifact_in(lane, release);
             if counts(requested, release, meant.as_ref()) {
                 releases.push((release.clone(), change.entry.since.position));
             }
@@ -446,7 +396,7 @@ impl Model {
     ) -> Vec<TargetEvidence> {
         let mut all = Vec::new();
         for lane in self.lanes(environment).into_iter().filter(|lane| lane.service == *service) {
-            for (release, deployed) in self.deployed_as_requested(&lane, requested, now) {
+            for (release, deployed) in self.deployed_as_requested(&lane, requested) {
                 let spans = spans_where(LAST_SECOND, |at| self.is_live(&lane, &release, at));
                 let Some(longest_run) = longest(&spans, time(now)) else { continue };
                 all.push(TargetEvidence {
@@ -537,7 +487,7 @@ impl Model {
     }
 
     /// Returns the votes on deploys. One without an artifact has that which its version meant when it was recorded; if
-    /// none, that of before its time by all entries.
+    /// none, that of its moment by all entries.
     fn votes(&self, entries: &[Entry]) -> Vec<DeployVote> {
         let mut votes = Vec::new();
         for ((at, position), event) in &self.entries {
@@ -550,12 +500,13 @@ impl Model {
                 (&approval.subject, &event.actor)
             {
                 let then = Self::new(&entries[..position.get() as usize]);
-                let release = then.completed(lane, release, at.timestamp());
+                let moment = (*at, *position);
+                let release = then.completed(lane, release, moment);
                 votes.push(DeployVote {
                     vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
                     lane: lane.clone(),
-                    release: self.completed(lane, &release, at.timestamp() - 1),
+                    release: self.completed(lane, &release, moment),
                     expires_at: approval.expires_at,
                 });
             }
@@ -646,7 +597,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     model.entries.pop();
     let lane = deploy.lane.at(target);
     let named = LaneRef::from(lane.clone());
-    let release = model.completed(&named, &deploy.release, last.at);
+    let release = model.completed(&named, &deploy.release, end_of(last.at));
     let promotion = policy.promotion.iter().flat_map(|promotion| &promotion.from);
     let policies: Vec<_> = promotion.map(|from| (from, model.policy(from))).collect();
     let evidence = policies.iter().map(|(environment, policy)| PromotionEvidence {

@@ -122,69 +122,65 @@ fn check_of_lane(name: &str, target_name: Option<&str>) -> ValidationSubject {
     ValidationSubject::Lane { lane, release: None, deployment: None }
 }
 
-fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
-    LaneFilter {
-        services: services.iter().map(|name| service(name)).collect(),
-        targets: targets.iter().map(|name| target(name)).collect(),
-    }
-}
-
 /// Returns lanes by service and target.
 fn lane_set(names: &[(&str, &str)]) -> BTreeSet<(ServiceName, TargetName)> {
     names.iter().map(|(name, at)| (service(name), target(at))).collect()
 }
 
-/// Returns lanes that run something, by service and target.
-fn running(names: &[(&str, &str)]) -> Lanes {
-    let fold = || {
-        let one = lanes(&[("any", Track::Traffic, Effect::Deployed(release("v1")))]);
-        one.into_values().next().expect("a lane")
-    };
-    lane_set(names).into_iter().map(|lane| (lane, fold())).collect()
+/// Returns the lanes that a failed check concerns.
+fn concerned(
+    scope: AutomaticScope,
+    subject: &ValidationSubject,
+    failed: &[(&str, &str)],
+) -> Option<ConcernedLanes> {
+    let policy = policy(&[("web", "search"), ("shop", "web"), ("search", "basket")]);
+    ConcernedLanes::of(scope, subject, &policy, &lane_set(failed))
+}
+
+fn of(lanes: &[(&str, &str)]) -> Option<ConcernedLanes> {
+    Some(ConcernedLanes::Of(lane_set(lanes)))
 }
 
 #[test]
-fn rule_4_a_failed_check_of_a_service_affects_it_and_its_dependents_only() {
-    let policy = policy(&[("web", "search"), ("shop", "web"), ("search", "basket")]);
-    let present = running(&[("search", "eu"), ("web", "eu"), ("shop", "eu"), ("shop", "us")]);
-    let affected = |scope, subject: &ValidationSubject, failed: &[(&str, &str)]| {
-        concerned_lanes(scope, subject, &policy, &present, &lane_set(failed))
-    };
-    let service_only = AutomaticScope::Service;
+fn rule_4_a_failed_check_of_a_service_concerns_it_and_its_dependents_where_it_failed() {
+    let (service_only, search) = (AutomaticScope::Service, check_of_lane("search", None));
     assert_eq!(
-        affected(service_only, &check_of_lane("search", None), &[("search", "eu")]),
-        Some(scope(&["search", "web", "shop"], &[]))
+        concerned(service_only, &search, &[("search", "eu")]),
+        of(&[("search", "eu"), ("web", "eu"), ("shop", "eu")])
     );
     let shop = check_of_lane("shop", Some("eu"));
-    assert_eq!(affected(service_only, &shop, &[("shop", "eu")]), Some(scope(&["shop"], &["eu"])));
-    let all = Some(LaneFilter::default());
-    assert_eq!(affected(AutomaticScope::Environment, &shop, &[("shop", "eu")]), all);
+    assert_eq!(concerned(service_only, &shop, &[("shop", "eu")]), of(&[("shop", "eu")]));
+    let all = Some(ConcernedLanes::All);
+    assert_eq!(concerned(AutomaticScope::Environment, &shop, &[("shop", "eu")]), all);
     let environment = EnvironmentName::parse("production").expect("a name");
-    assert_eq!(affected(service_only, &ValidationSubject::Environment(environment), &[]), all);
+    assert_eq!(concerned(service_only, &ValidationSubject::Environment(environment), &[]), all);
 }
 
 #[test]
-fn rule_4_a_failed_check_of_an_artifact_affects_the_services_that_run_it() {
+fn rule_4_a_failed_check_of_an_artifact_concerns_the_services_that_run_it() {
     const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let subject = ValidationSubject::Artifact(crate::Artifact::parse(H).expect("an artifact"));
-    let present = running(&[("web", "eu"), ("basket", "eu")]);
-    let affected = |failed: &[(&str, &str)]| {
-        let policy = policy(&[("shop", "web")]);
-        concerned_lanes(AutomaticScope::Service, &subject, &policy, &present, &lane_set(failed))
-    };
-    assert_eq!(affected(&[("web", "eu")]), Some(scope(&["web", "shop"], &[])));
-    assert_eq!(affected(&[]), None);
+    let concerned = |failed: &[(&str, &str)]| concerned(AutomaticScope::Service, &subject, failed);
+    assert_eq!(concerned(&[("web", "eu")]), of(&[("web", "eu"), ("shop", "eu")]));
+    assert_eq!(concerned(&[]), None);
 }
 
 #[test]
-fn rule_4_a_check_without_a_target_affects_the_targets_where_it_failed_for_what_runs() {
-    let present = running(&[("web", "eu"), ("web", "us"), ("api", "asia")]);
-    let affected = |failed: &[(&str, &str)]| {
-        let (subject, policy) = (check_of_lane("web", None), Policy::default());
-        concerned_lanes(AutomaticScope::Service, &subject, &policy, &present, &lane_set(failed))
+fn rule_4_a_plan_that_changes_a_lane_which_the_check_does_not_concern_is_declined() {
+    let lanes = lane_set(&[("web", "eu"), ("worker", "us")]);
+    let concerned = ConcernedLanes::Of(lanes);
+    let filter = LaneFilter {
+        services: [service("web"), service("worker")].into(),
+        targets: [target("eu"), target("us")].into(),
     };
-    assert_eq!(affected(&[("web", "eu")]), Some(scope(&["web"], &["eu"])));
-    assert_eq!(affected(&[("web", "eu"), ("web", "us")]), Some(scope(&["web"], &[])));
+    let at = |name: &str, at: &str| Step { target: target(at), ..plan_back(&[name]).steps.remove(0) };
+    let check = |steps: Vec<Step>| concerned.check(&plan(steps));
+
+    assert_eq!(concerned.filter(), filter);
+    assert_eq!(check(vec![at("web", "eu"), at("worker", "us")]), Ok(()));
+    let other = DeclineReason::OtherLane { service: service("web"), target: target("us") };
+    assert_eq!(check(vec![at("web", "eu"), at("web", "us")]), Err(other));
+    assert_eq!(ConcernedLanes::All.check(&plan(vec![at("web", "us")])), Ok(()));
 }
 
 // Limits, and the search for a point.

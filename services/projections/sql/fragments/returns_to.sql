@@ -1,0 +1,158 @@
+-- Selects the position of the change by which the lane of event `e` last started to run the release that goes live by
+-- `e`, before its present run, by what ran when, as known now. A run starts with a deploy of the release, or with a
+-- switch to a slot that holds it, before which traffic reached something else. Of each track, examines the last 100
+-- deploys of the version, and the last 20 of the release among them; of traffic, the last 100 changes after each deploy
+-- to a slot and before each start.
+SELECT starts.position
+-- The change `m` that the event made, and the track that holds the release from there on.
+FROM (
+    SELECT n.environment_id, m.occurred_at, m.position, h.track_id
+    FROM environments n
+    JOIN live_changes c ON c.environment_id = n.environment_id AND c.service = e.service AND c.target = e.target
+        AND c.version = e.went_live AND c.position = e.position
+    JOIN tracks w ON w.environment_id = n.environment_id AND w.service = e.service AND w.target = e.target
+    JOIN lane_changes m ON m.track_id = w.track_id AND m.occurred_at = e.occurred_at AND m.position = e.position
+        AND m.corrected_position IS NULL
+    JOIN tracks h ON h.environment_id = n.environment_id AND h.service = e.service AND h.target = e.target
+        AND h.slot IS NOT DISTINCT FROM coalesce(m.switched_to, w.slot)
+    WHERE n.name = e.environment LIMIT 1
+) m
+-- The deploy of the release.
+CROSS JOIN LATERAL (
+    SELECT d.* FROM lane_changes d
+    WHERE d.track_id = m.track_id AND d.corrected_position IS NULL
+        AND (d.occurred_at, d.position) <= (m.occurred_at, m.position)
+    ORDER BY d.occurred_at DESC, d.position DESC LIMIT 1
+) d
+CROSS JOIN LATERAL (
+    SELECT t.track_id FROM tracks t
+    WHERE t.environment_id = m.environment_id AND t.service = e.service AND t.target = e.target
+        AND t.slot IS NULL LIMIT 1
+) traffic
+CROSS JOIN LATERAL (
+    SELECT s.position FROM (
+        WITH deploys AS MATERIALIZED (
+            SELECT t.slot, b.occurred_at, b.position,
+                coalesce(u.occurred_at, m.occurred_at) AS until_at, coalesce(u.position, m.position) AS until_position
+            FROM tracks t
+            CROSS JOIN LATERAL (
+                SELECT b.* FROM (
+                    SELECT b.* FROM lane_changes b
+                    WHERE b.track_id = t.track_id AND b.version = d.version AND b.corrected_position IS NULL
+                        AND (b.occurred_at, b.position) < (m.occurred_at, m.position)
+                    ORDER BY b.occurred_at DESC, b.position DESC LIMIT 100
+                ) b
+                WHERE (b.config, b.infrastructure, b.commit)
+                        IS NOT DISTINCT FROM (d.config, d.infrastructure, d.commit)
+                    AND (b.artifact_key IS NOT DISTINCT FROM d.artifact_key OR b.artifact_key = d.package_key
+                        OR b.package_key = d.artifact_key)
+                LIMIT 20
+            ) b
+            LEFT JOIN LATERAL (
+                SELECT u.occurred_at, u.position FROM lane_changes u
+                WHERE t.slot IS NOT NULL AND u.track_id = t.track_id AND u.corrected_position IS NULL
+                    AND (u.occurred_at, u.position) > (b.occurred_at, b.position)
+                    AND (u.occurred_at, u.position) < (m.occurred_at, m.position)
+                ORDER BY u.occurred_at, u.position LIMIT 1
+            ) u ON true
+            WHERE t.environment_id = m.environment_id AND t.service = e.service AND t.target = e.target
+        )
+        SELECT occurred_at, position FROM deploys
+        UNION
+        SELECT s.occurred_at, s.position FROM deploys b CROSS JOIN LATERAL (
+            SELECT s.* FROM lane_changes s
+            WHERE b.slot IS NOT NULL AND s.track_id = traffic.track_id AND s.corrected_position IS NULL
+                AND (s.occurred_at, s.position) > (b.occurred_at, b.position)
+                AND (s.occurred_at, s.position) < (b.until_at, b.until_position)
+            ORDER BY s.occurred_at DESC, s.position DESC LIMIT 100
+        ) s
+        WHERE s.switched_to = b.slot
+        -- If the lane ran the release before the event already, the present run started before.
+        UNION
+        SELECT m.occurred_at, m.position
+        ORDER BY 1 DESC, 2 DESC
+    ) s
+    CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(l.is_same) FILTER (WHERE at.is_after), false) AS after,
+            coalesce(bool_or(l.is_same) FILTER (WHERE NOT at.is_after), false) AS before
+        FROM (
+            SELECT s.occurred_at, s.position + k AS position, k = 1 AS is_after FROM (VALUES (0), (1)) k (k)
+        ) at
+        -- The end of the last retirement of the environment until then.
+        LEFT JOIN LATERAL (
+            SELECT coalesce((
+                SELECT min(y.occurred_at) FROM retirements y
+                WHERE y.environment_id = m.environment_id AND NOT y.retires AND y.occurred_at <= at.occurred_at
+                    AND (y.occurred_at, y.position) > (r.occurred_at, r.position)
+            ), 'infinity') AS since
+            FROM retirements r
+            WHERE r.environment_id = m.environment_id AND r.retires AND r.occurred_at <= at.occurred_at
+            ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
+        ) f ON true
+        -- The last change of traffic before the moment. A switch has no effect if its slot was empty, or had no change
+        -- and still waited for its first deploy.
+        CROSS JOIN LATERAL (
+            SELECT x.*, o.track_id AS slot_track FROM (
+                SELECT x.* FROM lane_changes x
+                WHERE x.track_id = traffic.track_id AND x.corrected_position IS NULL
+                    AND (x.occurred_at, x.position) < (at.occurred_at, at.position)
+                    AND x.occurred_at >= coalesce(f.since, '-infinity')
+                ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
+            ) x
+            LEFT JOIN LATERAL (
+                SELECT o.track_id FROM tracks o
+                WHERE o.environment_id = m.environment_id AND o.service = e.service AND o.target = e.target
+                    AND o.slot = x.switched_to LIMIT 1
+            ) o ON true
+            LEFT JOIN LATERAL (
+                SELECT b.version, b.occurred_at, b.position FROM lane_changes b
+                WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
+                    AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
+                    AND b.occurred_at >= coalesce(f.since, '-infinity')
+                ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
+            ) b ON true
+            WHERE x.switched_to IS NULL
+                OR b.version IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM lane_changes r
+                    WHERE r.track_id = x.track_id AND r.version IS NULL AND r.switched_to IS NULL
+                        AND r.corrected_position IS NULL
+                        AND (r.occurred_at, r.position) > (b.occurred_at, b.position)
+                        AND (r.occurred_at, r.position) < (x.occurred_at, x.position)
+                )
+                OR b.position IS NULL AND (
+                    SELECT true FROM lane_changes y
+                    WHERE y.track_id = o.track_id AND y.version IS NOT NULL AND y.corrected_position IS NULL
+                        AND (y.occurred_at, y.position) > (x.occurred_at, x.position)
+                        AND (y.occurred_at, y.position) < (at.occurred_at, at.position)
+                    ORDER BY y.occurred_at, y.position LIMIT 1
+                )
+            ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
+        ) x
+        -- The deploy of what traffic reaches: nothing if the slot or the lane was removed since.
+        LEFT JOIN LATERAL (
+            SELECT y.* FROM lane_changes y
+            WHERE y.track_id = coalesce(x.slot_track, x.track_id) AND y.corrected_position IS NULL
+                AND (y.occurred_at, y.position) < (at.occurred_at, at.position)
+                AND (x.slot_track IS NOT NULL OR y.position = x.position)
+                AND y.occurred_at >= coalesce(f.since, '-infinity')
+            ORDER BY y.occurred_at DESC, y.position DESC LIMIT 1
+        ) y ON true
+        CROSS JOIN LATERAL (
+            SELECT (y.version, y.config, y.infrastructure, y.commit)
+                    IS NOT DISTINCT FROM (d.version, d.config, d.infrastructure, d.commit)
+                AND (y.artifact_key IS NOT DISTINCT FROM d.artifact_key OR y.artifact_key = d.package_key
+                    OR y.package_key = d.artifact_key)
+                AND NOT EXISTS (
+                    SELECT FROM lane_changes r
+                    WHERE r.track_id = x.track_id AND r.version IS NULL AND r.switched_to IS NULL
+                        AND r.corrected_position IS NULL
+                        AND (r.occurred_at, r.position) > (y.occurred_at, y.position)
+                        AND (r.occurred_at, r.position) < (at.occurred_at, at.position)
+                ) AS is_same
+        ) l
+    ) ran
+    WHERE (ran.after OR s.position = m.position) AND NOT ran.before
+    ORDER BY s.occurred_at DESC, s.position DESC
+    OFFSET 1 LIMIT 1
+) starts
+WHERE d.version = e.went_live LIMIT 1

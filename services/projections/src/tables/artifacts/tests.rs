@@ -1,0 +1,76 @@
+//! Tests of what versions mean.
+
+use super::*;
+
+fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).expect("a time")
+}
+
+fn statement(at: i64, recorded: u64, artifact: &str) -> ArtifactStatement {
+    let artifact = Artifact::parse(artifact).expect("an artifact");
+    ArtifactStatement { occurred_at: time(at), position: Position::new(recorded), artifact }
+}
+
+/// Returns an image whose digest consists of one digit.
+fn image(name: &str, digit: &str) -> String {
+    format!("pkg:oci/{name}@sha256:{}", digit.repeat(64))
+}
+
+fn web() -> ServiceName {
+    ServiceName::parse("web").expect("a name")
+}
+
+fn version() -> ShortText {
+    ShortText::parse("v1").expect("a version")
+}
+
+fn meanings(builds: Vec<ArtifactStatement>, elsewhere: Vec<ArtifactStatement>) -> VersionMeanings {
+    VersionMeanings {
+        here: HashMap::new(),
+        elsewhere: HashMap::from([(("web".to_owned(), "v1".to_owned()), elsewhere)]),
+        builds: Builds(HashMap::from([("v1".to_owned(), builds)])),
+    }
+}
+
+#[test]
+fn rule_6_a_deploy_before_any_build_has_the_first_artifact_after_it() {
+    let [one, two] = [image("web", "1"), image("web", "2")];
+    let builds = || vec![statement(2, 9, &one), statement(60, 3, &two)];
+    let of_deploy = |meanings: &VersionMeanings, at| {
+        meanings.artifact_of_deploy(&web(), &version(), time(at)).map(|artifact| artifact.as_str().to_owned())
+    };
+    let built = meanings(builds(), Vec::new());
+    assert_eq!(of_deploy(&built, 0), Some(one.clone()));
+    assert_eq!(of_deploy(&built, 70), Some(two.clone()));
+    let deployed_later = meanings(builds(), vec![statement(61, 10, &two)]);
+    assert_eq!(of_deploy(&deployed_later, 0), Some(one.clone()));
+    let deployed_first = meanings(builds(), vec![statement(1, 10, &two)]);
+    assert_eq!(of_deploy(&deployed_first, 0), Some(two));
+    assert_eq!(of_deploy(&meanings(Vec::new(), Vec::new()), 0), None);
+}
+
+#[test]
+fn rule_6_two_checksums_of_one_package_are_ambiguous_also_after_the_package_without_one() {
+    let package = "pkg:npm/web@1.0.0";
+    let with_checksum = |digit: &str| format!("{package}?checksum=sha256:{}", digit.repeat(64));
+    let is_ambiguous = |artifacts: &[&str]| {
+        let builds = artifacts.iter().zip(1..).map(|(artifact, at)| statement(at, 1, artifact)).collect();
+        meanings(builds, Vec::new()).is_ambiguous(&web(), &version())
+    };
+    assert!(is_ambiguous(&[package, &with_checksum("1"), &with_checksum("2")]));
+    assert!(!is_ambiguous(&[package, package]));
+}
+
+#[test]
+fn rule_15_a_version_resolves_by_the_builds_that_were_known_for_the_moment() {
+    let [foo, bar, late] = [image("foo", "1"), image("bar", "2"), image("foo", "3")];
+    let builds = [statement(11, 4, &late), statement(12, 1, &foo), statement(12, 2, &bar)];
+    let meant = |at, recorded, known_at| {
+        let moment = (time(at), Position::new(recorded));
+        let known = KnownMoment { moment, known_at: Position::new(known_at) };
+        known.build(&web(), &builds).map(|build| build.artifact.as_str().to_owned())
+    };
+    assert_eq!(meant(12, 3, 3), None, "two names were known");
+    assert_eq!(meant(12, 3, 9), None, "they still occurred at or before the moment");
+    assert_eq!(meant(12, 1, 1), Some(foo));
+}
