@@ -318,7 +318,8 @@ proptest! {
         for point in points {
             let at_point = lanes(&history[..point.index(history.len() + 1)]);
             let (wanted, shown) = (composition(&at_point), shown_removed(&at_point));
-            let affected = scope(&services, &[]);
+            let services = services.iter().map(|name| service(name)).collect();
+            let affected = LaneFilter { services, targets: BTreeSet::new() };
             let removals = Removals::Shown(&shown);
             let plan = Plan::make(Position::START, &present, &wanted, &affected, &policy, removals);
             let context = PlanContext {
