@@ -54,7 +54,7 @@ async fn an_imported_history_is_recorded_in_order_and_its_past_states_and_everyd
     let peak_memory = service.peak_memory();
     assert!(peak_memory < MAX_MEMORY, "{} MiB", peak_memory >> 20);
 
-    everyday::assert_answers(&client, &service.url(), &history).await;
+    everyday::assert_answers(&service.url(), &history).await;
 }
 
 /// Asserts that the entry at position n is row n: the same lane, version and time.
