@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
 use ledger_domain::plan_issue::RevokedArtifact;
 use ledger_domain::revocation::{RevocationEvent, in_force, in_force_for_service};
-use ledger_domain::version_meaning::{ArtifactStatement, first_build_after, latest_build};
+use ledger_domain::version_meaning::{
+    ArtifactStatement, EverMeant, builds_ever_meant, first_build_after, latest_build,
+};
 use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
@@ -154,6 +156,17 @@ impl VersionMeanings {
             first.map(|statement| &statement.artifact)
         })
     }
+
+    /// Returns every artifact that a version of a service means at some time, and thus every one that
+    /// [`artifact_of_deploy`](Self::artifact_of_deploy) returns for some time.
+    fn ever_meant(&self, service: &ServiceName, version: &ShortText) -> EverMeant {
+        let deploys = self.stating_deploys(service, version).into_iter().flatten();
+        let builds = builds_ever_meant(service, self.builds.of_version(version));
+        let artifacts = deploys.chain(builds).map(|statement| statement.artifact.clone()).collect();
+        // What means nothing in the end may have meant nothing for a deploy, even if it meant something at first.
+        let is_complete = self.artifact(service, version, DateTime::<Utc>::MAX_UTC).is_some();
+        EverMeant { artifacts, is_complete }
+    }
 }
 
 /// Deploy that states an artifact.
@@ -247,37 +260,20 @@ impl Snapshot {
         Ok(build.map(|build| (build.artifact.clone(), build.position)))
     }
 
-    /// Returns the artifacts that versions of services resolve to at a time, as [`artifact_meant`](Self::artifact_meant)
-    /// does, in the order of `versions`.
+    /// Returns the artifacts that versions of services ever meant, as known now, in the order of `versions`.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifacts_meant(
+    pub async fn artifacts_ever_meant(
         &mut self,
         environment: &EnvironmentName,
         versions: &[(ServiceName, ShortText)],
-        at: DateTime<Utc>,
-    ) -> Result<Vec<Option<Artifact>>, Error> {
-        let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifacts"))
-            .bind(id)
-            .bind(versions.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
-            .bind(versions.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>())
-            .bind(at);
-        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
+    ) -> Result<Vec<EverMeant>, Error> {
         let known_at = self.position();
-        let names = versions.iter().map(|(_, version)| version.as_str());
-        let builds = load_builds(self.connection(), names, known_at).await?;
-        let built =
-            |(service, version): &(ServiceName, ShortText)| builds.resolve(service, version, at).cloned();
-        let mut meant: Vec<Option<Artifact>> = versions.iter().map(built).collect();
-        for (index, artifact, stated_at) in rows {
-            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
-            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
-                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
-            }
-        }
-        Ok(meant)
+        let id = self.environment_id(environment).await?.unwrap_or_default();
+        let names = versions.iter().map(|(service, version)| (service, version));
+        let meanings = VersionMeanings::load(self.connection(), id, names, known_at).await?;
+        Ok(versions.iter().map(|(service, version)| meanings.ever_meant(service, version)).collect())
     }
 
     /// Loads what says which artifact a version of a service was up to a time, for an environment.
