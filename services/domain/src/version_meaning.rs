@@ -69,7 +69,7 @@ pub fn first_build_after<'s>(
 pub struct EverMeant {
     /// The artifacts. There may be some that no deploy had.
     pub artifacts: BTreeSet<Artifact>,
-    /// True if a deploy of the version, at any time, has one of the artifacts; false if a deploy may have an unknown one.
+    /// True if each deploy of the version, at any time, has one of the artifacts; false if one may be unknown.
     pub is_complete: bool,
 }
 
