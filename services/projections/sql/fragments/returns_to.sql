@@ -31,12 +31,12 @@ FROM (
         WHERE f.switched_to = w.slot OR f.version IS NULL AND f.switched_to IS NULL
         ORDER BY f.occurred_at, f.position LIMIT 1
     ) f ON f.switched_to IS NOT NULL
-        AND NOT EXISTS (
-            SELECT FROM lane_changes u
+        AND coalesce((
+            SELECT (u.occurred_at, u.position) > (f.occurred_at, f.position) FROM lane_changes u
             WHERE u.track_id = w.track_id AND u.corrected_position IS NULL
                 AND (u.occurred_at, u.position) > (m.occurred_at, m.position)
-                AND (u.occurred_at, u.position) < (f.occurred_at, f.position)
-        )
+            ORDER BY u.occurred_at, u.position LIMIT 1
+        ), true)
         -- Switches to slots without a deploy are passed over.
         AND w.slot IS DISTINCT FROM (
             SELECT x.switched_to FROM (
@@ -45,11 +45,15 @@ FROM (
                     AND (x.occurred_at, x.position) < (m.occurred_at, m.position)
                 ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
             ) x
-            WHERE x.switched_to IS NULL OR EXISTS (
-                SELECT FROM tracks o JOIN lane_changes b ON b.track_id = o.track_id
+            WHERE x.switched_to IS NULL OR (
+                SELECT true FROM tracks o CROSS JOIN LATERAL (
+                    SELECT b.position FROM lane_changes b
+                    WHERE b.track_id = o.track_id AND b.version IS NOT NULL AND b.corrected_position IS NULL
+                        AND (b.occurred_at, b.position) <= (m.occurred_at, m.position)
+                    ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
+                ) b
                 WHERE o.environment_id = n.environment_id AND o.service = e.service AND o.target = e.target
-                    AND o.slot = x.switched_to AND b.version IS NOT NULL AND b.corrected_position IS NULL
-                    AND (b.occurred_at, b.position) <= (m.occurred_at, m.position)
+                    AND o.slot = x.switched_to LIMIT 1
             )
             ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
         )
