@@ -124,6 +124,33 @@ async fn rule_25_a_deploy_that_states_only_its_version_needs_the_artifact_that_t
 }
 
 #[tokio::test]
+async fn rule_25_the_build_that_a_lane_runs_is_retained_when_its_version_is_built_again() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let (of_lane, rebuilt, of_staging) = (artifact("1"), artifact("2"), artifact("3"));
+    let built = |artifact: &str| json!({"artifact": artifact, "version": "v1"});
+    client.record_and_wait(&event("built", "artifact.built", &time(0), built(&of_lane))).await;
+    client.record_and_wait(&deploy("web", &time(1), "production", "web", "v1")).await;
+    client.record_and_wait(&event("rebuilt", "artifact.built", &time(3), built(&rebuilt))).await;
+    let now = horizon(&client, "0s").await;
+    let mut staging = deploy("staging", &time(4), "staging", "web", "v1");
+    staging["data"]["release"]["artifact"] = of_staging.as_str().into();
+    client.record_and_wait(&staging).await;
+    client.record_and_wait(&deploy("web-2", &time(5), "production", "web", "v2")).await;
+
+    let later = horizon(&client, "3650d").await;
+
+    let [now_needed, later_needed] =
+        [&now, &later].map(|body| needed(body).into_iter().map(|(artifact, _)| artifact).collect::<Vec<_>>());
+    let both = [of_lane.as_str(), rebuilt.as_str()];
+    assert_eq!(now_needed, both, "the lane runs the first, and plans use the last");
+    assert_eq!(now["without_artifact"], json!([]));
+    let all = [of_lane.as_str(), rebuilt.as_str(), of_staging.as_str()];
+    assert_eq!(later_needed, all, "a point in the past may need each of them");
+    assert_eq!(later["without_artifact"], json!([{"service": "web", "version": "v2"}]));
+}
+
+#[tokio::test]
 async fn a_horizon_includes_the_point_at_the_start_of_its_window_and_the_live_releases() {
     let service = InProcess::start(&[]).await;
     let client = service.client();

@@ -50,6 +50,22 @@ async fn rule_19_a_late_report_counts_when_a_lane_returns_to_a_release() {
 }
 
 #[tokio::test]
+async fn rule_19_a_slot_deploy_that_is_reported_after_the_switch_counts_from_the_switch() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deploy("web", "v2", 1).await;
+    story.deploy("web", "v1", 3).await;
+    story.record("traffic.switched", 4, switch("green")).await;
+
+    let late = story.record("deploy.succeeded", 2, to_slot("green", "v2")).await;
+
+    let entry = client.get(&format!("/v1/events/{late}")).await.ok();
+    assert_eq!(text(&entry["went_live"]), "v2", "{entry}");
+    assert_eq!(returns_to(&client, late).await, Some(first), "at the deploy's moment v2 still ran: {entry}");
+}
+
+#[tokio::test]
 async fn rule_19_another_spelling_of_the_running_artifact_returns_to_nothing() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

@@ -23,7 +23,8 @@ pub struct HorizonBody {
     #[serde(default)]
     #[schema(required)]
     pub cut: bool,
-    /// Artifacts to retain: those of every point within the window that is not bad, and those that run now.
+    /// Artifacts to retain: those of every point within the window that is not bad, and those that run now. Of a
+    /// release that states none: all that its version ever meant.
     #[serde(default)]
     #[schema(required)]
     pub needed: Vec<RetainedArtifactBody>,

@@ -3,7 +3,9 @@
 //! Artifacts are counted by identity. All spellings of an artifact are kept, since each registry has its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::version_meaning::EverMeant;
 use crate::{Artifact, Composition, Lanes, Release, ServiceName, ShortText};
 
 /// The artifacts to retain, by identity.
@@ -12,8 +14,8 @@ pub struct RetainedArtifacts {
     artifacts: BTreeMap<String, Need>,
     /// Cache of identities by spelling: parsing each artifact again for every lane of every point takes seconds.
     identities: BTreeMap<Artifact, String>,
-    /// Artifacts that versions mean; `None`: none is known.
-    meant: BTreeMap<(ServiceName, ShortText), Option<Artifact>>,
+    /// Artifacts that versions ever meant.
+    meant: BTreeMap<(ServiceName, ShortText), Arc<EverMeant>>,
     without_artifact: BTreeSet<(ServiceName, ShortText)>,
 }
 
@@ -46,9 +48,11 @@ impl RetainedArtifacts {
         versions.into_iter().collect()
     }
 
-    /// Sets the artifact that a version of a service means. It counts for releases that are added later and state none.
-    pub fn resolve(&mut self, version: (ServiceName, ShortText), artifact: Option<Artifact>) {
-        self.meant.insert(version, artifact);
+    /// Sets the artifacts that a version of a service ever meant. All of them are kept for releases that are added later
+    /// and state none: a lane may run a build from before the version was built again, and a plan or a deploy under way
+    /// may use any of them.
+    pub fn resolve(&mut self, version: (ServiceName, ShortText), meant: EverMeant) {
+        self.meant.insert(version, Arc::new(meant));
     }
 
     /// Adds a point that can still be rolled back to.
@@ -72,18 +76,22 @@ impl RetainedArtifacts {
         }
     }
 
-    /// Adds a release, such as that of a deploy under way. Returns the identity of its artifact: the one that it states,
-    /// else the one that its version means.
-    pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Option<String> {
-        let mut meant = None;
-        if release.artifact.is_none() {
-            let version = (service.clone(), release.version.clone());
-            meant = self.meant.get(&version).cloned().flatten();
-            if meant.is_none() {
-                self.without_artifact.insert(version);
-            }
+    /// Adds a release, such as that of a deploy under way. Returns the identities of its artifacts: of the one that it
+    /// states, else of those that its version ever meant.
+    pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Vec<String> {
+        if let Some(artifact) = &release.artifact {
+            return vec![self.keep(service, artifact)];
         }
-        let artifact = release.artifact.as_ref().or(meant.as_ref())?;
+        let version = (service.clone(), release.version.clone());
+        let meant = self.meant.get(&version).cloned().unwrap_or_default();
+        if !meant.is_complete {
+            self.without_artifact.insert(version);
+        }
+        meant.artifacts.iter().map(|artifact| self.keep(service, artifact)).collect()
+    }
+
+    /// Adds an artifact of a service. Returns its identity.
+    fn keep(&mut self, service: &ServiceName, artifact: &Artifact) -> String {
         let identity = match self.identities.get(artifact) {
             Some(identity) => identity.clone(),
             None => {
@@ -104,7 +112,7 @@ impl RetainedArtifacts {
         if !need.services.contains(service) {
             need.services.insert(service.clone());
         }
-        Some(identity)
+        identity
     }
 
     /// Returns the artifacts, sorted by identity.
@@ -112,7 +120,7 @@ impl RetainedArtifacts {
         self.artifacts.values()
     }
 
-    /// Returns the needed versions without a known artifact, sorted by service and version.
+    /// Returns the needed versions of which a lane may run an unknown artifact, sorted by service and version.
     pub fn without_artifact(&self) -> impl Iterator<Item = (&ServiceName, &ShortText)> {
         self.without_artifact.iter().map(|(service, version)| (service, version))
     }
@@ -196,11 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn rule_11_a_release_without_an_artifact_needs_the_one_that_its_version_means() {
-        let one = "pkg:cargo/one@1.0.0";
+    fn rule_25_a_release_without_an_artifact_needs_all_that_its_version_ever_meant() {
+        let (one, rebuilt) = ("pkg:cargo/web@1.0.0", "pkg:cargo/web@1.0.0-2");
         let composition = composition(&[
             ("web", "eu", "v1", None),
             ("web", "us", "v1", Some(one)),
+            ("api", "eu", "v1", None),
             ("job", "eu", "v7", None),
         ]);
         let mut retained = RetainedArtifacts::default();
@@ -208,10 +217,17 @@ mod tests {
         let unresolved = retained.unresolved(releases());
         let names: Vec<_> =
             unresolved.iter().map(|(service, version)| format!("{service} {version}")).collect();
-        assert_eq!(names, ["job v7", "web v1"]);
+        assert_eq!(names, ["api v1", "job v7", "web v1"]);
         for version in unresolved {
-            let artifact = (version.0.as_str() == "web").then(|| Artifact::parse(one).expect("an artifact"));
-            retained.resolve(version, artifact);
+            let artifacts = match version.0.as_str() {
+                "web" => vec![one, rebuilt],
+                "api" => vec![one],
+                _ => Vec::new(),
+            };
+            let is_complete = version.0.as_str() == "web";
+            let artifacts =
+                artifacts.into_iter().map(|it| Artifact::parse(it).expect("an artifact")).collect();
+            retained.resolve(version, EverMeant { artifacts, is_complete });
         }
         assert!(retained.unresolved(releases()).is_empty());
 
@@ -219,9 +235,9 @@ mod tests {
 
         let counted: Vec<_> =
             retained.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
-        assert_eq!(counted, [(one, 1)]);
+        assert_eq!(counted, [(one, 1), (rebuilt, 1)], "the lane may run the build from before");
         let without: Vec<_> = retained.without_artifact().map(|(s, v)| format!("{s} {v}")).collect();
-        assert_eq!(without, ["job v7"]);
+        assert_eq!(without, ["api v1", "job v7"]);
     }
 
     #[test]
@@ -250,7 +266,7 @@ mod tests {
         }
         let mut retained = RetainedArtifacts::default();
         retained.keep_lanes(&Lanes::from([((web.clone(), TargetName::default()), fold)]));
-        assert_eq!(retained.keep_release(&web, &release("v4")).as_deref(), Some("pkg:generic/web@v4"));
+        assert_eq!(retained.keep_release(&web, &release("v4")), ["pkg:generic/web@v4"]);
         let kept: Vec<_> = retained.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
         assert_eq!(kept, [("pkg:generic/web@v1", 0), ("pkg:generic/web@v2", 0), ("pkg:generic/web@v4", 0)]);
     }

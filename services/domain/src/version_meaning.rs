@@ -2,6 +2,8 @@
 //!
 //! Decision 0015, section 2, is the specification.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use crate::{Artifact, Position, ServiceName};
@@ -62,6 +64,28 @@ pub fn first_build_after<'s>(
     has_one_name(builds.take_while(|build| build.moment() <= first.moment())).then_some(first)
 }
 
+/// Every artifact that a version of a service means at some moment, or that one of its deploys may have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EverMeant {
+    /// The artifacts. There may be some that no deploy had.
+    pub artifacts: BTreeSet<Artifact>,
+    /// True if each deploy of the version, at any time, has one of the artifacts; false if one may be unknown.
+    pub is_complete: bool,
+}
+
+/// Returns the builds that a version of a service means at some moment: those of artifacts that are named like the
+/// service, and those before the first build of a second name. A superset of what [`latest_build`] and
+/// [`first_build_after`] return for any time. `builds` are those of the version, ordered by moment.
+pub fn builds_ever_meant<'s>(
+    service: &ServiceName,
+    builds: &'s [ArtifactStatement],
+) -> impl Iterator<Item = &'s ArtifactStatement> {
+    let name = builds.first().and_then(|build| build.artifact.name());
+    let second = builds.iter().position(|build| build.artifact.name() != name);
+    let (of_one_name, others) = builds.split_at(second.unwrap_or(builds.len()));
+    of_one_name.iter().chain(others.iter().filter(move |build| build.is_named(service)))
+}
+
 fn has_one_name<'s>(mut statements: impl Iterator<Item = &'s ArtifactStatement>) -> bool {
     let Some(first) = statements.next() else { return true };
     let name = first.artifact.name();
@@ -104,6 +128,29 @@ mod tests {
         let other_names = [build(2, "foo", "1"), build(3, "bar", "2")];
         assert_eq!(first_after(&other_names, 0), Some(2), "a later build of another name changes nothing");
         assert_eq!(first_after(&other_names, 2), None, "two names were known by then");
+    }
+
+    #[test]
+    fn rule_25_every_build_that_a_version_means_at_some_moment_is_one_that_it_ever_meant() {
+        let ever_meant = |builds: &[ArtifactStatement]| -> Vec<i64> {
+            builds_ever_meant(&web(), builds).map(|build| build.occurred_at.timestamp()).collect()
+        };
+        assert_eq!(ever_meant(&[]), [0_i64; 0]);
+        assert_eq!(ever_meant(&[build(1, "web", "1"), build(3, "web", "2")]), [1, 3]);
+        let renamed =
+            [build(1, "foo", "1"), build(2, "foo", "2"), build(3, "web", "3"), build(4, "bar", "4")];
+        assert_eq!(
+            ever_meant(&renamed),
+            [1, 2, 3],
+            "after the second name, only the name of the service counts"
+        );
+        assert_eq!(ever_meant(&[build(1, "foo", "1"), build(2, "bar", "2"), build(3, "foo", "3")]), [1]);
+        for at in 0..5 {
+            let until = renamed.iter().filter(|build| build.occurred_at.timestamp() <= at);
+            let latest = latest_build(&web(), until).map(|build| build.occurred_at.timestamp());
+            let is_listed = |build: i64| ever_meant(&renamed).contains(&build);
+            assert!(latest.is_none_or(is_listed) && first_after(&renamed, at).is_none_or(is_listed), "{at}");
+        }
     }
 
     #[test]

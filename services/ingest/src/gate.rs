@@ -244,7 +244,9 @@ async fn deploy_votes(
         false => Vec::new(),
     };
     let meant = snapshot.artifacts_meant_at(environment, service, &release.version, &moments).await?;
-    let mut meant = meant.chunks_exact(2).map(|of_vote| of_vote.iter().flatten().next().cloned());
+    let mut meant = meant
+        .chunks_exact(2)
+        .map(|of_vote| of_vote.iter().flatten().next().map(|(artifact, _)| artifact.clone()));
     let votes = given.into_iter().map(|given| {
         let StatedDeployVote { vote, occurred_at, expires_at, target, release } = given;
         let meant = meant.next().flatten();

@@ -78,7 +78,7 @@ pub async fn horizon(
     let open_releases = snapshot.releases_on_the_way(environment).await?;
     let held = open_releases.iter().map(|(service, _, release)| (service, release));
     let unresolved = needed.unresolved(held_releases(&current).chain(held));
-    resolve(snapshot, environment, unresolved, &mut needed, now).await?;
+    resolve(snapshot, environment, unresolved, &mut needed).await?;
     needed.keep_lanes(&current);
     for (service, _, release) in &open_releases {
         needed.keep_release(service, release);
@@ -153,7 +153,7 @@ async fn points_since(
         let kept = batch.iter().filter(|point| point.judgement.status != Status::Bad);
         let releases = kept.flat_map(|point| point.composition.lanes());
         let unresolved = needed.unresolved(releases.map(|(service, _, live)| (service, &live.release)));
-        resolve(snapshot, environment, unresolved, &mut needed, now).await?;
+        resolve(snapshot, environment, unresolved, &mut needed).await?;
         for point in batch.drain(..) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);
@@ -170,20 +170,19 @@ async fn points_since(
     Ok((points, cut, needed))
 }
 
-/// Looks up the artifacts that versions of services mean.
+/// Looks up the artifacts that versions of services ever meant.
 async fn resolve(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     versions: Vec<(ServiceName, ShortText)>,
     needed: &mut RetainedArtifacts,
-    now: DateTime<Utc>,
 ) -> Result<(), ledger_projections::Error> {
     if versions.is_empty() {
         return Ok(());
     }
-    let artifacts = snapshot.artifacts_meant(environment, &versions, now).await?;
-    for (version, artifact) in versions.into_iter().zip(artifacts) {
-        needed.resolve(version, artifact.map(|(artifact, _)| artifact));
+    let meanings = snapshot.artifacts_ever_meant(environment, &versions).await?;
+    for (version, meant) in versions.into_iter().zip(meanings) {
+        needed.resolve(version, meant);
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 -- `e`, before its present run, by what ran when, as known now. A run starts with a deploy of the release, or with a
 -- switch to a slot that holds it, before which traffic reached something else. Of each track, examines the last 100
 -- deploys of the version, and the last 20 of the release among them; of traffic, the last 100 changes after each deploy
--- to a slot and before each start.
+-- to a slot and before each start, and those before and the next 100 after a deploy that waits for a switch.
 SELECT starts.position
--- The change `m` that the event made, and the track that holds the release from there on.
+-- The change `m` that the event made, at the moment from which it counts, and the track that holds the release from
+-- there on.
 FROM (
-    SELECT n.environment_id, m.occurred_at, m.position, h.track_id
+    SELECT n.environment_id, coalesce(f.occurred_at, m.occurred_at) AS occurred_at,
+        coalesce(f.position, m.position) AS position, h.track_id
     FROM environments n
     JOIN live_changes c ON c.environment_id = n.environment_id AND c.service = e.service AND c.target = e.target
         AND c.version = e.went_live AND c.position = e.position
@@ -15,6 +17,46 @@ FROM (
         AND m.corrected_position IS NULL
     JOIN tracks h ON h.environment_id = n.environment_id AND h.service = e.service AND h.target = e.target
         AND h.slot IS NOT DISTINCT FROM coalesce(m.switched_to, w.slot)
+    JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
+        AND t.slot IS NULL
+    -- A deploy to a slot that traffic does not reach at its moment counts from the first switch to the slot, unless the
+    -- slot has another change before that, or the lane is removed.
+    LEFT JOIN LATERAL (
+        SELECT f.* FROM (
+            SELECT f.* FROM lane_changes f
+            WHERE w.slot IS NOT NULL AND f.track_id = t.track_id AND f.corrected_position IS NULL
+                AND (f.occurred_at, f.position) > (m.occurred_at, m.position)
+            ORDER BY f.occurred_at, f.position LIMIT 100
+        ) f
+        WHERE f.switched_to = w.slot OR f.version IS NULL AND f.switched_to IS NULL
+        ORDER BY f.occurred_at, f.position LIMIT 1
+    ) f ON f.switched_to IS NOT NULL
+        AND coalesce((
+            SELECT (u.occurred_at, u.position) > (f.occurred_at, f.position) FROM lane_changes u
+            WHERE u.track_id = w.track_id AND u.corrected_position IS NULL
+                AND (u.occurred_at, u.position) > (m.occurred_at, m.position)
+            ORDER BY u.occurred_at, u.position LIMIT 1
+        ), true)
+        -- Switches to slots without a deploy are passed over.
+        AND w.slot IS DISTINCT FROM (
+            SELECT x.switched_to FROM (
+                SELECT x.* FROM lane_changes x
+                WHERE x.track_id = t.track_id AND x.corrected_position IS NULL
+                    AND (x.occurred_at, x.position) < (m.occurred_at, m.position)
+                ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
+            ) x
+            WHERE x.switched_to IS NULL OR (
+                SELECT true FROM tracks o CROSS JOIN LATERAL (
+                    SELECT b.position FROM lane_changes b
+                    WHERE b.track_id = o.track_id AND b.version IS NOT NULL AND b.corrected_position IS NULL
+                        AND (b.occurred_at, b.position) <= (m.occurred_at, m.position)
+                    ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
+                ) b
+                WHERE o.environment_id = n.environment_id AND o.service = e.service AND o.target = e.target
+                    AND o.slot = x.switched_to LIMIT 1
+            )
+            ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
+        )
     WHERE n.name = e.environment LIMIT 1
 ) m
 -- The deploy of the release.

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
 use ledger_domain::plan_issue::RevokedArtifact;
 use ledger_domain::revocation::{RevocationEvent, in_force, in_force_for_service};
-use ledger_domain::version_meaning::{ArtifactStatement, first_build_after, latest_build};
+use ledger_domain::version_meaning::{
+    ArtifactStatement, EverMeant, builds_ever_meant, first_build_after, latest_build,
+};
 use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
@@ -154,6 +156,17 @@ impl VersionMeanings {
             first.map(|statement| &statement.artifact)
         })
     }
+
+    /// Returns every artifact that a version of a service means at some time, and thus every one that
+    /// [`artifact_of_deploy`](Self::artifact_of_deploy) returns for some time.
+    fn ever_meant(&self, service: &ServiceName, version: &ShortText) -> EverMeant {
+        let deploys = self.stating_deploys(service, version).into_iter().flatten();
+        let builds = builds_ever_meant(service, self.builds.of_version(version));
+        let artifacts = deploys.chain(builds).map(|statement| statement.artifact.clone()).collect();
+        // What means nothing in the end may have meant nothing for a deploy, even if it meant something at first.
+        let is_complete = self.artifact(service, version, DateTime::<Utc>::MAX_UTC).is_some();
+        EverMeant { artifacts, is_complete }
+    }
 }
 
 /// A moment of which the artifact of a version is asked, and the position that was the last known one.
@@ -201,54 +214,30 @@ impl Snapshot {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
-        let versions = [(service.clone(), version.clone())];
-        let meant = self.artifacts_meant(environment, &versions, at).await?;
+        let known_at = self.position();
+        let now = KnownMoment { moment: (at, known_at), known_at };
+        let meant = self.artifacts_meant_at(environment, service, version, &[now]).await?;
         Ok(meant.into_iter().next().flatten())
     }
 
-    /// Returns the artifacts that versions of services resolve to at a time, as [`artifact_meant`](Self::artifact_meant)
-    /// does, in the order of `versions`.
+    /// Returns the artifacts that versions of services ever meant, as known now, in the order of `versions`.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifacts_meant(
+    pub async fn artifacts_ever_meant(
         &mut self,
         environment: &EnvironmentName,
         versions: &[(ServiceName, ShortText)],
-        at: DateTime<Utc>,
-    ) -> Result<Vec<Option<(Artifact, Position)>>, Error> {
+    ) -> Result<Vec<EverMeant>, Error> {
         let known_at = self.position();
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifacts"))
-            .bind(id)
-            .bind(versions.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
-            .bind(versions.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>())
-            .bind(at);
-        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
-        let mut meant: Vec<Option<(Artifact, Position)>> = vec![None; versions.len()];
-        for (index, artifact, stated_at) in rows {
-            let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
-            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
-                let artifact = parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?;
-                *found = Some((artifact, position(stated_at)));
-            }
-        }
-        let not_deployed = versions.iter().zip(&meant).filter(|(_, found)| found.is_none());
-        let names: Vec<&str> = not_deployed.map(|((_, version), _)| version.as_str()).collect();
-        if names.is_empty() {
-            return Ok(meant);
-        }
-        let builds = load_builds(self.connection(), names, known_at).await?;
-        for ((service, version), found) in versions.iter().zip(&mut meant) {
-            if found.is_none() {
-                let build = builds.resolve_build(service, version, at);
-                *found = build.map(|build| (build.artifact.clone(), build.position));
-            }
-        }
-        Ok(meant)
+        let names = versions.iter().map(|(service, version)| (service, version));
+        let meanings = VersionMeanings::load(self.connection(), id, names, known_at).await?;
+        Ok(versions.iter().map(|(service, version)| meanings.ever_meant(service, version)).collect())
     }
 
-    /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then.
+    /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then,
+    /// with the position of the event that states it.
     ///
     /// # Errors
     /// The database query fails.
@@ -258,7 +247,7 @@ impl Snapshot {
         service: &ServiceName,
         version: &ShortText,
         moments: &[KnownMoment],
-    ) -> Result<Vec<Option<Artifact>>, Error> {
+    ) -> Result<Vec<Option<(Artifact, Position)>>, Error> {
         if moments.is_empty() {
             return Ok(Vec::new());
         }
@@ -271,16 +260,22 @@ impl Snapshot {
             .bind(moments.iter().map(|at| bigint(at.moment.1)).collect::<Vec<_>>())
             .bind(moments.iter().map(|at| bigint(at.known_at)).collect::<Vec<_>>());
         let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
-        let known_at = self.position();
-        let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
-        let built = |at: &KnownMoment| at.build(service, builds.of_version(version));
-        let mut meant: Vec<Option<Artifact>> =
-            moments.iter().map(|at| built(at).map(|build| build.artifact.clone())).collect();
+        let mut meant: Vec<Option<(Artifact, Position)>> = vec![None; moments.len()];
         for (index, artifact, stated_at) in rows {
             let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
             if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
-                *found = Some(parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?);
+                let artifact = parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?;
+                *found = Some((artifact, position(stated_at)));
             }
+        }
+        if meant.iter().all(Option::is_some) {
+            return Ok(meant);
+        }
+        let known_at = self.position();
+        let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
+        for (at, found) in moments.iter().zip(&mut meant).filter(|(_, found)| found.is_none()) {
+            let build = at.build(service, builds.of_version(version));
+            *found = build.map(|build| (build.artifact.clone(), build.position));
         }
         Ok(meant)
     }

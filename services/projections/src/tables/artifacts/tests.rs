@@ -50,6 +50,33 @@ fn rule_6_a_deploy_before_any_build_has_the_first_artifact_after_it() {
 }
 
 #[test]
+fn rule_25_every_artifact_that_a_deploy_may_have_is_one_that_the_version_ever_meant() {
+    let [one, two, three, other] = ["1", "2", "3", "4"].map(|digit| image("web", digit));
+    let ever_meant = |meanings: &VersionMeanings| {
+        let meant = meanings.ever_meant(&web(), &version());
+        let artifacts = meant.artifacts.iter().map(|artifact| artifact.as_str().to_owned());
+        (artifacts.collect::<Vec<_>>(), meant.is_complete)
+    };
+    let [foo, bar] = [image("foo", "5"), image("bar", "6")];
+    let rebuilt = vec![statement(2, 1, &one), statement(60, 2, &two), statement(70, 3, &bar)];
+    let deployed = vec![statement(61, 4, &three), statement(62, 5, &other)];
+    let all = meanings(rebuilt, deployed);
+    assert_eq!(ever_meant(&all), (vec![one, two, three, other], true));
+    for at in 0..80 {
+        let of_deploy = all.artifact_of_deploy(&web(), &version(), time(at));
+        let of_deploy = of_deploy.map(|artifact| artifact.as_str().to_owned());
+        assert!(of_deploy.is_some_and(|artifact| ever_meant(&all).0.contains(&artifact)), "{at}");
+    }
+    assert_eq!(ever_meant(&meanings(Vec::new(), Vec::new())), (Vec::new(), false));
+    let ambiguous = vec![statement(2, 1, &foo), statement(60, 2, &bar)];
+    assert_eq!(
+        ever_meant(&meanings(ambiguous, Vec::new())),
+        (vec![foo], false),
+        "unknown for a deploy at 61"
+    );
+}
+
+#[test]
 fn rule_6_two_checksums_of_one_package_are_ambiguous_also_after_the_package_without_one() {
     let package = "pkg:npm/web@1.0.0";
     let with_checksum = |digit: &str| format!("{package}?checksum=sha256:{}", digit.repeat(64));
