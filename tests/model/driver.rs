@@ -1,8 +1,6 @@
 //! Records a history on a service; the recorded entries are the input of the model.
 
-use std::time::{Duration, Instant};
-
-use ledger_tests::{Client, Response};
+use ledger_tests::Client;
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, micros};
@@ -10,9 +8,6 @@ use crate::generate::{Item, id, time, with_tag};
 
 /// Source of all events of a history.
 pub(crate) const SOURCE: &str = "https://model.example/histories";
-
-/// Longest time for which a request is repeated: on a busy machine, the service decides too late and answers 503.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The entries that a service recorded of a history.
 #[derive(Debug)]
@@ -92,8 +87,8 @@ impl Driver<'_> {
             "time": time,
             "data": data,
         });
-        // The same id: an event whose answer was lost is recorded once.
-        let response = retry(&body.to_string(), || self.client.record(&body)).await;
+        let response = Client::until_decided(|| self.client.record(&body)).await;
+        assert!(response.status < 500, "{body}: {} {}", response.status, response.text);
         let position = response.body["position"].as_u64().filter(|_| response.status < 300);
         let Some(position) = position else { return false };
         self.positions.push((item.number, position));
@@ -115,7 +110,9 @@ impl Driver<'_> {
         let environment = data["environment"].as_str().unwrap_or_default();
         let path = format!("/v1/environments/{environment}/rollbacks?dry_run=true&wait_for={last}");
         let body = json!({"to": to}).to_string();
-        let response = retry(&path, || self.client.post(&path, "application/json", body.clone())).await;
+        let post = || self.client.post(&path, "application/json", body.clone());
+        let response = Client::until_decided(post).await;
+        assert!(response.status < 500, "{path}: {} {}", response.status, response.text);
         if response.status != 200 {
             return;
         }
@@ -177,18 +174,5 @@ impl Driver<'_> {
                 }
             }
         }
-    }
-}
-
-/// Sends a request until the service is not too busy to answer it.
-async fn retry<F: Future<Output = Response>>(request: &str, send: impl Fn() -> F) -> Response {
-    let began = Instant::now();
-    loop {
-        let response = send().await;
-        if response.status == 503 && began.elapsed() < RETRY_TIMEOUT {
-            continue;
-        }
-        assert!(response.status < 500, "{request}: {} {}", response.status, response.text);
-        return response;
     }
 }

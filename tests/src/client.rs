@@ -1,6 +1,6 @@
 //! An HTTP client of the service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
@@ -119,6 +119,19 @@ impl Client {
     /// Records one event in structured mode.
     pub async fn record(&self, event: &Value) -> Response {
         self.post("/v1/events", "application/cloudevents+json", event.to_string()).await
+    }
+
+    /// Sends a request again for as long as the service is too busy to decide it, at most a minute: on a busy machine, a
+    /// decision may take longer than its time limit. A request to record something must have an identity.
+    pub async fn until_decided<F: Future<Output = Response>>(send: impl Fn() -> F) -> Response {
+        let began = Instant::now();
+        loop {
+            let response = send().await;
+            if response.status != 503 || began.elapsed() >= WAIT_LIMIT {
+                return response;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Records one event, asserts success, and waits until it is projected. Returns its position.

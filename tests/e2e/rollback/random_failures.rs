@@ -53,7 +53,8 @@ impl History<'_> {
         let id = format!("{}-{}", self.environment, self.events);
         let time = self.start + TimeDelta::minutes(self.minutes - late);
         let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let answer = self.client.record(&event(&id, kind, &time, data)).await.ok();
+        let event = event(&id, kind, &time, data);
+        let answer = Client::until_decided(|| self.client.record(&event)).await.ok();
         self.last = answer["position"].as_u64().expect("a position");
         self.last
     }
