@@ -14,8 +14,8 @@ use ledger_domain::rollback::{
     ConcernedLanes, DeclineReason, KnownGoodPoint, PointSearch, Search, check_limits,
 };
 use ledger_domain::{
-    EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
-    ServiceName, ShortText, TargetName,
+    Composition, EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector,
+    Position, ServiceName, ShortText, TargetName,
 };
 use ledger_projections::{
     AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, Snapshot,
@@ -129,13 +129,15 @@ async fn find_response(
     let Some(rule) = triggered_rule(policy, &check.validation.check) else {
         return Ok(Response::Decline(DeclineReason::NotWanted));
     };
-    let Some(failed) = failed_lanes(snapshot, check).await? else {
+    let state = snapshot.state(environment, AsOf::LATEST).await?;
+    let composition = state.composition();
+    let current: Lanes = state.into_lanes();
+    let Some(failed) = failed_lanes(snapshot, check, &composition).await? else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
     if let Some(reason) = reason_not_to_search(snapshot, check, rule, now).await? {
         return Ok(Response::Decline(reason));
     }
-    let current: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let Some(concerned) = ConcernedLanes::of(rule.scope, &check.validation.subject, policy, &failed) else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
@@ -239,13 +241,13 @@ impl SearchEnd {
 
 /// Returns the lanes in which the failure is the latest result of its check for what runs there now; for a check of the
 /// environment, all lanes, if it is that for the composition. Returns `None` if the failure is not the latest result for
-/// anything that runs.
+/// anything that runs. `composition` is what runs there now.
 pub(crate) async fn failed_lanes(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
+    composition: &Composition,
 ) -> Result<Option<BTreeSet<(ServiceName, TargetName)>>, QueryError> {
     let FailedCheck { environment, validation, position, .. } = check;
-    let composition = snapshot.state(environment, AsOf::LATEST).await?.composition();
     let known_at = snapshot.position();
     if matches!(validation.subject, ValidationSubject::Environment(_)) {
         let id = composition.id();

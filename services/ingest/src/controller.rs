@@ -10,7 +10,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, ValidationSubject};
 use ledger_domain::rollback::DeclineReason;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
-use ledger_projections::{Projections, Purpose, QueryError, SEARCH_TIMEOUT};
+use ledger_projections::{AsOf, Projections, Purpose, QueryError, SEARCH_TIMEOUT};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -136,8 +136,14 @@ impl Controller {
                 key: envelope.identity().key(),
                 validation: validation.clone(),
             };
-            let is_of_artifact = matches!(validation.subject, ValidationSubject::Artifact(_));
-            if !is_of_artifact || failed_lanes(&mut snapshot, &check).await?.is_some() {
+            let runs_it = match validation.subject {
+                ValidationSubject::Artifact(_) => {
+                    let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
+                    failed_lanes(&mut snapshot, &check, &composition).await?.is_some()
+                }
+                ValidationSubject::Lane { .. } | ValidationSubject::Environment(_) => true,
+            };
+            if runs_it {
                 triggering.push(check);
             }
         }

@@ -38,18 +38,9 @@ impl Builds {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        self.resolve_build(service, version, at).map(|build| &build.artifact)
-    }
-
-    fn resolve_build(
-        &self,
-        service: &ServiceName,
-        version: &ShortText,
-        at: DateTime<Utc>,
-    ) -> Option<&ArtifactStatement> {
         let builds = self.of_version(version);
         let until = builds.partition_point(|build| build.occurred_at <= at);
-        latest_build(service, builds[..until].iter())
+        latest_build(service, builds[..until].iter()).map(|build| &build.artifact)
     }
 }
 
