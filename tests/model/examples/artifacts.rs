@@ -25,20 +25,26 @@ fn b6_a_check_of_one_build_does_not_count_for_another_build_of_the_version() {
 fn b6_a_check_of_an_artifact_counts_for_a_deploy_that_states_only_its_version() {
     let [mine, other] = [D1, D2].map(|digest| format!("pkg:oci/web@{digest}"));
     let scan = |minutes, digest: &str| checked(minutes, false, json!({"artifact": digest, "check": "scan"}));
-    let smoke = checked(2, true, json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"}));
-    let deploy = deployed(1, "web", "v1");
+    let smoked = |minutes| {
+        checked(minutes, true, json!({"service": "web", "release": {"version": "v1"}, "check": "smoke"}))
+    };
+    let (deploy, smoke) = (deployed(1, "web", "v1"), smoked(2));
     let events = [built(0, "v1", &mine), deploy.clone(), smoke.clone(), scan(3, D1)];
     let late = [deploy.clone(), smoke.clone(), scan(3, D1), built(0, "v1", &mine)];
     let after = [deploy.clone(), smoke.clone(), scan(3, D1), built(4, "v1", &mine)];
     let rebuilt = [built(0, "v1", &mine), deploy.clone(), smoke.clone(), built(3, "v1", &other), scan(4, D2)];
-    let redeployed =
-        [built(0, "v1", &mine), deploy, smoke, built(3, "v1", &other), deployed(4, "web", "v1"), scan(5, D1)];
+    let redeploy = [deployed(4, "web", "v1"), smoked(5)];
+    let redeployed = |digest| {
+        let before = [built(0, "v1", &mine), deploy.clone(), smoke.clone(), built(3, "v1", &other)];
+        [&before[..], &redeploy, &[scan(6, digest)]].concat()
+    };
 
     assert_eq!(statuses(&history(&events)), ["candidate"]);
     assert_eq!(statuses(&history(&late)), ["candidate"], "the order of arrival does not matter");
     assert_eq!(statuses(&history(&after)), ["candidate"], "nothing else is known of the version");
     assert_eq!(statuses(&history(&rebuilt)), ["known_good"], "another build under the same version");
-    assert_eq!(statuses(&history(&redeployed)), ["known_good"], "the lane runs the other build by now");
+    assert_eq!(statuses(&history(&redeployed(D1))), ["known_good"], "the lane runs the other build by now");
+    assert_eq!(statuses(&history(&redeployed(D2))), ["candidate"], "the check is of the build that runs");
 }
 
 #[test]
