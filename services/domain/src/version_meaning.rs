@@ -148,6 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn rule_6_a_deploy_here_precedes_deploys_elsewhere_and_these_precede_builds() {
+        let [here, elsewhere, built] = ["1", "2", "3"].map(|digit| build(1, "web", digit).artifact);
+        let artifact = |here, elsewhere, built| artifact_of_version(here, || elsewhere, || built);
+        assert_eq!(artifact(Some(&here), Some(&elsewhere), Some(&built)), Some(&here));
+        assert_eq!(artifact(None, Some(&elsewhere), Some(&built)), Some(&elsewhere));
+        assert_eq!(artifact(None, None, Some(&built)), Some(&built));
+        assert_eq!(artifact(None, None, None), None);
+    }
+
+    #[test]
+    fn rule_6_a_deploy_of_a_version_without_a_meaning_has_the_first_artifact_after_it() {
+        let [now, deployed, built] = [build(1, "web", "1"), build(3, "web", "2"), build(2, "web", "3")];
+        let artifact = |of_version: Option<&Artifact>, deploys: &[&ArtifactStatement]| {
+            let deploys_after = move || deploys.iter().map(|deploy| deploy.stated());
+            artifact_of_deploy(of_version, deploys_after, || Some(built.stated())).cloned()
+        };
+        assert_eq!(artifact(Some(&now.artifact), &[&deployed]), Some(now.artifact.clone()));
+        assert_eq!(artifact(None, &[&deployed]), Some(built.artifact.clone()));
+        assert_eq!(artifact(None, &[&deployed, &now]), Some(now.artifact.clone()));
+    }
+
+    #[test]
     fn rule_6_the_first_build_after_a_deploy_stays_its_artifact_when_the_version_is_built_again() {
         let builds = [build(2, "web", "1"), build(60, "web", "2")];
         assert_eq!(first_after(&builds, 0), Some(2));

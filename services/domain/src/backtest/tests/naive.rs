@@ -432,7 +432,7 @@ impl Model {
     fn rollbacks(&self, lane: &Lane) -> (Vec<RolledBackRelease>, Option<(ShortText, Position)>) {
         let mut all: Vec<(ShortText, Position, RollbackPhase)> = Vec::new();
         let mut left: Vec<RolledBackRelease> = Vec::new();
-        for ((_, position), event) in &self.entries {
+        for (EventTime { position, .. }, event) in &self.entries {
             let (id, phase) = match &event.payload {
                 Payload::RollbackRequested(request) => {
                     let rollback_id = &request.rollback.rollback_id;
