@@ -1,6 +1,6 @@
 //! Everyday questions: conditions on events, the overview, and where a release ran.
 
-use ledger_tests::{Client, Guarded, InProcess, Response, deploy, event};
+use ledger_tests::{Client, Guarded, InProcess, Response, Story, deploy, event, text};
 use serde_json::{Value, json};
 
 const COMMIT: &str = "6973793ef3442b763e3f66547344994e5c778d6c";
@@ -142,6 +142,48 @@ async fn a_corrected_deploy_is_not_found() {
     client.record_and_wait(&correction).await;
 
     assert_eq!(client.get("/v1/find?release=v2").await.ok()["runs"], json!([]));
+}
+
+/// The gate looks the artifact up by a statement of SQL, a search by the rule of the domain.
+#[tokio::test]
+async fn rule_6_a_version_means_the_same_artifact_for_the_gate_and_for_a_search() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let [production, staging, qa] = ["production", "staging", "qa"].map(|name| Story::of(&client, name));
+    let image = |digit: &str| format!("pkg:oci/web@sha256:{}", digit.repeat(64));
+    let built = |version: &str, digit: &str| json!({"version": version, "artifact": image(digit)});
+    let stating = |version: &str, digit: &str| json!({"service": "web", "target": "eu", "release": {"version": version, "artifact": image(digit)}});
+    production.record("artifact.built", 1, built("built", "1")).await;
+    production.record("artifact.built", 1, built("elsewhere", "2")).await;
+    staging.record("deploy.succeeded", 2, stating("elsewhere", "3")).await;
+    qa.record("deploy.succeeded", 3, stating("elsewhere", "4")).await;
+    production.record("artifact.built", 1, built("here", "5")).await;
+    production.record("deploy.succeeded", 2, stating("here", "6")).await;
+    staging.record("deploy.succeeded", 3, stating("here", "7")).await;
+    let versions = ["built", "elsewhere", "here"];
+    for (version, minutes) in versions.into_iter().zip(4..) {
+        let unstated = json!({"service": "web", "target": "us", "release": {"version": version}});
+        production.record("deploy.succeeded", minutes, unstated).await;
+    }
+
+    let mut of_gate = Vec::new();
+    for version in versions {
+        let request = json!({"service": "web", "target": "us", "release": {"version": version}});
+        let gate = production.gate(request).await;
+        of_gate.push((version.to_owned(), text(&gate["release"]["artifact"])));
+    }
+    let mut of_search = Vec::new();
+    for digit in ["1", "2", "3", "4", "5", "6", "7"] {
+        let body = client.get(&format!("/v1/find?release=sha256:{}", digit.repeat(64))).await.ok();
+        let runs = body["runs"].as_array().expect("runs").iter();
+        let in_lane = runs.filter(|run| run["environment"] == "production" && run["target"] == "us");
+        of_search.extend(in_lane.map(|run| (text(&run["release"]["version"]), image(digit))));
+    }
+
+    let expected = [("built", "1"), ("elsewhere", "4"), ("here", "6")];
+    let expected = expected.map(|(version, digit)| (version.to_owned(), image(digit)));
+    assert_eq!(of_gate, expected);
+    assert_eq!(of_search, expected);
 }
 
 /// Returns the versions that a search finds, each with the positions of its first and last time and of its end.

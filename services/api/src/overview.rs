@@ -11,7 +11,7 @@ use ledger_api_types::{
 };
 use ledger_domain::access::Verb;
 use ledger_domain::drift::drift;
-use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, TargetName};
+use ledger_domain::{EnvironmentName, EventTime, Lane, Release, ServiceName, ShortText, TargetName};
 use ledger_projections::{AsKnownAt, AsOf, FoundRun, QueryError, ReleaseQuery, Snapshot};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -129,10 +129,10 @@ async fn environment_overview(
     let observed = observed.collect();
     let releases: Vec<(&ServiceName, &Release)> =
         composition.lanes().map(|(service, _, live)| (service, &live.release)).collect();
-    let (revoked, resolved) = snapshot.revoked_releases(name, &releases, now).await?;
+    let (revoked, of_versions) = snapshot.revoked_releases(name, &releases, now).await?;
     let is_revoked = |service: &ServiceName, release: &Release| {
-        let meant = || resolved.get(&(service.clone(), release.version.clone()));
-        let artifact = release.artifact.as_ref().or_else(meant);
+        let of_version = || of_versions.get(&(service.clone(), release.version.clone()));
+        let artifact = release.artifact.as_ref().or_else(of_version);
         artifact.is_some_and(|artifact| revoked.iter().any(|revoked| revoked.artifact.is_same(artifact)))
     };
     let asked = composition.lanes().filter(|(service, ..)| is_asked(service));
@@ -235,10 +235,7 @@ pub(crate) async fn find_release(
 }
 
 fn run_body(run: FoundRun) -> FoundRunBody {
-    let moment = |(occurred_at, position): (DateTime<Utc>, Position)| MomentBody {
-        position: position.get(),
-        occurred_at,
-    };
+    let moment = |at: EventTime| MomentBody { position: at.position.get(), occurred_at: at.occurred_at };
     FoundRunBody {
         environment: run.lane.environment.to_string(),
         service: run.lane.service.to_string(),

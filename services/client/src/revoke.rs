@@ -101,7 +101,7 @@ impl Reinstate {
 impl ArtifactArgs {
     async fn record(self, kind: Kind, data: Map<String, Value>) -> anyhow::Result<()> {
         let author = self.by.author()?;
-        let artifact = self.resolve().await?;
+        let artifact = self.artifact().await?;
         let event = self.event(kind, &author, &artifact, data)?;
         self.sending.send(&event).await
     }
@@ -121,10 +121,10 @@ impl ArtifactArgs {
     }
 
     /// Returns the artifact: that given, or the one that the version means.
-    async fn resolve(&self) -> anyhow::Result<String> {
+    async fn artifact(&self) -> anyhow::Result<String> {
         if let (Some(environment), Some(service)) = (&self.environment, &self.service) {
             let connection = self.sending.connection().clone();
-            let artifact = artifact_of(connection, environment, service, &self.artifact).await?;
+            let artifact = artifact_of_version(connection, environment, service, &self.artifact).await?;
             print_notice(&format!("{} of {service} is {artifact}", self.artifact));
             return Ok(artifact);
         }
@@ -141,12 +141,12 @@ impl ArtifactArgs {
 /// Entries per page.
 const PAGE: u32 = 1000;
 
-/// The artifacts that a version meant, by their identity: each with where the ledger knows it from.
+/// The artifacts that releases of a version may have, by their identity: each with where the ledger knows it from.
 #[derive(Debug, Default)]
-struct Meanings(BTreeMap<String, (Artifact, String)>);
+struct PossibleArtifacts(BTreeMap<String, (Artifact, String)>);
 
 /// Returns the only artifact that the version of a service meant.
-async fn artifact_of(
+async fn artifact_of_version(
     connection: Connection,
     environment: &EnvironmentName,
     service: &ServiceName,
@@ -154,15 +154,15 @@ async fn artifact_of(
 ) -> anyhow::Result<String> {
     let client = connection.client()?;
     let head = head(&client).await?;
-    let mut meanings = Meanings::default();
+    let mut possible = PossibleArtifacts::default();
     if let Some(artifact) = ask_gate(&client, head, environment, service, version).await? {
-        meanings.add(&artifact, "it is what the version means now".to_owned());
+        possible.add(&artifact, "it is what the version means now".to_owned());
     }
     let lanes = client.url(&["events"]);
     let lanes = with_param(lanes, "environment", Some(environment));
     let lanes = with_param(with_param(lanes, "service", Some(service)), "type", Some("deploy"));
     each_event(&client, lanes, head, |position, data| {
-        meanings.add_deploy(position, data, version);
+        possible.add_deploy(position, data, version);
     })
     .await?;
     let builds = with_param(client.url(&["events"]), "type", Some("artifact.built"));
@@ -175,8 +175,8 @@ async fn artifact_of(
         }
     })
     .await?;
-    meanings.add_builds(service, &built);
-    meanings.only(environment, service, version)
+    possible.add_builds(service, &built);
+    possible.only(environment, service, version)
 }
 
 /// Asks the gate which artifact the version of a service means now.
@@ -228,7 +228,7 @@ async fn each_event(
     }
 }
 
-impl Meanings {
+impl PossibleArtifacts {
     /// Adds an artifact, unless the same one is known from elsewhere.
     fn add(&mut self, artifact: &str, known_from: String) {
         if let Ok(artifact) = Artifact::stored(artifact) {
@@ -298,38 +298,40 @@ mod tests {
         json!({"release": {"version": version, "artifact": artifact}})
     }
 
-    fn only(meanings: Meanings) -> Result<String, String> {
+    fn only(possible: PossibleArtifacts) -> Result<String, String> {
         let (environment, service) = (EnvironmentName::parse("dev"), ServiceName::parse("web"));
-        meanings
+        possible
             .only(&environment.expect("a name"), &service.expect("a name"), "v1")
             .map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_version_means_the_artifact_of_its_deploys_wherever_it_is_stored() {
-        let mut meanings = Meanings::default();
-        meanings.add_deploy(1, &deploy("v1", &format!("pkg:oci/web@{}", digest("a"))), "v1");
-        meanings.add_deploy(2, &deploy("v1", &format!("registry.example/web@{}", digest("a"))), "v1");
-        meanings.add_deploy(3, &deploy("v2", &format!("pkg:oci/web@{}", digest("b"))), "v1");
-        meanings.add_deploy(4, &json!({"release": {"version": "v1"}}), "v1");
-        assert_eq!(only(meanings), Ok(format!("pkg:oci/web@{}", digest("a"))));
+        let mut possible = PossibleArtifacts::default();
+        possible.add_deploy(1, &deploy("v1", &format!("pkg:oci/web@{}", digest("a"))), "v1");
+        possible.add_deploy(2, &deploy("v1", &format!("registry.example/web@{}", digest("a"))), "v1");
+        possible.add_deploy(3, &deploy("v2", &format!("pkg:oci/web@{}", digest("b"))), "v1");
+        possible.add_deploy(4, &json!({"release": {"version": "v1"}}), "v1");
+        assert_eq!(only(possible), Ok(format!("pkg:oci/web@{}", digest("a"))));
         assert!(
-            only(Meanings::default()).expect_err("unknown").starts_with("it is unknown which artifact v1")
+            only(PossibleArtifacts::default())
+                .expect_err("unknown")
+                .starts_with("it is unknown which artifact v1")
         );
     }
 
     #[test]
     fn a_version_of_several_artifacts_revokes_none_and_lists_them() {
         let [first, second, other] = ["a", "b", "c"].map(digest);
-        let mut meanings = Meanings::default();
-        meanings.add_deploy(1, &deploy("v1", &format!("pkg:oci/shop-web@{first}")), "v1");
+        let mut possible = PossibleArtifacts::default();
+        possible.add_deploy(1, &deploy("v1", &format!("pkg:oci/shop-web@{first}")), "v1");
         let builds = [
             (2, format!("registry.example/web@{second}")),
             (3, format!("pkg:oci/shop-web@{first}")),
             (4, format!("pkg:oci/api@{other}")),
         ];
-        meanings.add_builds(&ServiceName::parse("web").expect("a name"), &builds);
-        let error = only(meanings).expect_err("two artifacts");
+        possible.add_builds(&ServiceName::parse("web").expect("a name"), &builds);
+        let error = only(possible).expect_err("two artifacts");
         assert!(error.contains(&format!("pkg:oci/shop-web@{first} (deployed at position 1)")), "{error}");
         assert!(error.contains(&format!("registry.example/web@{second} (built at position 2)")), "{error}");
         assert!(!error.contains(&other), "{error}");

@@ -3,7 +3,7 @@
 //!
 //! The caller feeds the ledger's events in order. At each deploy, the gate's rules decide by the events before it,
 //! which is what was known at that time. The outcome of a deploy is computed from all events. The artifact of a version
-//! is resolved from the events that were fed: deploys of other environments do not contribute to it.
+//! is that by the events that were fed: deploys of other environments do not contribute to it.
 //!
 //! All events are kept in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200
 //! bytes for each start or end of a check, 200 bytes for each vote. A million events of 100 services, of which two
@@ -29,14 +29,15 @@ use crate::known_good::Marked;
 use crate::plan_issue::{Revocations, RevokedArtifact};
 use crate::retirement::RetirementStatus;
 use crate::revocation::RevocationEvent;
+use crate::version_meaning;
 use crate::{
-    Artifact, Effect, EnvironmentName, EventRef, Identity, IdentityKey, Kind, Lane, LaneFold, LaneRef,
-    Position, Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
+    Artifact, Effect, EnvironmentName, EventRef, EventTime, Identity, IdentityKey, Kind, Lane, LaneFold,
+    LaneRef, Position, Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
 };
 
 use artifacts::{Builds, RevocationLog};
 use environment::EnvironmentHistory;
-use history::{ChangeDetails, EventTime};
+use history::ChangeDetails;
 use interned::{Id, Interner, Releases};
 use results::{CheckKind, Checks, ReleaseCatalog, Subject, VersionMeanings};
 use rules::RuleEvidence;
@@ -234,7 +235,7 @@ impl Backtest {
         identity: &Identity,
         event: &Event,
     ) {
-        let at = EventTime { occurred_at, position };
+        let at = EventTime::new(occurred_at, position);
         let is_correctable = event.payload.is_correctable();
         if let Some(corrected) = event.corrects.as_ref().filter(|_| is_correctable)
             && let Some((corrected, effect)) = self.corrections.correct(corrected, position)
@@ -323,7 +324,7 @@ impl Backtest {
         let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
         let mut votes = self.rule_evidence.votes(name, service, &release.version, &self.releases);
         for vote in &mut votes {
-            let at = EventTime { occurred_at: vote.occurred_at, position: vote.vote.position };
+            let at = EventTime::new(vote.occurred_at, vote.vote.position);
             vote.release = self.completed(name, service, &vote.release, at);
         }
         if let Some(history) =
@@ -344,7 +345,7 @@ impl Backtest {
             retired: standing.retired_by(),
             freezes: &freezes,
             rollback: self.rule_evidence.active_rollback(),
-            revocations: Revocations { revoked: &revoked, meant: None },
+            revocations: Revocations { revoked: &revoked, version_artifacts: None },
             rollbacks: &rollbacks,
             deploys: &deploys,
             present: present.as_deref(),
@@ -364,8 +365,7 @@ impl Backtest {
         found
     }
 
-    /// Returns the artifact of a service's version at a moment: that of the last deploy that states one, preferring
-    /// deploys to the environment, or else that of a build.
+    /// Returns the [artifact](version_meaning::artifact_of_version) that a service's version means at a moment.
     fn artifact_of_version(
         &self,
         environment: &EnvironmentName,
@@ -375,12 +375,12 @@ impl Backtest {
     ) -> Option<&Artifact> {
         let last_deploy =
             |environment: &EnvironmentHistory| environment.last_stating_deploy(service, version, at);
-        let here = self.environments.get(environment).and_then(last_deploy);
-        let deploy = here.or_else(|| self.environments.values().filter_map(last_deploy).max());
-        match deploy {
-            Some((_, id)) => self.releases.get(id).artifact.as_ref(),
-            None => self.builds.artifact_of_version(service, version, at),
-        }
+        let artifact = |(_, id): (EventTime, Id)| self.releases.get(id).artifact.as_ref();
+        version_meaning::artifact_of_version(
+            self.environments.get(environment).and_then(last_deploy).and_then(artifact),
+            || self.environments.values().filter_map(last_deploy).max().and_then(artifact),
+            || self.builds.artifact_of_version(service, version, at),
+        )
     }
 
     fn completed(
@@ -404,7 +404,7 @@ impl Backtest {
         entry: TrackEntry,
         payload: &Payload,
     ) -> EventEffect {
-        let at = EventTime { occurred_at: entry.since.occurred_at, position: entry.since.position };
+        let at = entry.since.event_time();
         let environment = self.environments.entry(lane.environment.clone()).or_default();
         let history = environment.lane(&lane.service, &lane.target);
         let details = ChangeDetails {
@@ -449,8 +449,8 @@ impl Backtest {
             if let Payload::RollbackStarted(start) = payload {
                 self.record_acknowledged_lanes(start);
             }
-            let meant = self.artifact_of_vote(payload, at);
-            self.rule_evidence.apply(event, at, meant, &mut self.releases);
+            let artifact = self.artifact_of_vote(payload, at);
+            self.rule_evidence.apply(event, at, artifact, &mut self.releases);
         }
         let environment = name.and_then(|name| self.environments.get_mut(name));
         match (payload, environment) {
@@ -610,14 +610,16 @@ impl VersionMeanings for Backtest {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        let meant = self.artifact_of_version(environment, service, version, EventTime::end_of(at));
-        meant.or_else(|| {
+        let deploys_after = || {
             let deploys = self.environments.values();
-            let deploys = deploys.filter_map(|it| it.first_stating_deploy(service, version, at));
-            let deploys = deploys.filter_map(|(at, id)| Some((at, self.releases.get(id).artifact.as_ref()?)));
-            let build = self.builds.first_after(service, version, at);
-            deploys.chain(build).min_by_key(|(at, _)| *at).map(|(_, artifact)| artifact)
-        })
+            let deploys = deploys.filter_map(move |it| it.first_stating_deploy(service, version, at));
+            deploys.filter_map(move |(at, id)| Some((at, self.releases.get(id).artifact.as_ref()?)))
+        };
+        version_meaning::artifact_of_deploy(
+            self.artifact_of_version(environment, service, version, EventTime::end_of(at)),
+            deploys_after,
+            || self.builds.first_after(service, version, at),
+        )
     }
 }
 

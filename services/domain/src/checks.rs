@@ -25,7 +25,7 @@ pub struct LaneDeploy {
 /// the latest deploy up to the time of the check; else the stated release with the artifact that was built for it; else
 /// the matching release of the first deploy after the check; else the release as stated.
 #[must_use]
-pub fn resolve_release(
+pub fn release_of_check(
     stated: &Release,
     at: DateTime<Utc>,
     deploys: &[LaneDeploy],
@@ -66,7 +66,7 @@ pub fn artifact_in_lane(
 }
 
 /// Returns true if a check that states some parts of a release applies to `release`: by the artifact if it states one,
-/// else by the release that it [resolves to](resolve_release). `artifact` is that of the release
+/// else by the [release that it means](release_of_check). `artifact` is that of the release
 /// [in its lane](artifact_in_lane); deploys that stated none have the artifact of their version too.
 #[must_use]
 pub fn speaks_of(
@@ -76,20 +76,20 @@ pub fn speaks_of(
     built: Option<&Artifact>,
     of: (&Release, Option<&Artifact>),
 ) -> bool {
-    speaks_of_resolved(stated, || resolve_release(stated, at, deploys, built), of)
+    speaks_of_with(stated, || release_of_check(stated, at, deploys, built), of)
 }
 
-/// Returns what [`speaks_of`] returns, with a function that resolves the release that the check means.
-pub(crate) fn speaks_of_resolved(
+/// Returns what [`speaks_of`] returns, with a function that returns the release that the check means.
+pub(crate) fn speaks_of_with(
     stated: &Release,
-    resolve: impl FnOnce() -> Release,
+    release_of_check: impl FnOnce() -> Release,
     (release, artifact): (&Release, Option<&Artifact>),
 ) -> bool {
     let completed = release.completed(artifact.cloned());
     if stated.artifact.is_some() {
         return stated.matches(&completed);
     }
-    stated.matches(release) && !resolve().contradicts(&completed)
+    stated.matches(release) && !release_of_check().contradicts(&completed)
 }
 
 /// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some
@@ -168,7 +168,7 @@ mod tests {
     fn rule_6_a_check_that_states_an_artifact_applies_to_a_release_whose_version_means_it() {
         let [one, other] = [D1, D2].map(|text| Artifact::parse(text).expect("an artifact"));
         let (stated, running) = (release("v1", Some(D1)), release("v1", None));
-        let applies_to = |meant| speaks_of(&stated, time(1), &[], None, (&running, meant));
+        let applies_to = |artifact| speaks_of(&stated, time(1), &[], None, (&running, artifact));
         assert!(applies_to(Some(&one)));
         assert!(!applies_to(Some(&other)));
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::digest;
-use crate::{EventId, Position, Release, ServiceName, SlotName, TargetName};
+use crate::{EventId, EventTime, Position, Release, ServiceName, SlotName, TargetName};
 
 /// The event that established a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +21,16 @@ pub struct EventRef {
 }
 
 impl EventRef {
-    /// Compares two events by `(occurred_at, position)`.
+    /// Returns the moment of the event.
+    #[must_use]
+    pub const fn event_time(&self) -> EventTime {
+        EventTime::new(self.occurred_at, self.position)
+    }
+
+    /// Compares the moments of two events.
     #[must_use]
     pub fn order(&self, other: &Self) -> Ordering {
-        (self.occurred_at, self.position).cmp(&(other.occurred_at, other.position))
+        self.event_time().cmp(&other.event_time())
     }
 }
 

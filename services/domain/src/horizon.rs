@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::version_meaning::EverMeant;
+use crate::version_meaning::PossibleArtifacts;
 use crate::{Artifact, Composition, Lanes, Release, ServiceName, ShortText};
 
 /// The artifacts to retain, by identity.
@@ -14,8 +14,8 @@ pub struct RetainedArtifacts {
     artifacts: BTreeMap<String, Need>,
     /// Cache of identities by spelling: parsing each artifact again for every lane of every point takes seconds.
     identities: BTreeMap<Artifact, String>,
-    /// Artifacts that versions ever meant.
-    meant: BTreeMap<(ServiceName, ShortText), Arc<EverMeant>>,
+    /// Artifacts that releases of versions may have.
+    possible: BTreeMap<(ServiceName, ShortText), Arc<PossibleArtifacts>>,
     without_artifact: BTreeSet<(ServiceName, ShortText)>,
 }
 
@@ -33,9 +33,10 @@ pub struct Need {
 }
 
 impl RetainedArtifacts {
-    /// Returns the versions of those releases that state no artifact and are not [resolved](Self::resolve), sorted.
+    /// Returns the versions of those releases that state no artifact, sorted. Leaves out those of which the artifacts
+    /// are [set](Self::set_possible_artifacts).
     #[must_use]
-    pub fn unresolved<'r>(
+    pub fn unknown_versions<'r>(
         &self,
         releases: impl IntoIterator<Item = (&'r ServiceName, &'r Release)>,
     ) -> Vec<(ServiceName, ShortText)> {
@@ -43,16 +44,16 @@ impl RetainedArtifacts {
             .into_iter()
             .filter(|(_, release)| release.artifact.is_none())
             .map(|(service, release)| (service.clone(), release.version.clone()))
-            .filter(|version| !self.meant.contains_key(version))
+            .filter(|version| !self.possible.contains_key(version))
             .collect();
         versions.into_iter().collect()
     }
 
-    /// Sets the artifacts that a version of a service ever meant. All of them are kept for releases that are added later
+    /// Sets the artifacts that releases of a version of a service may have. All of them are kept for releases that are added later
     /// and state none: a lane may run a build from before the version was built again, and a plan or a deploy under way
     /// may use any of them.
-    pub fn resolve(&mut self, version: (ServiceName, ShortText), meant: EverMeant) {
-        self.meant.insert(version, Arc::new(meant));
+    pub fn set_possible_artifacts(&mut self, version: (ServiceName, ShortText), possible: PossibleArtifacts) {
+        self.possible.insert(version, Arc::new(possible));
     }
 
     /// Adds a point that can still be rolled back to.
@@ -83,11 +84,11 @@ impl RetainedArtifacts {
             return vec![self.keep(service, artifact)];
         }
         let version = (service.clone(), release.version.clone());
-        let meant = self.meant.get(&version).cloned().unwrap_or_default();
-        if !meant.is_complete {
+        let possible = self.possible.get(&version).cloned().unwrap_or_default();
+        if !possible.is_complete {
             self.without_artifact.insert(version);
         }
-        meant.artifacts.iter().map(|artifact| self.keep(service, artifact)).collect()
+        possible.artifacts.iter().map(|artifact| self.keep(service, artifact)).collect()
     }
 
     /// Adds an artifact of a service. Returns its identity.
@@ -214,11 +215,10 @@ mod tests {
         ]);
         let mut retained = RetainedArtifacts::default();
         let releases = || composition.lanes().map(|(service, _, live)| (service, &live.release));
-        let unresolved = retained.unresolved(releases());
-        let names: Vec<_> =
-            unresolved.iter().map(|(service, version)| format!("{service} {version}")).collect();
+        let unknown = retained.unknown_versions(releases());
+        let names: Vec<_> = unknown.iter().map(|(service, version)| format!("{service} {version}")).collect();
         assert_eq!(names, ["api v1", "job v7", "web v1"]);
-        for version in unresolved {
+        for version in unknown {
             let artifacts = match version.0.as_str() {
                 "web" => vec![one, rebuilt],
                 "api" => vec![one],
@@ -227,9 +227,9 @@ mod tests {
             let is_complete = version.0.as_str() == "web";
             let artifacts =
                 artifacts.into_iter().map(|it| Artifact::parse(it).expect("an artifact")).collect();
-            retained.resolve(version, EverMeant { artifacts, is_complete });
+            retained.set_possible_artifacts(version, PossibleArtifacts { artifacts, is_complete });
         }
-        assert!(retained.unresolved(releases()).is_empty());
+        assert!(retained.unknown_versions(releases()).is_empty());
 
         retained.add(&composition);
 

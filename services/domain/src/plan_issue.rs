@@ -102,24 +102,26 @@ pub struct OpenDeploy {
     pub position: Position,
 }
 
-/// A freeze with its start and its end, by the times at which they occurred.
+/// A freeze that was started, with the period in which it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FreezeInterval {
-    /// The freeze.
-    pub freeze: ActiveFreeze,
-    /// Time of the start.
-    pub started_at: DateTime<Utc>,
-    /// Time at which the freeze was lifted, if it was.
-    pub lifted_at: Option<DateTime<Utc>>,
+pub struct RecordedFreeze {
+    /// The name of the freeze.
+    pub freeze_id: ShortText,
+    /// The position of the freeze's start.
+    pub position: Position,
+    /// The period in which it holds.
+    pub period: FreezePeriod,
 }
 
-impl FreezeInterval {
-    /// Returns true if the freeze holds at a time. The end is exclusive.
+impl RecordedFreeze {
+    /// Returns the freeze, if it holds at a time.
     #[must_use]
-    pub fn holds_at(&self, time: DateTime<Utc>) -> bool {
-        let Self { freeze, started_at, lifted_at } = self;
-        let period = FreezePeriod { started_at: *started_at, until: freeze.until, lifted_at: *lifted_at };
-        period.holds_at(time)
+    pub fn active_at(&self, time: DateTime<Utc>) -> Option<ActiveFreeze> {
+        self.period.holds_at(time).then(|| ActiveFreeze {
+            freeze_id: self.freeze_id.clone(),
+            until: self.period.until,
+            position: self.position,
+        })
     }
 }
 
@@ -151,7 +153,7 @@ pub struct Revocations<'a> {
     /// Artifacts that are revoked and not reinstated.
     pub revoked: &'a [RevokedArtifact],
     /// The artifact that each version of a service means, for releases that state none.
-    pub meant: Option<&'a BTreeMap<(ServiceName, ShortText), Artifact>>,
+    pub version_artifacts: Option<&'a BTreeMap<(ServiceName, ShortText), Artifact>>,
 }
 
 impl<'a> Revocations<'a> {
@@ -170,8 +172,8 @@ impl<'a> Revocations<'a> {
     /// Returns the revocation of the artifact that a release states or its version means, if it is revoked.
     #[must_use]
     pub fn of(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
-        let meant = || self.meant?.get(&(service.clone(), release.version.clone()));
-        let artifact = release.artifact.as_ref().or_else(meant)?;
+        let of_version = || self.version_artifacts?.get(&(service.clone(), release.version.clone()));
+        let artifact = release.artifact.as_ref().or_else(of_version)?;
         self.revoked.iter().find(|revoked| revoked.artifact.is_same(artifact))
     }
 }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::Position;
 use crate::span::Span;
+use crate::{EventTime, Position};
 
 /// The declarations and retirements of an environment, ordered by `(occurred_at, position)`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,13 +90,13 @@ impl Retirements {
         self.spans().last().map(|retired| retired.from)
     }
 
-    /// Returns the time and the position of the first retirement that starts after a time.
+    /// Returns the moment of the first retirement that starts after a time.
     #[must_use]
-    pub fn first_after(&self, time: DateTime<Utc>) -> Option<(DateTime<Utc>, Position)> {
+    pub fn first_after(&self, time: DateTime<Utc>) -> Option<EventTime> {
         let mut is_retired = false;
         for (at, position, retires) in &self.events {
             if *retires && !is_retired && *at > time {
-                return Some((*at, *position));
+                return Some(EventTime::new(*at, *position));
             }
             is_retired = *retires;
         }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(22, 40)), None);
         assert_eq!(retirements.cut(span(31, 40)), Some(span(31, 40)));
-        assert_eq!(retirements.first_after(time(19)), Some((time(20), Position::new(2))));
+        assert_eq!(retirements.first_after(time(19)), Some(EventTime::new(time(20), Position::new(2))));
         assert_eq!(retirements.first_after(time(20)), None);
     }
 

@@ -1,4 +1,7 @@
-//! The artifact that a version means by the builds of it.
+//! The artifact that a version means.
+//!
+//! Deploys that state an artifact, and builds, give a version of a service a meaning. Functions that return the artifact
+//! are named `artifact_of_version` and, for a deploy that states only its version, `artifact_of_deploy`.
 //!
 //! Decision 0015, section 2, is the specification.
 
@@ -6,29 +9,56 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::{Artifact, Position, ServiceName};
+use crate::{Artifact, EventTime, ServiceName};
 
 /// An event that states which artifact a version is: a build, or a deploy that states its artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArtifactStatement {
-    /// Time of the event.
-    pub occurred_at: DateTime<Utc>,
-    /// The position of the event.
-    pub position: Position,
+    /// The moment of the event.
+    pub at: EventTime,
     /// The artifact.
     pub artifact: Artifact,
 }
 
 impl ArtifactStatement {
-    /// Returns the time and the position of the event. Events count in this order.
+    /// Returns the moment of the event, and the artifact.
     #[must_use]
-    pub const fn moment(&self) -> (DateTime<Utc>, Position) {
-        (self.occurred_at, self.position)
+    pub const fn stated(&self) -> (EventTime, &Artifact) {
+        (self.at, &self.artifact)
     }
 
     fn is_named(&self, service: &ServiceName) -> bool {
         self.artifact.name().as_deref() == Some(service.as_str())
     }
+}
+
+/// Returns the artifact that a version of a service means in an environment at a moment: that of the latest deploy to the
+/// environment, else of the latest deploy to another, else of the [build](latest_build). The arguments return those of
+/// the events up to the moment, and of deploys that state an artifact. The statement of SQL
+/// `services/projections/sql/artifacts/last_deployed_artifact_at.sql` has the same rule for deploys.
+#[must_use]
+pub fn artifact_of_version<'s>(
+    here: Option<&'s Artifact>,
+    elsewhere: impl FnOnce() -> Option<&'s Artifact>,
+    build: impl FnOnce() -> Option<&'s Artifact>,
+) -> Option<&'s Artifact> {
+    here.or_else(elsewhere).or_else(build)
+}
+
+/// Returns the artifact of a deploy that states only its version: the one that the version means at its time or, if it
+/// means none, that of the first event after it that gives the version a meaning. `deploys_after` returns the first
+/// deploys after its time that state an artifact, to the environment and to others; `build_after` the
+/// [first build](first_build_after).
+#[must_use]
+pub fn artifact_of_deploy<'s, D: Iterator<Item = (EventTime, &'s Artifact)>>(
+    of_version: Option<&'s Artifact>,
+    deploys_after: impl FnOnce() -> D,
+    build_after: impl FnOnce() -> Option<(EventTime, &'s Artifact)>,
+) -> Option<&'s Artifact> {
+    of_version.or_else(|| {
+        let first = deploys_after().chain(build_after()).min_by_key(|(at, _)| *at);
+        first.map(|(_, artifact)| artifact)
+    })
 }
 
 /// Returns the build that a version of a service means: the latest of an artifact that is named like the service;
@@ -56,17 +86,17 @@ pub fn first_build_after<'s>(
     builds: impl Iterator<Item = &'s ArtifactStatement> + Clone,
     after: DateTime<Utc>,
 ) -> Option<&'s ArtifactStatement> {
-    let mut later = builds.clone().filter(|build| build.occurred_at > after);
+    let mut later = builds.clone().filter(|build| build.at.occurred_at > after);
     if let Some(named) = later.clone().find(|build| build.is_named(service)) {
         return Some(named);
     }
     let first = later.next()?;
-    has_one_name(builds.take_while(|build| build.moment() <= first.moment())).then_some(first)
+    has_one_name(builds.take_while(|build| build.at <= first.at)).then_some(first)
 }
 
 /// Every artifact that a version of a service means at some moment, or that one of its deploys may have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EverMeant {
+pub struct PossibleArtifacts {
     /// The artifacts. There may be some that no deploy had.
     pub artifacts: BTreeSet<Artifact>,
     /// True if each deploy of the version, at any time, has one of the artifacts; false if one may be unknown.
@@ -76,7 +106,7 @@ pub struct EverMeant {
 /// Returns the builds that a version of a service means at some moment: those of artifacts that are named like the
 /// service, and those before the first build of a second name. A superset of what [`latest_build`] and
 /// [`first_build_after`] return for any time. `builds` are those of the version, ordered by moment.
-pub fn builds_ever_meant<'s>(
+pub fn possible_builds<'s>(
     service: &ServiceName,
     builds: &'s [ArtifactStatement],
 ) -> impl Iterator<Item = &'s ArtifactStatement> {
@@ -95,12 +125,15 @@ fn has_one_name<'s>(mut statements: impl Iterator<Item = &'s ArtifactStatement>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Position;
 
     fn build(at: i64, name: &str, digit: &str) -> ArtifactStatement {
         let text = format!("pkg:oci/{name}@sha256:{}", digit.repeat(64));
         ArtifactStatement {
-            occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
-            position: Position::new(at.unsigned_abs()),
+            at: EventTime::new(
+                DateTime::from_timestamp(at, 0).expect("a time"),
+                Position::new(at.unsigned_abs()),
+            ),
             artifact: Artifact::parse(&text).expect("an artifact"),
         }
     }
@@ -111,7 +144,29 @@ mod tests {
 
     fn first_after(builds: &[ArtifactStatement], after: i64) -> Option<i64> {
         let after = DateTime::from_timestamp(after, 0).expect("a time");
-        first_build_after(&web(), builds.iter(), after).map(|build| build.occurred_at.timestamp())
+        first_build_after(&web(), builds.iter(), after).map(|build| build.at.occurred_at.timestamp())
+    }
+
+    #[test]
+    fn rule_6_a_deploy_here_precedes_deploys_elsewhere_and_these_precede_builds() {
+        let [here, elsewhere, built] = ["1", "2", "3"].map(|digit| build(1, "web", digit).artifact);
+        let artifact = |here, elsewhere, built| artifact_of_version(here, || elsewhere, || built);
+        assert_eq!(artifact(Some(&here), Some(&elsewhere), Some(&built)), Some(&here));
+        assert_eq!(artifact(None, Some(&elsewhere), Some(&built)), Some(&elsewhere));
+        assert_eq!(artifact(None, None, Some(&built)), Some(&built));
+        assert_eq!(artifact(None, None, None), None);
+    }
+
+    #[test]
+    fn rule_6_a_deploy_of_a_version_without_a_meaning_has_the_first_artifact_after_it() {
+        let [now, deployed, built] = [build(1, "web", "1"), build(3, "web", "2"), build(2, "web", "3")];
+        let artifact = |of_version: Option<&Artifact>, deploys: &[&ArtifactStatement]| {
+            let deploys_after = move || deploys.iter().map(|deploy| deploy.stated());
+            artifact_of_deploy(of_version, deploys_after, || Some(built.stated())).cloned()
+        };
+        assert_eq!(artifact(Some(&now.artifact), &[&deployed]), Some(now.artifact.clone()));
+        assert_eq!(artifact(None, &[&deployed]), Some(built.artifact.clone()));
+        assert_eq!(artifact(None, &[&deployed, &now]), Some(now.artifact.clone()));
     }
 
     #[test]
@@ -131,24 +186,24 @@ mod tests {
     }
 
     #[test]
-    fn rule_25_every_build_that_a_version_means_at_some_moment_is_one_that_it_ever_meant() {
-        let ever_meant = |builds: &[ArtifactStatement]| -> Vec<i64> {
-            builds_ever_meant(&web(), builds).map(|build| build.occurred_at.timestamp()).collect()
+    fn rule_25_every_build_that_a_version_means_at_some_moment_is_a_possible_one() {
+        let possible = |builds: &[ArtifactStatement]| -> Vec<i64> {
+            possible_builds(&web(), builds).map(|build| build.at.occurred_at.timestamp()).collect()
         };
-        assert_eq!(ever_meant(&[]), [0_i64; 0]);
-        assert_eq!(ever_meant(&[build(1, "web", "1"), build(3, "web", "2")]), [1, 3]);
+        assert_eq!(possible(&[]), [0_i64; 0]);
+        assert_eq!(possible(&[build(1, "web", "1"), build(3, "web", "2")]), [1, 3]);
         let renamed =
             [build(1, "foo", "1"), build(2, "foo", "2"), build(3, "web", "3"), build(4, "bar", "4")];
         assert_eq!(
-            ever_meant(&renamed),
+            possible(&renamed),
             [1, 2, 3],
             "after the second name, only the name of the service counts"
         );
-        assert_eq!(ever_meant(&[build(1, "foo", "1"), build(2, "bar", "2"), build(3, "foo", "3")]), [1]);
+        assert_eq!(possible(&[build(1, "foo", "1"), build(2, "bar", "2"), build(3, "foo", "3")]), [1]);
         for at in 0..5 {
-            let until = renamed.iter().filter(|build| build.occurred_at.timestamp() <= at);
-            let latest = latest_build(&web(), until).map(|build| build.occurred_at.timestamp());
-            let is_listed = |build: i64| ever_meant(&renamed).contains(&build);
+            let until = renamed.iter().filter(|build| build.at.occurred_at.timestamp() <= at);
+            let latest = latest_build(&web(), until).map(|build| build.at.occurred_at.timestamp());
+            let is_listed = |build: i64| possible(&renamed).contains(&build);
             assert!(latest.is_none_or(is_listed) && first_after(&renamed, at).is_none_or(is_listed), "{at}");
         }
     }
@@ -156,7 +211,7 @@ mod tests {
     #[test]
     fn rule_6_a_version_means_its_latest_build_unless_the_names_differ() {
         let latest = |builds: &[ArtifactStatement]| {
-            latest_build(&web(), builds.iter()).map(|build| build.occurred_at.timestamp())
+            latest_build(&web(), builds.iter()).map(|build| build.at.occurred_at.timestamp())
         };
         assert_eq!(latest(&[build(1, "foo", "1"), build(2, "foo", "2")]), Some(2));
         assert_eq!(latest(&[build(1, "foo", "1"), build(2, "bar", "2")]), None);

@@ -9,8 +9,10 @@ use ledger_domain::gate::{
 use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{EnvironmentName, Lane, LaneRef, Lanes, Position, Release, ServiceName, ShortText};
-use ledger_projections::{AsOf, KnownMoment, PolicyInForce, QueryError, Snapshot, StatedDeployVote};
+use ledger_domain::{
+    EnvironmentName, EventTime, Lane, LaneRef, Lanes, Position, Release, ServiceName, ShortText,
+};
+use ledger_projections::{AsOf, KnownEventTime, PolicyInForce, QueryError, Snapshot, StatedDeployVote};
 
 use crate::planning::UnknownLane;
 
@@ -98,7 +100,8 @@ pub async fn gate(
     if !question.is_new {
         UnknownLane::check(environment, &known, Some(&named.service), named.target.as_ref())?;
     }
-    let (release, artifact_known_from) = resolve_artifact(snapshot, named, &question.release, now).await?;
+    let (release, artifact_known_from) =
+        with_artifact_of_version(snapshot, named, &question.release, now).await?;
     let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
     let retired = snapshot.retirements(environment, position).await?.last().retired_by();
     let sources = source_evidence(snapshot, &policy, &named.service, &release, now).await?;
@@ -122,7 +125,7 @@ pub async fn gate(
             retired,
             freezes: &freezes,
             rollback: active.as_ref().map(|(rollback_id, position)| (rollback_id, *position)),
-            revocations: Revocations { revoked: &revoked, meant: None },
+            revocations: Revocations { revoked: &revoked, version_artifacts: None },
             rollbacks,
             deploys,
             present: current.get(&(lane.service.clone(), lane.target.clone())),
@@ -206,7 +209,7 @@ async fn lane_histories(
 
 /// Returns a release without an artifact with the one that its version means, and the position of the event that ties
 /// them. A release that names an artifact, or has a version that means none, is returned unchanged.
-async fn resolve_artifact(
+async fn with_artifact_of_version(
     snapshot: &mut Snapshot,
     lane: &LaneRef,
     release: &Release,
@@ -215,8 +218,8 @@ async fn resolve_artifact(
     if release.artifact.is_some() {
         return Ok((release.clone(), None));
     }
-    let meant = snapshot.artifact_meant(&lane.environment, &lane.service, &release.version, at).await?;
-    Ok(match meant {
+    let found = snapshot.artifact_of_version(&lane.environment, &lane.service, &release.version, at).await?;
+    Ok(match found {
         Some((artifact, position)) => (release.completed(Some(artifact)), Some(position)),
         None => (release.clone(), None),
     })
@@ -236,22 +239,23 @@ async fn deploy_votes(
     given.retain(|given| given.vote.actor.is_person());
     let now = snapshot.position();
     let known_moments = given.iter().flat_map(|given| {
-        let moment = (given.occurred_at, given.vote.position);
-        [given.vote.position, now].map(|known_at| KnownMoment { moment, known_at })
+        let at = EventTime::new(given.occurred_at, given.vote.position);
+        [given.vote.position, now].map(|known_at| KnownEventTime { at, known_at })
     });
-    let moments: Vec<KnownMoment> = match given.iter().any(|given| given.release.artifact.is_none()) {
+    let moments: Vec<KnownEventTime> = match given.iter().any(|given| given.release.artifact.is_none()) {
         true => known_moments.collect(),
         false => Vec::new(),
     };
-    let meant = snapshot.artifacts_meant_at(environment, service, &release.version, &moments).await?;
-    let mut meant = meant
+    let artifacts =
+        snapshot.artifacts_of_version_at(environment, service, &release.version, &moments).await?;
+    let mut artifacts = artifacts
         .chunks_exact(2)
         .map(|of_vote| of_vote.iter().flatten().next().map(|(artifact, _)| artifact.clone()));
     let votes = given.into_iter().map(|given| {
         let StatedDeployVote { vote, occurred_at, expires_at, target, release } = given;
-        let meant = meant.next().flatten();
+        let artifact = artifacts.next().flatten();
         let lane = LaneRef { environment: environment.clone(), service: service.clone(), target };
-        DeployVote { vote, occurred_at, lane, release: release.completed(meant), expires_at }
+        DeployVote { vote, occurred_at, lane, release: release.completed(artifact), expires_at }
     });
     Ok(votes.collect())
 }

@@ -77,8 +77,8 @@ pub async fn horizon(
     let (points, cut, mut needed) = points_since(snapshot, environment, now - window, now).await?;
     let open_releases = snapshot.releases_on_the_way(environment).await?;
     let held = open_releases.iter().map(|(service, _, release)| (service, release));
-    let unresolved = needed.unresolved(held_releases(&current).chain(held));
-    resolve(snapshot, environment, unresolved, &mut needed).await?;
+    let unknown = needed.unknown_versions(held_releases(&current).chain(held));
+    add_possible_artifacts(snapshot, environment, unknown, &mut needed).await?;
     needed.keep_lanes(&current);
     for (service, _, release) in &open_releases {
         needed.keep_release(service, release);
@@ -97,7 +97,7 @@ pub async fn horizon(
             (point, plan)
         })
         .collect();
-    let (revoked, meant) = revocations(snapshot, environment, &plans, now).await?;
+    let (revoked, version_artifacts) = revocations(snapshot, environment, &plans, now).await?;
     let irreversible = snapshot.irreversible(environment).await?;
     let open = snapshot.open_deploys(environment).await?;
     let freezes = snapshot.freezes(environment, now).await?;
@@ -111,7 +111,7 @@ pub async fn horizon(
             policy: &policy,
             irreversible: &irreversible,
             open: &open,
-            revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
+            revocations: Revocations { revoked: &revoked, version_artifacts: Some(&version_artifacts) },
             freezes: &freezes,
         };
         let issues = issues(&plan, &context).into_iter();
@@ -152,8 +152,8 @@ async fn points_since(
         }
         let kept = batch.iter().filter(|point| point.judgement.status != Status::Bad);
         let releases = kept.flat_map(|point| point.composition.lanes());
-        let unresolved = needed.unresolved(releases.map(|(service, _, live)| (service, &live.release)));
-        resolve(snapshot, environment, unresolved, &mut needed).await?;
+        let unknown = needed.unknown_versions(releases.map(|(service, _, live)| (service, &live.release)));
+        add_possible_artifacts(snapshot, environment, unknown, &mut needed).await?;
         for point in batch.drain(..) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);
@@ -170,8 +170,8 @@ async fn points_since(
     Ok((points, cut, needed))
 }
 
-/// Looks up the artifacts that versions of services ever meant.
-async fn resolve(
+/// Looks up the artifacts that releases of versions of services may have.
+async fn add_possible_artifacts(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     versions: Vec<(ServiceName, ShortText)>,
@@ -180,9 +180,9 @@ async fn resolve(
     if versions.is_empty() {
         return Ok(());
     }
-    let meanings = snapshot.artifacts_ever_meant(environment, &versions).await?;
-    for (version, meant) in versions.into_iter().zip(meanings) {
-        needed.resolve(version, meant);
+    let artifacts = snapshot.possible_artifacts(environment, &versions).await?;
+    for (version, possible) in versions.into_iter().zip(artifacts) {
+        needed.set_possible_artifacts(version, possible);
     }
     Ok(())
 }

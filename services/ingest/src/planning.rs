@@ -302,7 +302,8 @@ impl PlanInputs {
         let Resolved { position: to, at, point } = resolved;
         let releases = plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?)));
         let releases: Vec<_> = releases.collect();
-        let (revoked, meant) = snapshot.revoked_releases(&request.environment, &releases, self.now).await?;
+        let (revoked, version_artifacts) =
+            snapshot.revoked_releases(&request.environment, &releases, self.now).await?;
         let last_ran = self.last_ran(snapshot, &plan).await?;
         let status = point.as_ref().map(|point| point.judgement.status);
         let context = PlanContext {
@@ -314,7 +315,7 @@ impl PlanInputs {
             policy: &policy.policy,
             irreversible: &self.irreversible,
             open: &self.open,
-            revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
+            revocations: Revocations { revoked: &revoked, version_artifacts: Some(&version_artifacts) },
             freezes: &self.freezes,
         };
         let issues = issues(&plan, &context).into_iter().map(|issue| {

@@ -473,8 +473,8 @@ async fn decide_start(
     let lanes = current_lanes(snapshot, environment, true).await?;
     let releases: Vec<_> =
         request.plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
-    let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
-    let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
+    let (revoked, version_artifacts) = snapshot.revoked_releases(environment, &releases, now).await?;
+    let revocations = Revocations { revoked: &revoked, version_artifacts: Some(&version_artifacts) };
     let problems = start(&request.plan, &lanes, revocations, &start_event.acknowledge);
     if let Some(cause) = request.cause.filter(|_| request.automatic)
         && snapshot.is_corrected(cause).await?
@@ -528,8 +528,8 @@ async fn decide_step(
     }
     let lanes = current_lanes(snapshot, environment, true).await?;
     let releases: Vec<_> = steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
-    let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
-    let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
+    let (revoked, version_artifacts) = snapshot.revoked_releases(environment, &releases, now).await?;
+    let revocations = Revocations { revoked: &revoked, version_artifacts: Some(&version_artifacts) };
     // A deploy without a target claims the step of every target of the service.
     let problems: Vec<_> = steps.into_iter().flat_map(|step| step_claim(step, &lanes, revocations)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Rejection::StepBlocked { problems }.into()) }

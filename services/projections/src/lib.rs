@@ -45,7 +45,7 @@ pub use queries::search::{KnownGoodSearch, SEARCH_TIMEOUT};
 pub use queries::snapshot::Snapshot;
 pub use sql::expand_includes;
 pub use statements::statements;
-pub use tables::artifacts::KnownMoment;
+pub use tables::artifacts::KnownEventTime;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
 pub use tables::event_details::{EventDetails, EventNames};

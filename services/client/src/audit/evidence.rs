@@ -36,15 +36,15 @@ pub(super) fn check_count(count: usize) -> anyhow::Result<()> {
 /// Freezes of the environment, and the rollbacks that entries name.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    freezes: Vec<FreezeSpan>,
+    freezes: Vec<RecordedFreeze>,
     /// Rollbacks by id; `None`: there is none.
     rollbacks: HashMap<String, Option<RollbackBody>>,
     environment: String,
 }
 
-/// A freeze of the environment.
+/// A freeze of the environment, with the period in which it holds.
 #[derive(Debug, Clone)]
-struct FreezeSpan {
+struct RecordedFreeze {
     id: String,
     period: FreezePeriod,
 }
@@ -94,7 +94,7 @@ impl Evidence {
         if short_kind(&entry.event.kind) == "freeze.started" {
             let until = entry.event.data.until.as_deref().and_then(|text| parse_time(text).ok());
             let period = FreezePeriod { started_at: time, until, lifted_at: None };
-            self.freezes.push(FreezeSpan { id: id.clone(), period });
+            self.freezes.push(RecordedFreeze { id: id.clone(), period });
         } else {
             let of_name = self.freezes.iter_mut().filter(|freeze| freeze.id == *id);
             for freeze in of_name.filter(|freeze| freeze.period.lifted_at.is_none()) {
@@ -131,7 +131,7 @@ impl Evidence {
             let minutes = (entry.recorded_at - time).num_minutes();
             found.push(("backdated", format!("it was recorded {minutes} min after it occurred")));
         }
-        let started_later = |freeze: &&FreezeSpan| {
+        let started_later = |freeze: &&RecordedFreeze| {
             time < freeze.period.started_at && freeze.period.started_at <= entry.recorded_at
         };
         let crossed = self.freezes.iter().find(started_later);
@@ -233,7 +233,7 @@ mod tests {
         };
         let claimed = deploy("12:00:01", "", r#","rollback_id":"r-1""#);
         let from = "2026-08-01T11:30:00Z".parse().expect("a time");
-        let freeze = FreezeSpan {
+        let freeze = RecordedFreeze {
             id: "sale".to_owned(),
             period: FreezePeriod { started_at: from, until: None, lifted_at: None },
         };

@@ -175,7 +175,7 @@ fn check_request(
         policy,
         irreversible: &environment.irreversible,
         open: &[],
-        revocations: Revocations { revoked, meant: None },
+        revocations: Revocations { revoked, version_artifacts: None },
         freezes: &environment.freezes,
     };
     for issue in issues(&plan, &context) {
@@ -213,7 +213,7 @@ fn check_transition(
     let plan = rollback.request.plan.clone();
     match phase {
         RollbackPhase::Started => {
-            let revocations = Revocations { revoked, meant: None };
+            let revocations = Revocations { revoked, version_artifacts: None };
             assert_eq!(start(&plan, &environment.lanes, revocations, &acknowledge), Vec::new());
         }
         RollbackPhase::Succeeded => {

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::history::EventTime;
 use crate::plan_issue::RevokedArtifact;
 use crate::revocation::{RevocationEvent, in_force, in_force_for_service};
 use crate::version_meaning::{ArtifactStatement, first_build_after, latest_build};
-use crate::{Artifact, ServiceName, ShortText};
+use crate::{Artifact, EventTime, ServiceName, ShortText};
 
 /// The builds of each version, ordered by time.
 #[derive(Debug, Default)]
@@ -16,10 +15,9 @@ pub(super) struct Builds(HashMap<ShortText, Vec<ArtifactStatement>>);
 
 impl Builds {
     pub(super) fn add(&mut self, version: &ShortText, artifact: &Artifact, at: EventTime) {
-        let EventTime { occurred_at, position } = at;
         let builds = self.0.entry(version.clone()).or_default();
-        let index = builds.partition_point(|other| other.moment() < (occurred_at, position));
-        builds.insert(index, ArtifactStatement { occurred_at, position, artifact: artifact.clone() });
+        let index = builds.partition_point(|other| other.at < at);
+        builds.insert(index, ArtifactStatement { at, artifact: artifact.clone() });
     }
 
     fn all(&self, version: &ShortText) -> &[ArtifactStatement] {
@@ -39,7 +37,7 @@ impl Builds {
         at: EventTime,
     ) -> Option<&Artifact> {
         let builds = self.all(version);
-        let until = builds.partition_point(|build| build.moment() <= (at.occurred_at, at.position));
+        let until = builds.partition_point(|build| build.at <= at);
         latest_build(service, builds[..until].iter()).map(|build| &build.artifact)
     }
 
@@ -50,9 +48,7 @@ impl Builds {
         version: &ShortText,
         after: DateTime<Utc>,
     ) -> Option<(EventTime, &Artifact)> {
-        let build = first_build_after(service, self.all(version).iter(), after)?;
-        let at = EventTime { occurred_at: build.occurred_at, position: build.position };
-        Some((at, &build.artifact))
+        first_build_after(service, self.all(version).iter(), after).map(ArtifactStatement::stated)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::history::{ALWAYS, ChangeDetails, EventTime, LaneHistory, Period};
+use super::history::{ALWAYS, ChangeDetails, LaneHistory, Period};
 use super::interned::{Id, Releases, push_compact};
 use super::results::{CheckEvent, Checks, LaneRelease, LatestResults, ReleaseCatalog};
 use crate::event::Policy;
@@ -15,8 +15,8 @@ use crate::known_good::Marked;
 use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::{Span, longest};
 use crate::{
-    CompositionId, CompositionIndex, Effect, EnvironmentName, EventRef, LaneFold, LaneRef, Position, Release,
-    ServiceName, ShortText, TargetName, Track, TrackEntry,
+    CompositionId, CompositionIndex, Effect, EnvironmentName, EventTime, LaneFold, LaneRef, Position,
+    Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
 };
 
 /// The lanes of an environment.
@@ -205,8 +205,7 @@ impl EnvironmentHistory {
         if let Effect::Deployed(release) = &entry.effect
             && release.artifact.is_some()
         {
-            let EventRef { occurred_at, position, .. } = entry.since;
-            let deploy = (EventTime { occurred_at, position }, releases.intern(release));
+            let deploy = (entry.since.event_time(), releases.intern(release));
             let of_service = self.stating_deploys.entry(service.clone()).or_default();
             let deploys = of_service.entry(release.version.clone()).or_default();
             let index = deploys.partition_point(|other| *other < deploy);

@@ -9,25 +9,7 @@ use crate::checks::LaneDeploy;
 use crate::gate::SucceededDeploy;
 use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::{Span, joined};
-use crate::{Effect, EventRef, LaneFold, Position, Release, ShortText, Track, TrackEntry};
-
-/// The time at which an event occurred and its position. Events count in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct EventTime {
-    pub(super) occurred_at: DateTime<Utc>,
-    pub(super) position: Position,
-}
-
-impl EventTime {
-    /// Returns the moment after all events that occurred up to a time.
-    pub(super) const fn end_of(time: DateTime<Utc>) -> Self {
-        Self { occurred_at: time, position: Position::new(u64::MAX) }
-    }
-
-    fn from_since(since: &EventRef) -> Self {
-        Self { occurred_at: since.occurred_at, position: since.position }
-    }
-}
+use crate::{Effect, EventTime, LaneFold, Position, Release, ShortText, Track, TrackEntry};
 
 /// The span of all times.
 pub(super) const ALWAYS: Span = Span { from: DateTime::<Utc>::MIN_UTC, until: DateTime::<Utc>::MAX_UTC };
@@ -117,12 +99,12 @@ impl LaneHistory {
 
     /// Returns the time and the position of the change with an index.
     pub(super) fn change_time(&self, index: usize) -> EventTime {
-        EventTime::from_since(&self.fold.changes()[index].1.since)
+        self.fold.changes()[index].1.since.event_time()
     }
 
     /// Returns the index of the first change at or after a time.
     fn index(&self, at: EventTime) -> usize {
-        self.fold.changes().partition_point(|(_, entry)| EventTime::from_since(&entry.since) < at)
+        self.fold.changes().partition_point(|(_, entry)| entry.since.event_time() < at)
     }
 
     /// Returns the number of changes before a time.
@@ -137,7 +119,7 @@ impl LaneHistory {
 
     /// Returns true if the lane has a change after a time.
     pub(super) fn has_change_after(&self, at: EventTime) -> bool {
-        self.fold.changes().last().is_some_and(|(_, last)| EventTime::from_since(&last.since) > at)
+        self.fold.changes().last().is_some_and(|(_, last)| last.since.event_time() > at)
     }
 
     pub(super) fn apply(
@@ -148,7 +130,7 @@ impl LaneHistory {
         periods: &[Period],
         releases: &mut Releases,
     ) {
-        let at = EventTime::from_since(&entry.since);
+        let at = entry.since.event_time();
         if let Effect::Deployed(release) = &entry.effect {
             let deploy = (releases.intern(release), at);
             let index = self.deploys.partition_point(|other| *other < deploy);

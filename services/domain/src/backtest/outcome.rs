@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::environment::EnvironmentHistory;
-use super::history::{ALWAYS, EventTime, LaneHistory};
+use super::history::{ALWAYS, LaneHistory};
 use super::interned::{Id, Releases};
 use super::results::{Checks, LaneRelease, ReleaseCatalog};
 use super::rules::ReleaseExit;
 use crate::event::Policy;
 use crate::span::Span;
-use crate::{Effect, EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{Effect, EnvironmentName, EventTime, Position, Release, ServiceName, ShortText, TargetName};
 
 /// Evidence that a deploy failed after it had succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,8 +111,7 @@ impl<'a> Context<'a> {
         if end < count {
             return Some(lane.change_time(end));
         }
-        let occurred_at = until.unwrap_or(ALWAYS.until);
-        Some(EventTime { occurred_at, position: Position::new(u64::MAX) })
+        Some(EventTime::end_of(until.unwrap_or(ALWAYS.until)))
     }
 
     /// Returns the failures of a release from its deploy up to an end.

@@ -10,14 +10,16 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use super::artifacts::Builds;
-use super::history::{EventTime, LaneHistory, Period};
+use super::history::{LaneHistory, Period};
 use super::interned::{Id, Interner, Releases, push_compact};
-use crate::checks::{artifact_in_lane, choose_release, speaks_of_resolved, straddles};
+use crate::checks::{artifact_in_lane, choose_release, speaks_of_with, straddles};
 use crate::event::{Validation, ValidationSubject};
 use crate::gate::counts_as_requested;
 use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
-use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{
+    Artifact, EnvironmentName, EventTime, LaneRef, Position, Release, ServiceName, ShortText, TargetName,
+};
 
 /// The subject of a check, as its report states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,7 +110,7 @@ pub(super) trait VersionMeanings: fmt::Debug {
     ) -> Option<&Artifact>;
 }
 
-/// The known releases and builds, by which versions are resolved to artifacts.
+/// The known releases and builds, and the artifacts that versions mean.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReleaseCatalog<'q> {
     pub(super) releases: &'q Releases,
@@ -133,8 +135,8 @@ impl ReleaseCatalog<'_> {
         if of.lane.last_deploy(of.release).is_none() {
             return false;
         }
-        let meant = if needs_artifact { self.artifact_of(of) } else { None };
-        counts_as_requested(requested, deployed, meant.as_ref())
+        let artifact = if needs_artifact { self.artifact_of(of) } else { None };
+        counts_as_requested(requested, deployed, artifact.as_ref())
     }
 
     /// Returns true if more than one artifact is known for a version: only then can it have meant several. Compares
@@ -147,12 +149,13 @@ impl ReleaseCatalog<'_> {
     }
 
     /// Returns the release that the end of a check means if it states some parts of one but not its artifact.
-    fn resolve(&self, stated: &Release, at: DateTime<Utc>, of: &LaneRelease<'_>) -> Release {
+    fn release_of_check(&self, stated: &Release, at: DateTime<Utc>, of: &LaneRelease<'_>) -> Release {
         let completed = |(deployed, id): (EventTime, Id)| {
             let release = self.releases.get(id);
             let (environment, version, at) = (of.environment, &release.version, deployed.occurred_at);
-            let meant = || self.meanings.artifact_of_deploy(environment, of.service, version, at).cloned();
-            release.completed(release.artifact.clone().or_else(meant))
+            let of_deploy =
+                || self.meanings.artifact_of_deploy(environment, of.service, version, at).cloned();
+            release.completed(release.artifact.clone().or_else(of_deploy))
         };
         let last_before = of.lane.last_match(stated, at, self.releases).map(completed);
         let first_after = || of.lane.first_match(stated, at, self.releases).map(completed);
@@ -324,8 +327,8 @@ impl Checks {
             self.collect(Subject::Release { lane, version }, of.during, latest, |events, index| {
                 let CheckEvent { at, stated, .. } = events[index];
                 let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
-                let resolve = || catalog.resolve(stated, at.occurred_at, of);
-                speaks_of_resolved(stated, resolve, (release, artifact)) && does_not_straddle(events, index)
+                let of_check = || catalog.release_of_check(stated, at.occurred_at, of);
+                speaks_of_with(stated, of_check, (release, artifact)) && does_not_straddle(events, index)
             });
         }
         for name in of.lane.deployments_of(of.release, catalog.releases) {

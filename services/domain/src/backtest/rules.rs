@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::history::{EventTime, LaneHistory};
+use super::history::LaneHistory;
 use super::interned::{Id, Interner, Releases, push_compact};
 use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, RollbackRequest};
 use crate::gate::{ApprovalVote, DeployVote, HoldState, RolledBackRelease, SucceededDeploy, hold};
-use crate::plan_issue::{ActiveFreeze, FreezeInterval};
+use crate::plan_issue::{ActiveFreeze, RecordedFreeze};
 use crate::rollback::RollbackPhase;
-use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
+use crate::{
+    Artifact, EnvironmentName, EventTime, FreezePeriod, LaneRef, Position, Release, ServiceName, ShortText,
+    TargetName,
+};
 
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
@@ -50,7 +53,7 @@ struct RollbackProgress {
 /// The evidence for the rules on freezes, rollbacks and approvals.
 #[derive(Debug, Default)]
 pub(super) struct RuleEvidence {
-    freezes: Vec<FreezeInterval>,
+    freezes: Vec<RecordedFreeze>,
     rollbacks: HashMap<ShortText, RollbackProgress>,
     /// The active rollbacks, by the position of their requests.
     active_rollbacks: BTreeMap<Position, ShortText>,
@@ -77,12 +80,12 @@ struct StatedVote {
 }
 
 impl RuleEvidence {
-    /// Applies an event of the environment. `meant` is the artifact that the version of a vote means by the events so far.
+    /// Applies an event of the environment. `artifact` is the one that the version of a vote means by the events so far.
     pub(super) fn apply(
         &mut self,
         event: &Event,
         at: EventTime,
-        meant: Option<Artifact>,
+        artifact: Option<Artifact>,
         releases: &mut Releases,
     ) {
         match &event.payload {
@@ -93,20 +96,21 @@ impl RuleEvidence {
             Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, RollbackPhase::Succeeded, at),
             Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, RollbackPhase::Failed, at),
             Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, RollbackPhase::Cancelled, at),
-            Payload::ApprovalGranted(approval) => self.add_vote(event, approval, true, (at, meant, releases)),
-            Payload::ApprovalRejected(approval) => {
-                self.add_vote(event, approval, false, (at, meant, releases));
+            Payload::ApprovalGranted(approval) => {
+                self.add_vote(event, approval, true, (at, artifact, releases));
             }
-            Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
-                freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
-                started_at: at.occurred_at,
-                lifted_at: None,
+            Payload::ApprovalRejected(approval) => {
+                self.add_vote(event, approval, false, (at, artifact, releases));
+            }
+            Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(RecordedFreeze {
+                freeze_id: freeze_id.clone(),
+                position: at.position,
+                period: FreezePeriod { started_at: at.occurred_at, until: *until, lifted_at: None },
             }),
             Payload::FreezeLifted(Freeze { freeze_id, .. }) => {
-                let lifted =
-                    self.freezes.iter_mut().filter(|interval| interval.freeze.freeze_id == *freeze_id);
-                for interval in lifted.filter(|interval| interval.lifted_at.is_none()) {
-                    interval.lifted_at = Some(at.occurred_at);
+                let lifted = self.freezes.iter_mut().filter(|freeze| freeze.freeze_id == *freeze_id);
+                for freeze in lifted {
+                    freeze.period.lifted_at.get_or_insert(at.occurred_at);
                 }
             }
             _ => {}
@@ -167,7 +171,7 @@ impl RuleEvidence {
         event: &Event,
         approval: &Approval,
         granted: bool,
-        (at, meant, releases): (EventTime, Option<Artifact>, &mut Releases),
+        (at, artifact, releases): (EventTime, Option<Artifact>, &mut Releases),
     ) {
         let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, &event.actor)
         else {
@@ -179,7 +183,7 @@ impl RuleEvidence {
             granted,
             at,
             target: lane.target.as_ref().map(|target| self.targets.intern(target)),
-            release: releases.intern(&release.completed(meant)),
+            release: releases.intern(&release.completed(artifact)),
             expires_at: approval.expires_at,
         };
         push_compact(self.votes.entry(key).or_default(), vote);
@@ -219,8 +223,7 @@ impl RuleEvidence {
 
     /// Returns the freezes that are active at a time.
     pub(super) fn freezes(&self, time: DateTime<Utc>) -> Vec<ActiveFreeze> {
-        let active = self.freezes.iter().filter(|interval| interval.holds_at(time));
-        active.map(|interval| interval.freeze.clone()).collect()
+        self.freezes.iter().filter_map(|freeze| freeze.active_at(time)).collect()
     }
 
     /// Returns the rollback under way and the position of its request.

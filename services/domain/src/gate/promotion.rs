@@ -59,15 +59,15 @@ pub struct ReleaseJudgement {
 }
 
 /// Returns true if a deployed release counts as the requested one: the artifacts are the same or, where one is unknown,
-/// the versions are equal. `meant` is the artifact that the deployed release has [in its
+/// the versions are equal. `artifact` is the one that the deployed release has [in its
 /// lane](crate::checks::artifact_in_lane), in case it states none.
 #[must_use]
-pub fn counts_as_requested(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
+pub fn counts_as_requested(requested: &Release, deployed: &Release, artifact: Option<&Artifact>) -> bool {
     let has_version = requested.version == deployed.version;
     match (&requested.artifact, &deployed.artifact) {
         (None, _) => has_version,
         (Some(wanted), Some(own)) => own.is_same(wanted),
-        (Some(wanted), None) => has_version && meant.is_none_or(|meant| meant.is_same(wanted)),
+        (Some(wanted), None) => has_version && artifact.is_none_or(|artifact| artifact.is_same(wanted)),
     }
 }
 

@@ -116,7 +116,7 @@ impl Question {
             retired: self.retired,
             freezes: &self.freezes,
             rollback: self.rollback.as_ref().map(|(id, position)| (id, *position)),
-            revocations: Revocations { revoked: &self.revoked, meant: None },
+            revocations: Revocations { revoked: &self.revoked, version_artifacts: None },
             rollbacks: &self.rollbacks,
             deploys: &self.deploys,
             present: self.present.as_ref(),
@@ -611,11 +611,10 @@ fn a_deployed_release_counts_as_the_requested_one_by_artifact_or_else_by_version
     assert!(!is_requested(&built("v1", D1), &built("v1", D2)));
     assert!(is_requested(&release("v1"), &built("v1", D1)));
     assert!(!is_requested(&release("v1"), &built("v2", D1)));
-    let meant = |text| Some(artifact(text));
-    let by_meaning = |text| counts_as_requested(&built("v1", D1), &release("v1"), meant(text).as_ref());
+    let by_version = |text| counts_as_requested(&built("v1", D1), &release("v1"), Some(&artifact(text)));
     assert!(is_requested(&built("v1", D1), &release("v1")), "both artifacts may be the same");
-    assert!(by_meaning(D1));
-    assert!(!by_meaning(D2));
+    assert!(by_version(D1));
+    assert!(!by_version(D2));
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn irreversible(name: &str, at: u64) -> IrreversibleDeploy {
 }
 
 const fn revocations(revoked: &[RevokedArtifact]) -> Revocations<'_> {
-    Revocations { revoked, meant: None }
+    Revocations { revoked, version_artifacts: None }
 }
 
 fn revoked(version: &str, deleted: bool) -> RevokedArtifact {
@@ -219,26 +219,28 @@ fn a_release_without_an_artifact_has_the_artifact_that_its_version_means() {
     let steps = vec![Step { to: Some(wanted), ..step("web", Action::Redeploy, None) }];
     let plan = Plan { from: Position::new(20), steps };
     let revoked_artifacts = [revoked("v1", false)];
-    let meant = BTreeMap::from([((service("web"), short_text("v1")), artifact("v1"))]);
-    let found = |meant| {
-        let revocations = Revocations { revoked: &revoked_artifacts, meant };
+    let of_versions = BTreeMap::from([((service("web"), short_text("v1")), artifact("v1"))]);
+    let found = |version_artifacts| {
+        let revocations = Revocations { revoked: &revoked_artifacts, version_artifacts };
         names(&issues(&plan, &PlanContext { revocations, ..no_issues() }))
     };
     assert_eq!(found(None), [""; 0]);
-    assert_eq!(found(Some(&meant)), ["artifact_revoked"]);
+    assert_eq!(found(Some(&of_versions)), ["artifact_revoked"]);
 }
 
 #[test]
 fn rule_18_a_freeze_holds_from_its_start_until_it_is_lifted_or_expires() {
-    let interval = |until: Option<u64>, lifted: Option<u64>| FreezeInterval {
-        freeze: ActiveFreeze { until: until.map(time), ..freeze("year-end") },
-        started_at: time(10),
-        lifted_at: lifted.map(time),
+    let holds = |until: Option<u64>, lifted: Option<u64>| {
+        let (until, lifted_at) = (until.map(time), lifted.map(time));
+        let ActiveFreeze { freeze_id, position, .. } = freeze("year-end");
+        let period = FreezePeriod { started_at: time(10), until, lifted_at };
+        let recorded = RecordedFreeze { freeze_id, position, period };
+        let active = ActiveFreeze { until, ..freeze("year-end") };
+        [9, 10, 19, 20, 30].map(|at| recorded.active_at(time(at)).is_some_and(|found| found == active))
     };
-    let holds = |interval: &FreezeInterval| [9, 10, 19, 20, 30].map(|at| interval.holds_at(time(at)));
-    assert_eq!(holds(&interval(None, None)), [false, true, true, true, true]);
-    assert_eq!(holds(&interval(Some(30), None)), [false, true, true, true, false]);
-    assert_eq!(holds(&interval(Some(30), Some(20))), [false, true, true, false, false]);
+    assert_eq!(holds(None, None), [false, true, true, true, true]);
+    assert_eq!(holds(Some(30), None), [false, true, true, true, false]);
+    assert_eq!(holds(Some(30), Some(20)), [false, true, true, false, false]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 -- Selects, for each moment, the artifact of the latest deploy of a service version up to it, by what was known at a
--- position. Deploys to the given environment take precedence over those to others.
+-- position. Deploys to the given environment take precedence over those to others, by the rule of
+-- `version_meaning::artifact_of_version` in domain.
 SELECT m.index, c.artifact, c.position
 FROM unnest($4::timestamptz[], $5::bigint[], $6::bigint[]) WITH ORDINALITY AS m (occurred_at, position, known_at, index)
 CROSS JOIN LATERAL (

@@ -117,18 +117,18 @@ impl Snapshot {
         let states_none = |ran: &LaneRelease| ran.release.artifact.is_none();
         let unstated: Vec<&LaneRelease> =
             ran.iter().map(|(ran, _)| ran).filter(|ran| states_none(ran)).collect();
-        let mut meant = Vec::new();
+        let mut artifacts = Vec::new();
         if !unstated.is_empty() {
             let known_at = self.position();
             let versions: Vec<(&ServiceName, &ShortText)> =
                 unstated.iter().map(|ran| (&ran.service, &ran.release.version)).collect();
             let meanings = VersionMeanings::load(self.connection(), id, versions, known_at).await?;
-            meant = artifacts_in_lanes(self.connection(), (id, known_at), &meanings, &unstated).await?;
+            artifacts = artifacts_in_lanes(self.connection(), (id, known_at), &meanings, &unstated).await?;
         }
-        let mut meant = meant.into_iter();
+        let mut artifacts = artifacts.into_iter();
         ran.retain(|(ran, _)| {
-            let meant = if states_none(ran) { meant.next().flatten() } else { None };
-            counts_as_requested(requested_release, &ran.release, meant.as_ref())
+            let artifact = if states_none(ran) { artifacts.next().flatten() } else { None };
+            counts_as_requested(requested_release, &ran.release, artifact.as_ref())
         });
         Ok(ran)
     }

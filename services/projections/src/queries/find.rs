@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::{
-    Artifact, EventRef, Lane, LaneFold, LiveReleaseRef, Position, Release, ServiceName, ShortText,
+    Artifact, EventRef, EventTime, Lane, LaneFold, LiveReleaseRef, Release, ServiceName, ShortText,
 };
 
 use crate::Snapshot;
@@ -100,14 +100,14 @@ impl ReleaseLanes {
         &self.lanes
     }
 
-    /// Returns true if the query describes a release of this artifact, stated or meant.
+    /// Returns true if the query describes a release of this artifact, which it states or its version means.
     fn is_of_artifact(&self, release: &Release, artifact: &Artifact) -> bool {
         let is_built = || self.of_commit.iter().any(|built| built.is_same(artifact));
         self.query.is_artifact(artifact) || (release.commit.is_none() && is_built())
     }
 
     /// Returns true if what the release states does not decide, but the artifact that its version meant may.
-    fn depends_on_meaning(&self, release: &Release) -> bool {
+    fn depends_on_version(&self, release: &Release) -> bool {
         release.artifact.is_none()
             && self.versions.contains(release.version.as_str())
             && !self.query.is_stated_by(release)
@@ -125,12 +125,12 @@ pub struct FoundRun {
     pub artifact: Option<String>,
     /// Commit, as the last deploy stated it.
     pub commit: Option<String>,
-    /// Time and position of the change by which it first went live.
-    pub first: (DateTime<Utc>, Position),
-    /// Time and position of the change by which it last went live.
-    pub last: (DateTime<Utc>, Position),
-    /// Time and position of the change that replaced it since then; `None`: it is live.
-    pub until: Option<(DateTime<Utc>, Position)>,
+    /// Moment of the change by which it first went live.
+    pub first: EventTime,
+    /// Moment of the change by which it last went live.
+    pub last: EventTime,
+    /// Moment of the change that replaced it since then; `None`: it is live.
+    pub until: Option<EventTime>,
 }
 
 impl Snapshot {
@@ -216,9 +216,9 @@ impl Snapshot {
         let histories = load_histories(self.connection(), id, &key, known_at, far_future()).await?;
         let fold: LaneFold = histories.into_iter().next().unwrap_or_default();
         let steps = fold.steps_under(&retirements);
-        let meant = self.meant_artifacts(found, lane, &steps).await?;
+        let of_versions = self.artifacts_of_versions(found, lane, &steps).await?;
         let is_found = |release: &Release| {
-            let artifact = release.artifact.as_ref().or_else(|| meant.get(&release.version));
+            let artifact = release.artifact.as_ref().or_else(|| of_versions.get(&release.version));
             found.query.is_stated_by(release)
                 || artifact.is_some_and(|artifact| found.is_of_artifact(release, artifact))
         };
@@ -227,22 +227,22 @@ impl Snapshot {
 
     /// Returns the artifacts that versions meant which ran on a lane without stating one: at the last time that they
     /// went live or, if they meant none then, the first after that.
-    async fn meant_artifacts(
+    async fn artifacts_of_versions(
         &mut self,
         found: &ReleaseLanes,
         lane: &Lane,
         steps: &[Step<'_>],
     ) -> Result<HashMap<ShortText, Artifact>, Error> {
-        let mut meant = HashMap::new();
+        let mut artifacts = HashMap::new();
         let mut last: HashMap<ShortText, DateTime<Utc>> = HashMap::new();
         for live in steps.iter().filter_map(|(_, live)| live.as_ref()) {
-            if found.depends_on_meaning(live.release) {
+            if found.depends_on_version(live.release) {
                 last.insert(live.release.version.clone(), live.since.occurred_at);
             }
         }
         let service: &ServiceName = &lane.service;
         let id = self.environment_id(&lane.environment).await?.filter(|_| !last.is_empty());
-        let Some(id) = id else { return Ok(meant) };
+        let Some(id) = id else { return Ok(artifacts) };
         let known_at = self.position();
         let versions: Vec<(&ServiceName, &ShortText)> =
             last.keys().map(|version| (service, version)).collect();
@@ -250,10 +250,10 @@ impl Snapshot {
         for (version, at) in last {
             if let Some(artifact) = meanings.artifact_of_deploy(service, &version, at) {
                 let artifact = artifact.clone();
-                meant.insert(version, artifact);
+                artifacts.insert(version, artifact);
             }
         }
-        Ok(meant)
+        Ok(artifacts)
     }
 }
 
@@ -267,7 +267,6 @@ fn runs(
     retirements: &Retirements,
     is_found: impl Fn(&Release) -> bool,
 ) -> Vec<FoundRun> {
-    let moment = |event: &EventRef| (event.occurred_at, event.position);
     let mut runs: Vec<FoundRun> = Vec::new();
     for (index, (since, live)) in steps.iter().enumerate() {
         let Some(live) = live.as_ref().filter(|live| is_found(live.release)) else { continue };
@@ -277,15 +276,15 @@ fn runs(
             .and_then(|(_, live)| live.as_ref())
             .is_some_and(|next| next.release.version == release.version && is_found(next.release));
         let replaced = next.filter(|_| !continues);
-        let replaced = replaced.map(|(event, _)| moment(event));
+        let replaced = replaced.map(|(event, _)| event.event_time());
         let retired = retirements.first_after(since.occurred_at);
         let run = FoundRun {
             lane: lane.clone(),
             version: release.version.to_string(),
             artifact: release.artifact.as_ref().map(|artifact| artifact.as_str().to_owned()),
             commit: release.commit.as_ref().map(ToString::to_string),
-            first: moment(live.since),
-            last: moment(live.since),
+            first: live.since.event_time(),
+            last: live.since.event_time(),
             until: replaced.into_iter().chain(retired).min(),
         };
         match runs.iter_mut().find(|other| other.version == run.version) {

@@ -1,4 +1,4 @@
-//! Artifacts: builds by version, the artifact that a version resolves to, and revocations.
+//! Artifacts: builds by version, the artifact that a version means, and revocations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,9 +7,9 @@ use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
 use ledger_domain::plan_issue::RevokedArtifact;
 use ledger_domain::revocation::{RevocationEvent, in_force, in_force_for_service};
 use ledger_domain::version_meaning::{
-    ArtifactStatement, EverMeant, builds_ever_meant, first_build_after, latest_build,
+    self, ArtifactStatement, PossibleArtifacts, first_build_after, latest_build, possible_builds,
 };
-use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
+use ledger_domain::{Artifact, EnvironmentName, EventTime, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -31,15 +31,15 @@ impl Builds {
         self.0.get(version.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the artifact that a version of a service resolves to by the builds up to a time.
-    pub(crate) fn resolve(
+    /// Returns the artifact that a version of a service means by the builds up to a time.
+    pub(crate) fn artifact_of_version(
         &self,
         service: &ServiceName,
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
         let builds = self.of_version(version);
-        let until = builds.partition_point(|build| build.occurred_at <= at);
+        let until = builds.partition_point(|build| build.at.occurred_at <= at);
         latest_build(service, builds[..until].iter()).map(|build| &build.artifact)
     }
 }
@@ -56,7 +56,7 @@ pub(crate) async fn load_builds<'v>(
     let mut builds = Builds::default();
     for (version, artifact, occurred_at, at) in rows {
         let artifact = parsed("builds", at, || Artifact::stored(&artifact))?;
-        let build = ArtifactStatement { occurred_at, position: position(at), artifact };
+        let build = ArtifactStatement { at: EventTime::new(occurred_at, position(at)), artifact };
         builds.0.entry(version).or_default().push(build);
     }
     Ok(builds)
@@ -97,8 +97,8 @@ impl VersionMeanings {
         for row in rows {
             let artifact = parsed("lane_changes", row.position, || Artifact::stored(&row.artifact))?;
             let deploys = if row.is_here { &mut meanings.here } else { &mut meanings.elsewhere };
-            let (occurred_at, position) = (row.occurred_at, position(row.position));
-            let deploy = ArtifactStatement { occurred_at, position, artifact };
+            let at = EventTime::new(row.occurred_at, position(row.position));
+            let deploy = ArtifactStatement { at, artifact };
             deploys.entry((row.service, row.version)).or_default().push(deploy);
         }
         Ok(meanings)
@@ -119,14 +119,19 @@ impl VersionMeanings {
         identities.next().is_some_and(|first| identities.any(|other| other != first))
     }
 
-    /// Returns the artifact that a version of a service means at a time: that of the latest deploy to the environment that
-    /// states one, else of the latest to another; else that of a build.
-    fn artifact(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Artifact> {
-        let of_deploys = self.stating_deploys(service, version).into_iter().find_map(|deploys| {
-            let until = deploys.partition_point(|deploy| deploy.occurred_at <= at);
+    /// Returns the [artifact](version_meaning::artifact_of_version) that a version of a service means at a time.
+    fn artifact_of_version(
+        &self,
+        service: &ServiceName,
+        version: &ShortText,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact> {
+        let [here, elsewhere] = self.stating_deploys(service, version).map(|deploys| {
+            let until = deploys.partition_point(|deploy| deploy.at.occurred_at <= at);
             deploys[..until].last().map(|deploy| &deploy.artifact)
         });
-        of_deploys.or_else(|| self.builds.resolve(service, version, at))
+        let build = || self.builds.artifact_of_version(service, version, at);
+        version_meaning::artifact_of_version(here, || elsewhere, build)
     }
 
     /// Returns the artifact of a deploy at a time that states only its version: the one that the version means then or, if
@@ -137,47 +142,49 @@ impl VersionMeanings {
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        self.artifact(service, version, at).or_else(|| {
+        let deploys_after = || {
             let deploys = self.stating_deploys(service, version).into_iter();
-            let deploys = deploys.filter_map(|deploys| {
-                deploys.get(deploys.partition_point(|deploy| deploy.occurred_at <= at))
-            });
-            let build = first_build_after(service, self.builds.of_version(version).iter(), at);
-            let first = deploys.chain(build).min_by_key(|statement| statement.moment());
-            first.map(|statement| &statement.artifact)
-        })
+            deploys.filter_map(move |deploys| {
+                let first = deploys.partition_point(|deploy| deploy.at.occurred_at <= at);
+                deploys.get(first).map(ArtifactStatement::stated)
+            })
+        };
+        let builds = self.builds.of_version(version).iter();
+        let build_after = || first_build_after(service, builds, at).map(ArtifactStatement::stated);
+        let of_version = self.artifact_of_version(service, version, at);
+        version_meaning::artifact_of_deploy(of_version, deploys_after, build_after)
     }
 
     /// Returns every artifact that a version of a service means at some time, and thus every one that
     /// [`artifact_of_deploy`](Self::artifact_of_deploy) returns for some time.
-    fn ever_meant(&self, service: &ServiceName, version: &ShortText) -> EverMeant {
+    fn possible_artifacts(&self, service: &ServiceName, version: &ShortText) -> PossibleArtifacts {
         let deploys = self.stating_deploys(service, version).into_iter().flatten();
-        let builds = builds_ever_meant(service, self.builds.of_version(version));
+        let builds = possible_builds(service, self.builds.of_version(version));
         let artifacts = deploys.chain(builds).map(|statement| statement.artifact.clone()).collect();
         // What means nothing in the end may have meant nothing for a deploy, even if it meant something at first.
-        let is_complete = self.artifact(service, version, DateTime::<Utc>::MAX_UTC).is_some();
-        EverMeant { artifacts, is_complete }
+        let is_complete = self.artifact_of_version(service, version, DateTime::<Utc>::MAX_UTC).is_some();
+        PossibleArtifacts { artifacts, is_complete }
     }
 }
 
-/// A moment of which the artifact of a version is asked, and the position that was the last known one.
+/// A moment at which the artifact of a version is requested, and the position that was the last known one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownMoment {
-    /// Time and position of the moment.
-    pub moment: (DateTime<Utc>, Position),
+pub struct KnownEventTime {
+    /// The moment.
+    pub at: EventTime,
     /// The last position that was known.
     pub known_at: Position,
 }
 
-impl KnownMoment {
+impl KnownEventTime {
     /// Returns the build that gives a version of a service its artifact at the moment. The builds are ordered by moment.
     fn build<'b>(
         &self,
         service: &ServiceName,
         builds: &'b [ArtifactStatement],
     ) -> Option<&'b ArtifactStatement> {
-        let until = builds.partition_point(|build| build.moment() <= self.moment);
-        latest_build(service, builds[..until].iter().filter(|build| build.position <= self.known_at))
+        let until = builds.partition_point(|build| build.at <= self.at);
+        latest_build(service, builds[..until].iter().filter(|build| build.at.position <= self.known_at))
     }
 }
 
@@ -192,13 +199,12 @@ struct StatingDeployRow {
 }
 
 impl Snapshot {
-    /// Returns the artifact that a version of a service resolves to at a time, as known now, and the position of the
-    /// event that states it: the artifact of the latest deploy to this environment, else to another; else that of a
-    /// build.
+    /// Returns the artifact that a version of a service means in an environment at a time, as known now, and the
+    /// position of the event that states it.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifact_meant(
+    pub async fn artifact_of_version(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
@@ -206,38 +212,40 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
         let known_at = self.position();
-        let now = KnownMoment { moment: (at, known_at), known_at };
-        let meant = self.artifacts_meant_at(environment, service, version, &[now]).await?;
-        Ok(meant.into_iter().next().flatten())
+        let now = KnownEventTime { at: EventTime::new(at, known_at), known_at };
+        let found = self.artifacts_of_version_at(environment, service, version, &[now]).await?;
+        Ok(found.into_iter().next().flatten())
     }
 
-    /// Returns the artifacts that versions of services ever meant, as known now, in the order of `versions`.
+    /// Returns the artifacts that releases of these versions of services may have, as known now, in the order of
+    /// `versions`.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifacts_ever_meant(
+    pub async fn possible_artifacts(
         &mut self,
         environment: &EnvironmentName,
         versions: &[(ServiceName, ShortText)],
-    ) -> Result<Vec<EverMeant>, Error> {
+    ) -> Result<Vec<PossibleArtifacts>, Error> {
         let known_at = self.position();
         let id = self.environment_id(environment).await?.unwrap_or_default();
         let names = versions.iter().map(|(service, version)| (service, version));
         let meanings = VersionMeanings::load(self.connection(), id, names, known_at).await?;
-        Ok(versions.iter().map(|(service, version)| meanings.ever_meant(service, version)).collect())
+        Ok(versions.iter().map(|(service, version)| meanings.possible_artifacts(service, version)).collect())
     }
 
     /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then,
-    /// with the position of the event that states it.
+    /// with the position of the event that states it. The rule is that of [`version_meaning::artifact_of_version`]; the
+    /// statement of SQL selects the deploy.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn artifacts_meant_at(
+    pub async fn artifacts_of_version_at(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-        moments: &[KnownMoment],
+        moments: &[KnownEventTime],
     ) -> Result<Vec<Option<(Artifact, Position)>>, Error> {
         if moments.is_empty() {
             return Ok(Vec::new());
@@ -247,32 +255,32 @@ impl Snapshot {
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
-            .bind(moments.iter().map(|at| at.moment.0).collect::<Vec<_>>())
-            .bind(moments.iter().map(|at| bigint(at.moment.1)).collect::<Vec<_>>())
-            .bind(moments.iter().map(|at| bigint(at.known_at)).collect::<Vec<_>>());
+            .bind(moments.iter().map(|moment| moment.at.occurred_at).collect::<Vec<_>>())
+            .bind(moments.iter().map(|moment| bigint(moment.at.position)).collect::<Vec<_>>())
+            .bind(moments.iter().map(|moment| bigint(moment.known_at)).collect::<Vec<_>>());
         let rows: Vec<(i64, String, i64)> = query.fetch_all(self.connection()).await?;
-        let mut meant: Vec<Option<(Artifact, Position)>> = vec![None; moments.len()];
+        let mut artifacts: Vec<Option<(Artifact, Position)>> = vec![None; moments.len()];
         for (index, artifact, stated_at) in rows {
             let index = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
-            if let Some(found) = index.and_then(|index| meant.get_mut(index)) {
+            if let Some(found) = index.and_then(|index| artifacts.get_mut(index)) {
                 let artifact = parsed("lane_changes", stated_at, || Artifact::stored(&artifact))?;
                 *found = Some((artifact, position(stated_at)));
             }
         }
-        if meant.iter().all(Option::is_some) {
-            return Ok(meant);
+        if artifacts.iter().all(Option::is_some) {
+            return Ok(artifacts);
         }
         let known_at = self.position();
         let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
-        for (at, found) in moments.iter().zip(&mut meant).filter(|(_, found)| found.is_none()) {
-            let build = at.build(service, builds.of_version(version));
-            *found = build.map(|build| (build.artifact.clone(), build.position));
+        for (moment, found) in moments.iter().zip(&mut artifacts).filter(|(_, found)| found.is_none()) {
+            let build = moment.build(service, builds.of_version(version));
+            *found = build.map(|build| (build.artifact.clone(), build.at.position));
         }
-        Ok(meant)
+        Ok(artifacts)
     }
 
-    /// Returns the revocations in force for releases of services in an environment, and the artifacts resolved for the
-    /// releases that state none. A release that states no artifact is checked by the artifact of its version.
+    /// Returns the revocations in force for releases of services in an environment, and the artifacts of the versions
+    /// of those that state none. A release that states no artifact is checked by the artifact of its version.
     ///
     /// # Errors
     /// The database query fails.
@@ -282,9 +290,9 @@ impl Snapshot {
         releases: &[(&ServiceName, &Release)],
         now: DateTime<Utc>,
     ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), Error> {
-        let mut resolved = BTreeMap::new();
+        let mut of_versions = BTreeMap::new();
         if !sqlx::query_scalar(sql!("revocations/any")).fetch_one(self.connection()).await? {
-            return Ok((Vec::new(), resolved));
+            return Ok((Vec::new(), of_versions));
         }
         let mut artifacts: Vec<Artifact> = Vec::new();
         for (service, release) in releases {
@@ -292,17 +300,17 @@ impl Snapshot {
             let key = (service.clone(), release.version.clone());
             match &release.artifact {
                 Some(artifact) => artifacts.push(artifact.clone()),
-                None if !resolved.contains_key(&key) => {
-                    let found = self.artifact_meant(environment, service, &release.version, now).await?;
+                None if !of_versions.contains_key(&key) => {
+                    let found = self.artifact_of_version(environment, service, &release.version, now).await?;
                     if let Some((artifact, _)) = found {
                         artifacts.push(artifact.clone());
-                        resolved.insert(key, artifact);
+                        of_versions.insert(key, artifact);
                     }
                 }
                 None => {}
             }
         }
-        Ok((self.revoked(&artifacts).await?, resolved))
+        Ok((self.revoked(&artifacts).await?, of_versions))
     }
 
     /// Returns the revocations in force for these artifacts, ordered by position. The latest event by moment decides: a

@@ -420,8 +420,8 @@ impl ResultsQuery<'_> {
         for (ran, runs) in self.ran.iter().zip(runs) {
             let version = &ran.release.version;
             for deploy in runs.deploys.iter_mut().filter(states_none) {
-                let meant = meanings.artifact_of_deploy(&ran.service, version, deploy.occurred_at);
-                deploy.release = deploy.release.completed(meant.cloned());
+                let artifact = meanings.artifact_of_deploy(&ran.service, version, deploy.occurred_at);
+                deploy.release = deploy.release.completed(artifact.cloned());
             }
         }
         Ok(())
@@ -465,7 +465,7 @@ impl ResultsQuery<'_> {
             parsed("verdicts", row.end.position, || parse_release(ran.release.version.as_str(), parts))?;
         let end = row.end.occurred_at;
         let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
-        let built = builds.resolve(&ran.service, &ran.release.version, end);
+        let built = builds.artifact_of_version(&ran.service, &ran.release.version, end);
         if !speaks_of(&stated, end, deploys, built, (&ran.release, artifact)) {
             return Ok(false);
         }

@@ -15,23 +15,22 @@ use crate::gate::{
     SucceededDeploy, TargetEvidence, decide,
 };
 use crate::known_good::{CheckResult, CheckResults, Marked};
-use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
+use crate::plan_issue::{ActiveFreeze, RecordedFreeze, Revocations, RevokedArtifact};
 use crate::retirement::Retirements;
 use crate::rollback::RollbackPhase;
 use crate::span::{Span, longest};
 use crate::{
-    Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold,
-    LaneRef, Position, Release, ServiceName, ShortText, SlotName, TargetName, Track, TrackEntry,
+    Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, EventRef, EventTime,
+    FreezePeriod, Lane, LaneFold, LaneRef, Position, Release, ServiceName, ShortText, SlotName, TargetName,
+    Track, TrackEntry,
 };
 
 /// The last second at which an event of a history occurs.
 pub(super) const LAST_SECOND: i64 = 60;
 
-type EventTime = (chrono::DateTime<chrono::Utc>, Position);
-
 /// Returns the moment after everything that occurred up to the end of a second.
 fn end_of(second: i64) -> EventTime {
-    (time(second), Position::new(u64::MAX))
+    EventTime::end_of(time(second))
 }
 
 /// An effective change of a lane.
@@ -58,7 +57,7 @@ impl Model {
         let mut model = Self { entries: Vec::new(), corrected: BTreeSet::new(), changes: Vec::new() };
         let mut corrected_by: Vec<Option<usize>> = vec![None; entries.len()];
         for (index, (entry, position)) in entries.iter().zip(1..).enumerate() {
-            let (event, at) = (entry.event(), (time(entry.at), Position::new(position)));
+            let (event, at) = (entry.event(), EventTime::new(time(entry.at), Position::new(position)));
             let corrects = entry.corrects.map(|position| position as usize - 1);
             let corrects = corrects.filter(|of| *of < index && event.payload.is_correctable());
             if let Some(mut of) = corrects.filter(|of| model.entries[*of].1.payload.is_correctable()) {
@@ -67,7 +66,7 @@ impl Model {
                 }
                 corrected_by[of] = Some(index);
                 model.corrected.insert(of);
-                let position = model.entries[of].0.1;
+                let position = model.entries[of].0.position;
                 model.changes.retain(|change| change.entry.since.position != position);
             }
             model.apply_change(&event, at);
@@ -80,12 +79,10 @@ impl Model {
         let Some((named, track, effect)) = event.payload.change() else { return };
         let Some(target) = self.target_of(named) else { return };
         let lane = named.at(target);
-        let id = EventId::parse(&at.1.to_string()).expect("an id");
-        let entry =
-            TrackEntry { effect, since: EventRef { occurred_at: at.0, position: at.1, event_id: id } };
-        let late = self.changes.iter().any(|other| {
-            other.lane == lane && (other.entry.since.occurred_at, other.entry.since.position) > at
-        });
+        let EventTime { occurred_at, position } = at;
+        let event_id = EventId::parse(&position.to_string()).expect("an id");
+        let entry = TrackEntry { effect, since: EventRef { occurred_at, position, event_id } };
+        let late = self.changes.iter().any(|other| other.lane == lane && other.entry.since.event_time() > at);
         let (deployment, rollback_id) =
             (event.payload.deployment().cloned(), event.payload.rollback_id().cloned());
         self.changes.push(Change { lane, track, entry, deployment, rollback_id, late });
@@ -106,7 +103,7 @@ impl Model {
 
     fn retirements(&self, environment: &EnvironmentName) -> Retirements {
         let mut retirements = Retirements::default();
-        for ((at, position), event) in &self.entries {
+        for (EventTime { occurred_at: at, position }, event) in &self.entries {
             match &event.payload {
                 Payload::EnvironmentRetired(name) if name == environment => {
                     retirements.add(*at, *position, true);
@@ -205,7 +202,7 @@ impl Model {
     }
 
     fn second(&self, index: usize) -> i64 {
-        self.entries[index].0.0.timestamp()
+        self.entries[index].0.occurred_at.timestamp()
     }
 
     fn start_of(&self, end: usize, validation: &Validation) -> Option<i64> {
@@ -232,7 +229,7 @@ impl Model {
         }
         let start = starts.into_iter().max()?;
         let interrupted = validation.run.is_none() && ends.iter().any(|end| *end > start);
-        (!interrupted).then(|| start.0.timestamp())
+        (!interrupted).then(|| start.occurred_at.timestamp())
     }
 
     /// Returns true if the end of a check applies to a release in a lane and does not straddle a change.
@@ -272,7 +269,7 @@ impl Model {
     }
 
     fn result(&self, end: usize, passed: bool) -> CheckResult {
-        let (occurred_at, position) = self.entries[end].0;
+        let EventTime { occurred_at, position } = self.entries[end].0;
         CheckResult { passed, occurred_at, position }
     }
 
@@ -298,7 +295,7 @@ impl Model {
     fn marks(&self, environment: &EnvironmentName, entries: &[Entry]) -> Vec<(CompositionId, usize, Marked)> {
         let mut marks: Vec<(CompositionId, usize, Marked)> = Vec::new();
         let composition = |point: usize| Self::new(&entries[..point]).present_composition(environment);
-        for ((at, position), event) in &self.entries {
+        for (EventTime { occurred_at: at, position }, event) in &self.entries {
             match &event.payload {
                 Payload::ReleasePointMarked(mark) if mark.point.environment == *environment => {
                     let point = mark.point.position.get() as usize;
@@ -336,8 +333,8 @@ impl Model {
         let mut releases: Vec<(Release, Position)> = Vec::new();
         for (change, release) in self.deploys(lane) {
             releases.retain(|(other, _)| other != release);
-            let meant = self.artifact_in(lane, release);
-            if counts(requested, release, meant.as_ref()) {
+            let artifact = self.artifact_in(lane, release);
+            if counts(requested, release, artifact.as_ref()) {
                 releases.push((release.clone(), change.entry.since.position));
             }
         }
@@ -412,35 +409,30 @@ impl Model {
     }
 
     fn freezes(&self, now: i64) -> Vec<ActiveFreeze> {
-        let mut freezes: Vec<FreezeInterval> = Vec::new();
-        for ((at, position), event) in &self.entries {
+        let mut freezes: Vec<RecordedFreeze> = Vec::new();
+        for (EventTime { occurred_at: at, position }, event) in &self.entries {
             match &event.payload {
-                Payload::FreezeStarted(it) => freezes.push(FreezeInterval {
-                    freeze: ActiveFreeze {
-                        freeze_id: it.freeze_id.clone(),
-                        until: it.until,
-                        position: *position,
-                    },
-                    started_at: *at,
-                    lifted_at: None,
+                Payload::FreezeStarted(it) => freezes.push(RecordedFreeze {
+                    freeze_id: it.freeze_id.clone(),
+                    position: *position,
+                    period: FreezePeriod { started_at: *at, until: it.until, lifted_at: None },
                 }),
                 Payload::FreezeLifted(it) => {
-                    for freeze in freezes.iter_mut().filter(|freeze| freeze.freeze.freeze_id == it.freeze_id)
-                    {
-                        freeze.lifted_at.get_or_insert(*at);
+                    for freeze in freezes.iter_mut().filter(|freeze| freeze.freeze_id == it.freeze_id) {
+                        freeze.period.lifted_at.get_or_insert(*at);
                     }
                 }
                 _ => {}
             }
         }
-        freezes.into_iter().filter(|it| it.holds_at(time(now))).map(|it| it.freeze).collect()
+        freezes.iter().filter_map(|it| it.active_at(time(now))).collect()
     }
 
     /// Returns the rollbacks of a lane, and the rollback under way.
     fn rollbacks(&self, lane: &Lane) -> (Vec<RolledBackRelease>, Option<(ShortText, Position)>) {
         let mut all: Vec<(ShortText, Position, RollbackPhase)> = Vec::new();
         let mut left: Vec<RolledBackRelease> = Vec::new();
-        for ((_, position), event) in &self.entries {
+        for (EventTime { position, .. }, event) in &self.entries {
             let (id, phase) = match &event.payload {
                 Payload::RollbackRequested(request) => {
                     let rollback_id = &request.rollback.rollback_id;
@@ -490,7 +482,7 @@ impl Model {
     /// none, that of its moment by all entries.
     fn votes(&self, entries: &[Entry]) -> Vec<DeployVote> {
         let mut votes = Vec::new();
-        for ((at, position), event) in &self.entries {
+        for (EventTime { occurred_at: at, position }, event) in &self.entries {
             let (approval, granted) = match &event.payload {
                 Payload::ApprovalGranted(approval) => (approval, true),
                 Payload::ApprovalRejected(approval) => (approval, false),
@@ -500,7 +492,7 @@ impl Model {
                 (&approval.subject, &event.actor)
             {
                 let then = Self::new(&entries[..position.get() as usize]);
-                let moment = (*at, *position);
+                let moment = EventTime::new(*at, *position);
                 let release = then.completed(lane, release, moment);
                 votes.push(DeployVote {
                     vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
@@ -537,11 +529,11 @@ impl Model {
         in_force.retain(|(moment, revoked)| {
             revoked.artifact.is_same(artifact) && !self.is_reinstated_after(artifact, *moment)
         });
-        let ((_, position), first) = in_force.iter().min_by_key(|(moment, _)| *moment)?;
+        let (moment, first) = in_force.iter().min_by_key(|(moment, _)| *moment)?;
         Some(RevokedArtifact {
             artifact: first.artifact.clone(),
             deleted: in_force.iter().any(|(_, revoked)| revoked.deleted),
-            position: *position,
+            position: moment.position,
         })
     }
 
@@ -632,7 +624,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         retired: standing.retired_by(),
         freezes: &freezes,
         rollback: active.as_ref().map(|(id, position)| (id, *position)),
-        revocations: Revocations { revoked: &revoked, meant: None },
+        revocations: Revocations { revoked: &revoked, version_artifacts: None },
         rollbacks: &rollbacks,
         deploys: &deploys,
         present: Some(&present),

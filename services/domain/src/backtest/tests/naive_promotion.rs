@@ -5,14 +5,14 @@ use crate::gate::{TargetEvidence, judge_release};
 use crate::known_good::Status;
 use crate::{Artifact, Release};
 
-/// Returns true if a deployed release counts as the requested one. `meant` is the artifact of its version.
-pub(super) fn counts(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
+/// Returns true if a deployed release counts as the requested one. `artifact` is that of its version.
+pub(super) fn counts(requested: &Release, deployed: &Release, artifact: Option<&Artifact>) -> bool {
     let has_version = requested.version == deployed.version;
     let Some(wanted) = &requested.artifact else { return has_version };
     if let Some(stated) = &deployed.artifact {
         return stated.is_same(wanted);
     }
-    let is_other = meant.is_some_and(|meant| !meant.is_same(wanted));
+    let is_other = artifact.is_some_and(|artifact| !artifact.is_same(wanted));
     has_version && !is_other
 }
 

@@ -90,8 +90,8 @@ fn rule_15_a_grant_covers_the_release_that_it_names_in_the_lanes_that_it_names()
 
 #[test]
 fn rule_15_a_grant_of_a_version_does_not_cover_another_build_of_it() {
-    let meant = release("v1").completed(Some(artifact(D2)));
-    assert!(!question_of_one(vec![vote(person("grace"), true, meant, 11)]).decide().allowed);
+    let completed = release("v1").completed(Some(artifact(D2)));
+    assert!(!question_of_one(vec![vote(person("grace"), true, completed, 11)]).decide().allowed);
 }
 
 #[test]

@@ -331,7 +331,7 @@ proptest! {
                 policy: &policy,
                 irreversible: &[],
                 open: &[],
-                revocations: Revocations { revoked: &revoked, meant: None },
+                revocations: Revocations { revoked: &revoked, version_artifacts: None },
                 freezes: &[],
             };
             let found: Vec<_> = issues(&plan, &context)

@@ -74,7 +74,7 @@ fn rule_20_an_artifact_revoked_after_the_request_prevents_the_start_and_the_step
     let present = running(&[("web", "v2")]);
     let artifact = Artifact::parse("pkg:GENERIC/web@v1").expect("an artifact");
     let revoked = [RevokedArtifact { artifact, deleted: false, position: Position::new(30) }];
-    let revocations = Revocations { revoked: &revoked, meant: None };
+    let revocations = Revocations { revoked: &revoked, version_artifacts: None };
     let acknowledged = BTreeSet::from([(service("web"), target("eu"))]);
     let problems = start(&plan, &present, revocations, &acknowledged);
     let [problem] = &problems[..] else { panic!("one problem, not {problems:?}") };

@@ -8,7 +8,7 @@ fn time(seconds: i64) -> DateTime<Utc> {
 
 fn statement(at: i64, recorded: u64, artifact: &str) -> ArtifactStatement {
     let artifact = Artifact::parse(artifact).expect("an artifact");
-    ArtifactStatement { occurred_at: time(at), position: Position::new(recorded), artifact }
+    ArtifactStatement { at: EventTime::new(time(at), Position::new(recorded)), artifact }
 }
 
 /// Returns an image whose digest consists of one digit.
@@ -50,30 +50,26 @@ fn rule_6_a_deploy_before_any_build_has_the_first_artifact_after_it() {
 }
 
 #[test]
-fn rule_25_every_artifact_that_a_deploy_may_have_is_one_that_the_version_ever_meant() {
+fn rule_25_every_artifact_that_a_deploy_may_have_is_a_possible_one_of_the_version() {
     let [one, two, three, other] = ["1", "2", "3", "4"].map(|digit| image("web", digit));
-    let ever_meant = |meanings: &VersionMeanings| {
-        let meant = meanings.ever_meant(&web(), &version());
-        let artifacts = meant.artifacts.iter().map(|artifact| artifact.as_str().to_owned());
-        (artifacts.collect::<Vec<_>>(), meant.is_complete)
+    let possible = |meanings: &VersionMeanings| {
+        let possible = meanings.possible_artifacts(&web(), &version());
+        let artifacts = possible.artifacts.iter().map(|artifact| artifact.as_str().to_owned());
+        (artifacts.collect::<Vec<_>>(), possible.is_complete)
     };
     let [foo, bar] = [image("foo", "5"), image("bar", "6")];
     let rebuilt = vec![statement(2, 1, &one), statement(60, 2, &two), statement(70, 3, &bar)];
     let deployed = vec![statement(61, 4, &three), statement(62, 5, &other)];
     let all = meanings(rebuilt, deployed);
-    assert_eq!(ever_meant(&all), (vec![one, two, three, other], true));
+    assert_eq!(possible(&all), (vec![one, two, three, other], true));
     for at in 0..80 {
         let of_deploy = all.artifact_of_deploy(&web(), &version(), time(at));
         let of_deploy = of_deploy.map(|artifact| artifact.as_str().to_owned());
-        assert!(of_deploy.is_some_and(|artifact| ever_meant(&all).0.contains(&artifact)), "{at}");
+        assert!(of_deploy.is_some_and(|artifact| possible(&all).0.contains(&artifact)), "{at}");
     }
-    assert_eq!(ever_meant(&meanings(Vec::new(), Vec::new())), (Vec::new(), false));
+    assert_eq!(possible(&meanings(Vec::new(), Vec::new())), (Vec::new(), false));
     let ambiguous = vec![statement(2, 1, &foo), statement(60, 2, &bar)];
-    assert_eq!(
-        ever_meant(&meanings(ambiguous, Vec::new())),
-        (vec![foo], false),
-        "unknown for a deploy at 61"
-    );
+    assert_eq!(possible(&meanings(ambiguous, Vec::new())), (vec![foo], false), "unknown for a deploy at 61");
 }
 
 #[test]
@@ -89,15 +85,15 @@ fn rule_6_two_checksums_of_one_package_are_ambiguous_also_after_the_package_with
 }
 
 #[test]
-fn rule_15_a_version_resolves_by_the_builds_that_were_known_for_the_moment() {
+fn rule_15_a_version_means_an_artifact_by_the_builds_that_were_known_for_the_moment() {
     let [foo, bar, late] = [image("foo", "1"), image("bar", "2"), image("foo", "3")];
     let builds = [statement(11, 4, &late), statement(12, 1, &foo), statement(12, 2, &bar)];
-    let meant = |at, recorded, known_at| {
-        let moment = (time(at), Position::new(recorded));
-        let known = KnownMoment { moment, known_at: Position::new(known_at) };
+    let artifact = |at, recorded, known_at| {
+        let at = EventTime::new(time(at), Position::new(recorded));
+        let known = KnownEventTime { at, known_at: Position::new(known_at) };
         known.build(&web(), &builds).map(|build| build.artifact.as_str().to_owned())
     };
-    assert_eq!(meant(12, 3, 3), None, "two names were known");
-    assert_eq!(meant(12, 3, 9), None, "they still occurred at or before the moment");
-    assert_eq!(meant(12, 1, 1), Some(foo));
+    assert_eq!(artifact(12, 3, 3), None, "two names were known");
+    assert_eq!(artifact(12, 3, 9), None, "they still occurred at or before the moment");
+    assert_eq!(artifact(12, 1, 1), Some(foo));
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{EventTime, Model};
+use super::Model;
 use crate::event::Payload;
-use crate::{Artifact, Effect, Lane, LaneRef, Position, Release, ServiceName, ShortText};
+use crate::{Artifact, Effect, EventTime, Lane, LaneRef, Release, ServiceName, ShortText};
 
 impl Model {
     /// Returns the builds of a version, in the order of recording.
@@ -31,8 +31,11 @@ impl Model {
                 && release.version == *version
                 && let Some(artifact) = &release.artifact
             {
-                let moment = (change.entry.since.occurred_at, change.entry.since.position);
-                deploys.push((moment, change.lane.environment == lane.environment, artifact.clone()));
+                deploys.push((
+                    change.entry.since.event_time(),
+                    change.lane.environment == lane.environment,
+                    artifact.clone(),
+                ));
             }
         }
         deploys
@@ -81,12 +84,12 @@ impl Model {
             return release.artifact.clone();
         }
         let (named, version) = (LaneRef::from(lane.clone()), &release.version);
-        let meant = self.artifact_of_version(&named, version, (at, Position::new(u64::MAX)));
-        if meant.is_some() {
-            return meant;
+        let then = self.artifact_of_version(&named, version, EventTime::end_of(at));
+        if then.is_some() {
+            return then;
         }
         let mut builds = self.builds(version);
-        builds.retain(|((occurred_at, _), _)| *occurred_at > at);
+        builds.retain(|(moment, _)| moment.occurred_at > at);
         let is_named = |artifact: &Artifact| artifact.name().as_deref() == Some(lane.service.as_str());
         if builds.iter().any(|(_, artifact)| is_named(artifact)) {
             builds.retain(|(_, artifact)| is_named(artifact));
@@ -94,7 +97,7 @@ impl Model {
         // A build counts only if it gave the version a meaning.
         builds.retain(|(moment, _)| self.artifact_by_builds(&lane.service, version, *moment).is_some());
         for (moment, _, artifact) in self.stating_deploys(&named, version) {
-            if moment.0 > at {
+            if moment.occurred_at > at {
                 builds.push((moment, artifact));
             }
         }
