@@ -105,6 +105,33 @@ async fn a_backtest_stops_what_the_gate_would_have_stopped_and_reports_later_fai
 }
 
 #[tokio::test]
+async fn a_backtest_shows_the_counts_of_the_checks_that_decided() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let counts = json!({"passed": 3, "failed": 2, "skipped": 0});
+    let with_counts = |mut check: Value| {
+        check["data"]["counts"] = counts.clone();
+        check
+    };
+    for event in [
+        web("staging-1", "staging", "1"),
+        with_counts(checked("broken-in-staging", "staging", "1", false)),
+        web("production-1", "production", "1"),
+        with_counts(checked("broken-in-production", "production", "1", false)),
+    ] {
+        client.record_and_wait(&event).await;
+    }
+    let request = json!({"environment": "production", "policy": from_staging()});
+
+    let body = backtest(&client, &request).await.ok();
+
+    let stopped = &body["stopped_deploys"][0];
+    let finding = &stopped["findings"][0];
+    assert_eq!((&finding["position"], &finding["counts"]), (&2.into(), &counts), "{body}");
+    assert_eq!(stopped["failed"], json!({"check": "smoke", "position": 4, "counts": counts}));
+}
+
+#[tokio::test]
 async fn a_backtest_is_limited_to_a_range_and_lists_at_most_the_requested_number() {
     let service = InProcess::start(&[]).await;
     let client = service.client();

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::gate::FindingBody;
+use crate::point::CountsBody;
 
 /// Candidate policy, and the part of the history to test it against.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -89,6 +90,9 @@ pub struct FailureEvidenceBody {
     pub rollback_id: Option<String>,
     /// Position of the evidence.
     pub position: u64,
+    /// Case counts of the check, if its result has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsBody>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::actor::ActorRequest;
+use crate::point::CountsBody;
 use crate::release::{ReleaseBody, ReleaseRequest};
 
 /// Intended deploy.
@@ -70,6 +71,9 @@ pub struct FindingBody {
     /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// Case counts of the check result at `position`, if the evidence is one and has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsBody>,
     /// Positions of the approvals that let the deploy pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<u64>,

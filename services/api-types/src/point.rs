@@ -1,6 +1,9 @@
 //! Release points.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
+use ledger_domain::event::Counts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -88,6 +91,24 @@ pub struct CountsBody {
     pub failed: u64,
     /// Cases that were skipped.
     pub skipped: u64,
+}
+
+impl From<Counts> for CountsBody {
+    fn from(Counts { passed, failed, skipped }: Counts) -> Self {
+        Self { passed, failed, skipped }
+    }
+}
+
+impl From<CountsBody> for Counts {
+    fn from(CountsBody { passed, failed, skipped }: CountsBody) -> Self {
+        Self { passed, failed, skipped }
+    }
+}
+
+impl fmt::Display for CountsBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Counts::from(*self), f)
+    }
 }
 
 /// Mark that a person set on a point.

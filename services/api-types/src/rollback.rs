@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::actor::{ActorBody, ActorRequest};
 use crate::entry::EntryRefBody;
 use crate::plan::StepBody;
+use crate::point::CountsBody;
 
 /// Requested rollback.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -120,6 +121,9 @@ pub struct RollbackBody {
     /// Position of the failed check that caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<u64>,
+    /// Case counts of the failed check at `cause`, if its result has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsBody>,
     /// SHA-256 over the plan's steps.
     pub plan_digest: String,
     /// Approvals.

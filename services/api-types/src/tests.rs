@@ -49,7 +49,7 @@ fn plan() -> String {
 
 fn rollback() -> String {
     format!(
-        r#"{{"rollback_id":"r-1","environment":"production","position":20,"phase":"started","automatic":false,"force":true,"initiated_by":{ACTOR},"reason":"checkout fails","requested":{{"position":9,"recorded_at":"2026-08-01T10:00:00.123456Z"}},"started":11,"ended":15,"end_reason":"done","to":3,"at":"2026-08-01T10:00:00Z","source":"staging","services":["web"],"targets":["eu"],"policy":2,"cause":5,"plan_digest":"sha256:aa","approvals":{{"wanted":1,"granted":1,"rejected":false,"answers":[{{"actor":{ACTOR},"granted":true,"position":10}}]}},"progress":{{"done":1,"failed":0,"total":2}},"steps":[{{{STEP},"state":"done","position":13,"not_before":"2026-08-01T10:00:00Z"}}],"differences":["web at eu runs nothing"],"others":[{{"position":12,"occurred_at":"2026-08-01T10:01:00Z","type":"deploy.succeeded","service":"blog","target":"eu"}}]}}"#
+        r#"{{"rollback_id":"r-1","environment":"production","position":20,"phase":"started","automatic":false,"force":true,"initiated_by":{ACTOR},"reason":"checkout fails","requested":{{"position":9,"recorded_at":"2026-08-01T10:00:00.123456Z"}},"started":11,"ended":15,"end_reason":"done","to":3,"at":"2026-08-01T10:00:00Z","source":"staging","services":["web"],"targets":["eu"],"policy":2,"cause":5,"counts":{{"passed":1,"failed":2,"skipped":3}},"plan_digest":"sha256:aa","approvals":{{"wanted":1,"granted":1,"rejected":false,"answers":[{{"actor":{ACTOR},"granted":true,"position":10}}]}},"progress":{{"done":1,"failed":0,"total":2}},"steps":[{{{STEP},"state":"done","position":13,"not_before":"2026-08-01T10:00:00Z"}}],"differences":["web at eu runs nothing"],"others":[{{"position":12,"occurred_at":"2026-08-01T10:01:00Z","type":"deploy.succeeded","service":"blog","target":"eu"}}]}}"#
     )
 }
 
@@ -83,7 +83,10 @@ fn every_member_keeps_its_name_and_its_place() {
         lane(r#""slot":"blue","#)
     ));
     is_the_wire_form_of::<GateBody>(
-        r#"{"environment":"dev","position":9,"policy":3,"allowed":false,"release":{"version":"v2"},"artifact_known_from":4,"findings":[{"rule":"approvals","target":"eu","passes":false,"unknown":true,"detail":"1 of 2","position":4,"grants":[7]}]}"#,
+        r#"{"environment":"dev","position":9,"policy":3,"allowed":false,"release":{"version":"v2"},"artifact_known_from":4,"findings":[{"rule":"approvals","target":"eu","passes":false,"unknown":true,"detail":"1 of 2","position":4,"counts":{"passed":1,"failed":2,"skipped":3},"grants":[7]}]}"#,
+    );
+    is_the_wire_form_of::<FailureEvidenceBody>(
+        r#"{"check":"smoke","position":5,"counts":{"passed":1,"failed":2,"skipped":3}}"#,
     );
     is_the_wire_form_of::<EntryBody>(
         r#"{"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,"anomalies":["late"],"new":["service"],"went_live":"v1","target":"eu","targets":["eu"],"returns_to":1,"corrected_by":4,"clock_ahead_ms":5,"event":{"data" : 1.0}}"#,
@@ -98,6 +101,7 @@ fn an_absent_value_is_left_out_and_not_null_except_for_the_identity_of_a_result(
         r#"{"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","event":{}}"#,
     );
     is_the_wire_form_of::<FindingBody>(r#"{"rule":"freeze","passes":true,"detail":"no freeze is active"}"#);
+    is_the_wire_form_of::<FailureEvidenceBody>(r#"{"rollback_id":"r-1","position":5}"#);
     let result = EventResult {
         id: None,
         source: None,

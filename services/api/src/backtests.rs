@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::access::{Authorized, ReadEnvironment};
 use crate::body::{ValidJson, parsed_member};
+use crate::check_counts::{Citation, add_counts, cited_by_findings};
 use crate::gate::finding_body;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
@@ -53,7 +54,7 @@ fn failure_evidence_body(failure: &Failure) -> FailureEvidenceBody {
         Cause::Check(check) => (Some(check.to_string()), None),
         Cause::Rollback(rollback_id) => (None, Some(rollback_id.to_string())),
     };
-    FailureEvidenceBody { check, rollback_id, position: failure.position.get() }
+    FailureEvidenceBody { check, rollback_id, position: failure.position.get(), counts: None }
 }
 
 fn evaluated_deploy_body(judged: &Judged) -> EvaluatedDeployBody {
@@ -66,6 +67,13 @@ fn evaluated_deploy_body(judged: &Judged) -> EvaluatedDeployBody {
         findings: judged.findings.iter().map(finding_body).collect(),
         failed: judged.failure.as_ref().map(failure_evidence_body),
     }
+}
+
+/// Returns the evidence that a deploy cites: of the findings that stopped it, and of its failure.
+fn cited_by_deploy(deploy: &mut EvaluatedDeployBody) -> impl Iterator<Item = Citation<'_>> {
+    let EvaluatedDeployBody { findings, failed, .. } = deploy;
+    let of_failure = failed.as_mut().map(|failed| (failed.position, &mut failed.counts));
+    cited_by_findings(findings).chain(of_failure)
 }
 
 fn backtest_body(environment: &EnvironmentName, position: Position, report: &Report) -> BacktestBody {
@@ -131,7 +139,10 @@ async fn evaluate(
         BacktestError::Rejected(rejection) => Problem::from(rejection.as_ref()),
     })?;
     ledger.tenancy().stats().add_reads(usize::try_from(report.deploys).unwrap_or(usize::MAX));
-    Ok(with_position(until, Json(backtest_body(&environment, until, &report))))
+    let mut body = backtest_body(&environment, until, &report);
+    let deploys = body.stopped_deploys.iter_mut().chain(&mut body.missed_deploys);
+    add_counts(&mut snapshot, deploys.flat_map(cited_by_deploy).collect()).await?;
+    Ok(with_position(until, Json(body)))
 }
 
 fn timed_out() -> Problem {

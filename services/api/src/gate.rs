@@ -11,6 +11,7 @@ use ledger_ingest::{GateQuery, gate};
 
 use crate::access::{AskGate, Authorized};
 use crate::body::{ValidJson, parsed_member};
+use crate::check_counts::{add_counts, cited_by_findings};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::plans::parse_actor;
@@ -41,6 +42,7 @@ fn parse_release(release: &ReleaseRequest) -> Result<Release, Problem> {
     })
 }
 
+/// Returns a finding without the case counts of its evidence.
 pub(crate) fn finding_body(finding: &Finding) -> FindingBody {
     FindingBody {
         rule: finding.rule.name().to_owned(),
@@ -49,6 +51,7 @@ pub(crate) fn finding_body(finding: &Finding) -> FindingBody {
         unknown: finding.unknown,
         detail: finding.detail.clone(),
         position: finding.position.map(Position::get),
+        counts: None,
         grants: finding.grants.iter().copied().map(Position::get).collect(),
     }
 }
@@ -56,7 +59,7 @@ pub(crate) fn finding_body(finding: &Finding) -> FindingBody {
 /// Evaluate the gate
 ///
 /// Decides if a release may be deployed to a lane. Returns the finding of every rule of the environment, with the
-/// position of its evidence. Records nothing.
+/// position of its evidence and, if that is the result of a check, its case counts. Records nothing.
 #[utoipa::path(
     post,
     path = "/environments/{environment}/gate",
@@ -109,7 +112,7 @@ async fn evaluate(
         return Err(Problem::unknown_environment(environment));
     }
     let gate = gate(&mut snapshot, question, ledger.now()).await?;
-    let body = GateBody {
+    let mut body = GateBody {
         environment: environment.to_string(),
         position: gate.position.get(),
         policy: gate.policy.map(Position::get),
@@ -118,5 +121,6 @@ async fn evaluate(
         artifact_known_from: gate.artifact_known_from.map(Position::get),
         findings: gate.decision.findings.iter().map(finding_body).collect(),
     };
+    add_counts(&mut snapshot, cited_by_findings(&mut body.findings).collect()).await?;
     Ok(with_position(gate.position, Json(body)))
 }

@@ -17,6 +17,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
+use crate::check_counts::add_plan_counts;
 use crate::event_result::{add_annotations, id_and_source, is_recorded, outcome_result};
 use crate::foreign::{
     CDEVENTS_MEDIA_TYPE, Unusable, is_bare_cdevent, is_cloudevent, parse_bare, parse_binary, parse_structured,
@@ -239,6 +240,9 @@ async fn record_one(
     let mut result = outcome_result(id_and_source, outcome);
     if annotate {
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;
+    }
+    if let Some(plan) = result.problem.as_mut().and_then(|problem| problem.plan.as_deref_mut()) {
+        add_plan_counts(ledger, plan).await;
     }
     match result.problem {
         Some(problem) => Err(Problem::from(problem)),

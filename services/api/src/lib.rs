@@ -14,6 +14,7 @@ mod broker;
 mod budget;
 mod bulk;
 mod bulk_results;
+mod check_counts;
 mod client_schemas;
 mod clocks;
 mod conditional;

@@ -3,18 +3,18 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
-use ledger_api_types::{ActorRequest, CountsBody, PointBody, PointDetailBody, PointsBody, PolicyBody};
-use ledger_domain::event::{Actor, Counts};
+use ledger_api_types::{ActorRequest, PointDetailBody, PointsBody, PolicyBody};
+use ledger_domain::event::Actor;
 use ledger_domain::known_good::Status;
 use ledger_domain::{Position, ShortText};
 use ledger_ingest::resolve;
-use ledger_projections::Snapshot;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::access::{Authorized, ReadEnvironment};
 use crate::bodies::point_body;
 use crate::body::parsed_member;
+use crate::check_counts::{add_counts, cited_by_points};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, parse_optional, parse_position, wait_for_position, with_position};
 use crate::point_parameters::{known_position, parse_known_at, parse_point, unknown_point};
@@ -29,26 +29,6 @@ pub(crate) fn parse_actor(name: &str, actor: &ActorRequest) -> Result<Actor, Pro
         kind: parsed_member(&format!("/{name}/type"), ShortText::parse(&actor.kind))?,
         name: parsed_member(&format!("/{name}/name"), ShortText::parse(&actor.name))?,
     })
-}
-
-/// Adds the case counts of checks to the reasons that cite them.
-async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result<(), Problem> {
-    let reasons = || points.iter().flat_map(|point| &point.reasons);
-    let positions: Vec<Position> =
-        reasons().filter_map(|reason| reason.position.map(Position::new)).collect();
-    if positions.is_empty() {
-        return Ok(());
-    }
-    let counts = snapshot.check_counts(&positions).await?;
-    for reason in points.iter_mut().flat_map(|point| &mut point.reasons) {
-        let found = reason.position.and_then(|position| counts.get(&Position::new(position)));
-        reason.counts = found.map(|Counts { passed, failed, skipped }| CountsBody {
-            passed: *passed,
-            failed: *failed,
-            skipped: *skipped,
-        });
-    }
-    Ok(())
 }
 
 /// Query parameters of the release points.
@@ -136,7 +116,7 @@ pub(crate) async fn list_points(
             points.push(point_body(&point));
         }
     }
-    add_counts(&mut snapshot, &mut points).await?;
+    add_counts(&mut snapshot, cited_by_points(&mut points).collect()).await?;
     let body = PointsBody { environment: environment.to_string(), position: projected.get(), points, next };
     Ok(with_position(projected, Json(body)))
 }
@@ -203,7 +183,7 @@ pub(crate) async fn get_point(
     let point = resolved.point.ok_or_else(|| unknown_point(&environment, &selector))?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
     let mut point = [point_body(&point)];
-    add_counts(&mut snapshot, &mut point).await?;
+    add_counts(&mut snapshot, cited_by_points(&mut point).collect()).await?;
     let [point] = point;
     let body = PointDetailBody {
         environment: environment.to_string(),

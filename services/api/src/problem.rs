@@ -7,7 +7,7 @@ use std::fmt::Display;
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use ledger_api_types::{FieldError, ProblemBody};
+use ledger_api_types::{FieldError, PlanBody, ProblemBody};
 use ledger_codec::cloudevents::{InvalidEvent, Reason};
 use ledger_domain::rollback::TransitionError;
 use ledger_domain::{EnvironmentName, Position, error_chain};
@@ -197,6 +197,11 @@ impl Problem {
             detail: detail.to_string(),
         });
         problem
+    }
+
+    /// Returns the plan that the problem has, if a rollback is rejected because of its plan.
+    pub(crate) fn plan_mut(&mut self) -> Option<&mut PlanBody> {
+        self.0.plan.as_deref_mut()
     }
 
     /// Returns the problem of a message of another tool that cannot be understood, with the place of the fault in it.

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::access::{Authorized, ReadEnvironment, ReadSome, StartRollback, Tenancy};
 use crate::bodies::plan_body;
 use crate::body::{ValidJson, parsed_member};
+use crate::check_counts::{add_counts, add_plan_counts, cited_by_points};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
@@ -143,7 +144,13 @@ pub(crate) async fn request_rollback(
             let detail = format!("rollback id {rollback_id} is already used at position {position}");
             return Err(Problem::new(Kind::RollbackExists, detail));
         }
-        RecordOutcome::Refused(error) => return Err(Problem::from(&error)),
+        RecordOutcome::Refused(error) => {
+            let mut problem = Problem::from(&error);
+            if let Some(plan) = problem.plan_mut() {
+                add_plan_counts(&ledger, plan).await;
+            }
+            return Err(problem);
+        }
     };
     // The client is likely to read the rollback next. If the projections are slow, the request is still recorded.
     let _ = ledger.projections.wait_for(position, PROJECTION_WAIT).await;
@@ -189,7 +196,9 @@ async fn dry_run(
     let planned = plan(&mut snapshot, request, ledger.now()).await?;
     let tag = format!("\"{}\"", planned.environment_position);
     let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::new(Kind::Internal, error))?;
-    Ok(with_position(planned.position, ([(header::ETAG, tag)], Json(plan_body(&planned)))))
+    let mut body = plan_body(&planned);
+    add_counts(&mut snapshot, cited_by_points(body.to.point.as_mut_slice()).collect()).await?;
+    Ok(with_position(planned.position, ([(header::ETAG, tag)], Json(body))))
 }
 
 fn rollback_request(
@@ -323,7 +332,7 @@ async fn rollback_body(
     let context = RollbackContext::with(snapshot, row, now).await?;
     let approvals = approvals_body(&context);
     let request = &context.row.request;
-    Ok(RollbackBody {
+    let mut body = RollbackBody {
         rollback_id: request.rollback.rollback_id.to_string(),
         environment: request.rollback.environment.to_string(),
         position: snapshot.position().get(),
@@ -346,13 +355,18 @@ async fn rollback_body(
         targets: request.scope.targets.iter().map(ToString::to_string).collect(),
         policy: request.policy.map(Position::get),
         cause: request.cause.map(Position::get),
+        counts: None,
         plan_digest: request.plan_digest.as_str().to_owned(),
         approvals,
         progress,
         steps: full.then_some(steps),
         differences,
         others,
-    })
+    };
+    if let Some(cause) = body.cause {
+        add_counts(snapshot, vec![(cause, &mut body.counts)]).await?;
+    }
+    Ok(body)
 }
 
 fn approvals_body(context: &RollbackContext) -> ApprovalsBody {

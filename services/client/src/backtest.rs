@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use ledger_api_types::{BacktestBody, BacktestRequest, EvaluatedDeployBody};
+use ledger_api_types::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FindingBody};
 use ledger_domain::EnvironmentName;
 use serde_json::value::RawValue;
 
 use super::bounded::read_text;
 use super::connection::Connection;
+use super::counts::with_counts;
 use super::point_arg::{PositionSpec, parse_position};
 use super::query::QueryArgs;
 use super::table;
@@ -98,15 +99,17 @@ fn render(body: &BacktestBody) -> String {
 }
 
 fn row(deploy: &EvaluatedDeployBody) -> [String; 6] {
-    let by: Vec<_> =
-        deploy.findings.iter().map(|finding| format!("{}: {}", finding.rule, finding.detail)).collect();
+    let finding =
+        |finding: &FindingBody| format!("{}: {}", finding.rule, with_counts(&finding.detail, finding.counts));
+    let by: Vec<_> = deploy.findings.iter().map(finding).collect();
     let failed = deploy.failed.as_ref().map(|failed| {
         let what = match (&failed.check, &failed.rollback_id) {
             (Some(check), _) => format!("check {check}"),
             (None, Some(rollback_id)) => format!("rollback {rollback_id}"),
             (None, None) => "failed".to_owned(),
         };
-        format!("{what} ({})", failed.position)
+        let counts = failed.counts.map(|counts| format!(": {counts}")).unwrap_or_default();
+        format!("{what} ({}{counts})", failed.position)
     });
     [
         deploy.position.to_string(),
@@ -147,5 +150,23 @@ mod tests {
              position  service  target  version  failed later\n\
              8         api      eu      v9       rollback r-1 (9)"
         );
+    }
+
+    #[test]
+    fn the_checks_that_decided_are_shown_with_their_counts() {
+        let body = r#"{"environment":"production","position":12,"deploys":1,"allowed":0,"stopped":1,
+            "caught":1,"false_alarms":0,"missed":0,
+            "stopped_deploys":[{"position":4,"service":"web","target":"default","version":"v2",
+                "findings":[{"rule":"promotion","passes":false,"detail":"e2e failed","position":3,
+                "counts":{"passed":0,"failed":1,"skipped":4}}],
+                "failed":{"check":"smoke","position":5,"counts":{"passed":11,"failed":2,"skipped":0}}}],
+            "missed_deploys":[]}"#;
+        let text = render(&read(body.as_bytes()).expect("a body"));
+        for shown in [
+            "promotion: e2e failed (0 cases passed, 1 failed, 4 skipped)",
+            "check smoke (5: 11 cases passed, 2 failed, 0 skipped)",
+        ] {
+            assert!(text.contains(shown), "{text}");
+        }
     }
 }

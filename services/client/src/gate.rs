@@ -7,6 +7,7 @@ use ledger_domain::{EnvironmentName, ServiceName};
 use super::actor;
 use super::ci::CiFlags;
 use super::connection::Connection;
+use super::counts::with_counts;
 use super::output::terminal_width;
 use super::query::{QueryArgs, read};
 use super::release::DeployArgs;
@@ -118,9 +119,14 @@ fn row(finding: &FindingBody) -> [Cell; 5] {
         finding.rule.clone().into(),
         finding.target.clone().into(),
         Cell::Status(tone, passes.to_owned()),
-        finding.detail.clone().into(),
+        detail(finding).into(),
         finding.position.into(),
     ]
+}
+
+/// Returns the explanation of a finding, with the case counts of the check that it cites.
+fn detail(finding: &FindingBody) -> String {
+    with_counts(&finding.detail, finding.counts)
 }
 
 /// Returns the rules that deny the release, for a reader of the table with their details.
@@ -133,7 +139,7 @@ fn denying_rules(body: &GateBody) -> String {
 
 fn denials(body: &GateBody) -> String {
     let denying = body.findings.iter().filter(|finding| !finding.passes);
-    denying.map(|finding| finding.detail.as_str()).collect::<Vec<_>>().join("; ")
+    denying.map(detail).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -159,6 +165,21 @@ mod tests {
         );
         assert_eq!(denials(&body), "v2 is revoked");
         assert_eq!(denying_rules(&body), "revoked");
+    }
+
+    #[test]
+    fn a_finding_shows_the_counts_of_the_check_that_it_cites() {
+        let body: GateBody = read(
+            br#"{"environment":"production","position":9,"allowed":false,"findings":[
+                {"rule":"promotion","passes":false,"detail":"the release is bad in staging: smoke failed",
+                 "position":4,"counts":{"passed":11,"failed":2,"skipped":0}}]}"#,
+        )
+        .expect("a body");
+        let shown = "the release is bad in staging: smoke failed (11 cases passed, 2 failed, 0 skipped)";
+        assert_eq!(denials(&body), shown);
+        let text = render(&body).to_string();
+        assert!(text.contains(shown), "{text}");
+        render(&body).check_fits();
     }
 
     #[test]

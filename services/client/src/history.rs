@@ -6,14 +6,16 @@ mod follow;
 use std::process::ExitCode;
 
 use chrono::DateTime;
-use ledger_api_types::{EntryBody, EventsBody};
+use ledger_api_types::{CountsBody, EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use reqwest::Url;
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::filter::FilterArgs;
 
 use super::connection::{Client, Connection};
+use super::counts::with_counts;
 use super::invalid::invalid;
 use super::known::{unknown_environment, unknown_service};
 use super::output::{print_notice, shown_json};
@@ -113,6 +115,7 @@ pub(super) struct DataBody {
     commit: Option<String>,
     artifact: Option<String>,
     check: Option<String>,
+    counts: Option<Value>,
     pub(super) rollback_id: Option<String>,
     pub(super) freeze_id: Option<String>,
     pub(super) until: Option<String>,
@@ -364,7 +367,15 @@ fn summary(kind: &str, data: &DataBody) -> String {
         // The reason is all the content of a declined rollback.
         data.reason.clone().filter(|_| kind.contains("rollback.declined")),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    with_counts(&parts.into_iter().flatten().collect::<Vec<_>>().join(" "), case_counts(kind, data))
+}
+
+/// Returns the case counts of the result of a check. Those that an event does not state are 0.
+fn case_counts(kind: &str, data: &DataBody) -> Option<CountsBody> {
+    let is_result = ["validation.passed", "validation.failed"].iter().any(|result| kind.contains(result));
+    let counts = data.counts.as_ref().filter(|counts| is_result && counts.is_object())?;
+    let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+    Some(CountsBody { passed: count("passed"), failed: count("failed"), skipped: count("skipped") })
 }
 
 #[cfg(test)]
@@ -404,6 +415,27 @@ mod tests {
              4         2026-08-01T15:00:00Z  validation.passed  production                     e2e             ada           repeats 2\n\
              there may be more: --after 4"
         );
+    }
+
+    #[test]
+    fn the_result_of_a_check_is_shown_with_its_counts() {
+        let line = |kind: &str, data: &str| {
+            let text = rendered(&format!(
+                r#"{{"position":9,"events":[{{"position":1,"recorded_at":"2026-08-01T12:00:01Z","event":{{
+                  "type":"io.releaseledger.{kind}.v1","time":"2026-08-01T12:00:00Z",
+                  "data":{{"check":"e2e","release":{{"version":"v1"}}{data}}}}}}}]}}"#
+            ));
+            text.lines().last().map(str::to_owned).unwrap_or_default()
+        };
+        let stated = line("validation.failed", r#","counts":{"passed":11,"failed":2}"#);
+        assert!(stated.ends_with("e2e v1 (11 cases passed, 2 failed, 0 skipped)"), "{stated}");
+        for none in [
+            line("validation.passed", ""),
+            line("validation.passed", r#","counts":7"#),
+            line("validation.started", r#","counts":{"skipped":3}"#),
+        ] {
+            assert!(none.ends_with("e2e v1"), "{none}");
+        }
     }
 
     #[test]

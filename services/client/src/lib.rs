@@ -22,6 +22,7 @@ mod connection;
 mod context;
 mod contexts;
 mod correct;
+mod counts;
 mod credentials;
 mod delivery;
 mod demo;

@@ -1,10 +1,11 @@
 //! `release-ledger points` and `point`: the release points of an environment and their status.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody};
+use ledger_api_types::{ChangedBody, MarkBody, PointBody, PointDetailBody, PointsBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
+use super::counts::with_counts;
 use super::point_arg::{self, PointSpec, PositionSpec, time_text};
 use super::query::{QueryArgs, with_param};
 use super::report::Report;
@@ -113,7 +114,7 @@ fn row(point: &PointBody) -> [Cell; 8] {
         lanes(&point.changed).into(),
         status_cell(&point.status),
         name.into(),
-        point.reasons.first().map(|reason| reason.detail.clone()).into(),
+        point.reasons.first().map(|reason| with_counts(&reason.detail, reason.counts)).into(),
         Cell::Digest(point.digest.clone()),
     ]
 }
@@ -158,9 +159,7 @@ fn render(body: &PointDetailBody) -> Report {
     lines.extend(point.mark.as_ref().map(mark));
     lines.extend(point.reasons.iter().map(|reason| {
         let position = reason.position.map(|position| format!("position {position}"));
-        let counts = reason.counts.map(|CountsBody { passed, failed, skipped }| {
-            format!("{passed} cases passed, {failed} failed, {skipped} skipped")
-        });
+        let counts = reason.counts.map(|counts| counts.to_string());
         let evidence: Vec<String> = position.into_iter().chain(counts).collect();
         match evidence.is_empty() {
             true => format!("- {}", reason.detail),
@@ -206,6 +205,23 @@ mod tests {
         let none =
             read(br#"{"environment":"production","position":50,"points":[],"next":9}"#).expect("a body");
         assert_eq!(render_list(&none).to_string(), "no points\nthere may be more: --before 9");
+    }
+
+    #[test]
+    fn a_failed_check_is_shown_with_its_counts() {
+        let failed = POINT.replace(
+            r#""reason":"marked","detail":"a person marked it known_good","position":44"#,
+            r#""reason":"failed","detail":"the check smoke failed","position":44,
+               "counts":{"passed":11,"failed":2,"skipped":0}"#,
+        );
+        let json = format!(r#"{{"environment":"production","position":50,"points":[{failed}]}}"#);
+        let list = render_list(&read(json.as_bytes()).expect("a body")).to_string();
+        let shown = "the check smoke failed (11 cases passed, 2 failed, 0 skipped)";
+        assert!(list.contains(shown), "{list}");
+        let json = format!(r#"{{"environment":"production","position":50,"point":{failed}}}"#);
+        let point = render(&read(json.as_bytes()).expect("a body")).to_string();
+        let shown = "- the check smoke failed (position 44: 11 cases passed, 2 failed, 0 skipped)";
+        assert!(point.contains(shown), "{point}");
     }
 
     #[test]

@@ -54,6 +54,15 @@ impl FailedCheck {
         }
     }
 
+    /// Describes the failure: the check, with its case counts if the report states any.
+    fn failure(&self) -> String {
+        let Validation { check, counts, .. } = &self.validation;
+        match counts {
+            Some(counts) => format!("{check} failed ({counts})"),
+            None => format!("{check} failed"),
+        }
+    }
+
     fn rollback_id(&self) -> ShortText {
         let text = format!("auto-{}-{}", self.environment, self.position);
         ShortText::parse(&text).expect("a name and a number form a valid id")
@@ -74,10 +83,10 @@ pub(crate) async fn decide_failed_check(
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
     Ok(match find_response(snapshot, check, &policy, now).await? {
         Response::Rollback { request, skipped } => {
-            let check = &check.validation.check;
+            let failure = check.failure();
             let reason = match skipped.is_empty() {
-                true => format!("{check} failed"),
-                false => format!("{check} failed; skipped {}", skipped.join("; ")),
+                true => failure,
+                false => format!("{failure}; skipped {}", skipped.join("; ")),
             };
             controller_event(*request, &reason)
         }
@@ -89,7 +98,10 @@ pub(crate) async fn decide_failed_check(
 pub(crate) fn declined_event(check: &FailedCheck, policy: Option<Position>, reason: &str) -> Event {
     let environment = check.environment.clone();
     let declined = Declined { environment, cause: check.position, policy };
-    controller_event(Payload::RollbackDeclined(declined), reason)
+    controller_event(
+        Payload::RollbackDeclined(declined),
+        &format!("{}; no rollback: {reason}", check.failure()),
+    )
 }
 
 fn controller_event(payload: Payload, reason: &str) -> Event {
@@ -279,4 +291,42 @@ pub(crate) async fn failed_lanes(
     let failed = running.into_iter().zip(&results).filter(|(_, results)| is_latest(results));
     let failed: BTreeSet<_> = failed.map(|(ran, _)| (ran.service, ran.target)).collect();
     Ok(Some(failed).filter(|failed| !failed.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger_domain::event::Counts;
+
+    use super::*;
+
+    fn failed_check(counts: Option<Counts>) -> FailedCheck {
+        let environment = EnvironmentName::parse("production").expect("a name");
+        let id = EventId::parse("1").expect("an id");
+        FailedCheck {
+            position: Position::new(7),
+            key: Identity { source: source("ci"), id }.key(),
+            validation: Validation {
+                check: ShortText::parse("smoke").expect("a name"),
+                subject: ValidationSubject::Environment(environment.clone()),
+                run: None,
+                evidence: Vec::new(),
+                counts,
+            },
+            environment,
+        }
+    }
+
+    fn reason_to_decline(counts: Option<Counts>) -> String {
+        let event = declined_event(&failed_check(counts), None, "the environment would run nothing");
+        event.reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_declined_rollback_names_the_failed_check_with_its_counts() {
+        assert_eq!(
+            reason_to_decline(Some(Counts { passed: 11, failed: 2, skipped: 0 })),
+            "smoke failed (11 cases passed, 2 failed, 0 skipped); no rollback: the environment would run nothing"
+        );
+        assert_eq!(reason_to_decline(None), "smoke failed; no rollback: the environment would run nothing");
+    }
 }

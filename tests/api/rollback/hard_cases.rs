@@ -357,6 +357,45 @@ async fn rule_8_a_pass_with_failures_does_not_count() {
 }
 
 #[tokio::test]
+async fn rule_8_counts_are_shown_where_a_check_decides() {
+    let service = InProcess::start(&[]).await;
+    let client = service.client();
+    let (staging, story) = (Story::of(&client, "staging"), Story::on(&client));
+    let mut policy = automatic("smoke", "canary");
+    policy["promotion"] = json!({"from": ["staging"]});
+    story.declare_policy(policy, 0).await;
+    let counts = json!({"passed": 3, "failed": 2, "skipped": 0});
+    let failed = |check: &str| json!({"service": "web", "check": check, "counts": counts});
+    staging.deploy("web", "v2", 1).await;
+    staging.record("validation.failed", 2, failed("e2e")).await;
+    story.deploy("web", "v1", 3).await;
+    story.check_passed("web", "v1", "smoke", 4).await;
+    let bad = story.deploy("web", "v2", 5).await;
+    let cause = story.record("validation.failed", 6, failed("canary")).await;
+
+    let requested = controller_decisions(&client, 1).await[0]["event"]["data"].clone();
+    assert_eq!(requested["reason"], "canary failed (3 cases passed, 2 failed, 0 skipped)");
+    let rollback = story.rollback(&text(&requested["rollback_id"])).await;
+    assert_eq!((&rollback["cause"], &rollback["counts"]), (&cause.into(), &counts), "{rollback}");
+
+    let decision = story.gate(json!({"service": "web", "release": {"version": "v2"}})).await;
+    let findings = decision["findings"].as_array().expect("findings");
+    let promotion = findings.iter().find(|finding| finding["rule"] == "promotion").expect("a finding");
+    assert_eq!((&promotion["passes"], &promotion["counts"]), (&false.into(), &counts), "{promotion}");
+
+    let reasons = plan(&client, "production", &bad.to_string()).await["to"]["point"]["reasons"].clone();
+    let failure = reasons.as_array().expect("reasons").iter().find(|reason| reason["check"] == "canary");
+    assert_eq!(failure.expect("a failure")["counts"], counts, "{reasons}");
+
+    story.record("validation.failed", 7, failed("canary")).await;
+    let decisions = controller_decisions(&client, 2).await;
+    let declined = decisions.iter().find(|entry| text(&entry["event"]["type"]).contains("declined"));
+    let reason = text(&declined.expect("a declined event")["event"]["data"]["reason"]);
+    let expected = "canary failed (3 cases passed, 2 failed, 0 skipped); no rollback: ";
+    assert!(reason.starts_with(expected), "{reason}");
+}
+
+#[tokio::test]
 async fn rule_10_a_deploy_without_a_target_changes_no_lane_of_a_service_with_several_targets() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

@@ -1,5 +1,7 @@
 //! Checks of releases, environments and artifacts, and their results.
 
+use std::fmt;
+
 use crate::{Artifact, ConfigDigest, EnvironmentName, LaneRef, Release, ShortText};
 
 /// A run of a check.
@@ -60,5 +62,23 @@ impl Counts {
     #[must_use]
     pub const fn contradict_a_pass(&self) -> bool {
         self.failed > 0 || self.passed == 0
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "{passed} cases passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_shown_in_words() {
+        let counts = Counts { passed: 11, failed: 2, skipped: 0 };
+        assert_eq!(counts.to_string(), "11 cases passed, 2 failed, 0 skipped");
     }
 }

@@ -30,6 +30,9 @@ pub(crate) const IDENTITY_INDEX: &str = "events_identity";
 /// Size limit of a page, in bytes of entries: the entry that reaches it is the last of the page.
 pub const PAGE_BYTES: usize = 8 << 20;
 
+/// Number of check results that are read at a time for their counts, which bounds the memory for their bytes.
+const CHECKS_PAGE: usize = 100;
+
 /// Entry of the event history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
@@ -266,14 +269,18 @@ impl Snapshot {
     /// # Errors
     /// The database query fails.
     pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
-        let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
-        let query = sqlx::query_as(sql!("events/checks")).bind(positions);
-        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         let mut counts = HashMap::new();
-        for row in rows {
-            let (position, envelope) = parse_envelope(row)?;
-            if let Payload::ValidationPassed(it) | Payload::ValidationFailed(it) = &envelope.event().payload {
-                counts.extend(it.counts.map(|counts| (position, counts)));
+        for page in positions.chunks(CHECKS_PAGE) {
+            let page: Vec<i64> = page.iter().copied().map(bigint).collect();
+            let query = sqlx::query_as(sql!("events/checks")).bind(page);
+            let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+            for row in rows {
+                let (position, envelope) = parse_envelope(row)?;
+                if let Payload::ValidationPassed(it) | Payload::ValidationFailed(it) =
+                    &envelope.event().payload
+                {
+                    counts.extend(it.counts.map(|counts| (position, counts)));
+                }
             }
         }
         Ok(counts)
