@@ -79,9 +79,52 @@ async fn rule_19_another_spelling_of_the_running_artifact_returns_to_nothing() {
     story.deploy("web", "v2", 3).await;
 
     let back = story.record("deploy.succeeded", 4, deploy("c.example", "v1")).await;
+    let respelt_again = story.record("deploy.succeeded", 5, deploy("d.example", "v1")).await;
 
     assert_eq!(returns_to(&client, respelt).await, None);
     assert_eq!(returns_to(&client, back).await, Some(first));
+    assert_eq!(returns_to(&client, respelt_again).await, None, "the lane has returned before");
+}
+
+#[tokio::test]
+async fn rule_19_an_event_that_turns_out_to_have_no_effect_returns_to_nothing() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let (slots, retired) = (Story::on(&client), Story::of(&client, "staging"));
+    let first = slots.deploy("web", "v1", 1).await;
+    slots.record("deploy.succeeded", 2, to_slot("green", "v1")).await;
+    slots.deploy("web", "v2", 4).await;
+    let to_green = slots.record("traffic.switched", 5, switch("green")).await;
+    let first_retired = retired.deploy("web", "v1", 1).await;
+    retired.deploy("web", "v2", 2).await;
+    let deploy = retired.deploy("web", "v1", 5).await;
+    assert_eq!(returns_to(&client, to_green).await, Some(first));
+    assert_eq!(returns_to(&client, deploy).await, Some(first_retired));
+
+    // Late: so the slot was empty, and the environment retired.
+    slots.record("deploy.removed", 3, json!({"service": "web"})).await;
+    retired.record("environment.retired", 4, json!({})).await;
+
+    assert_eq!(returns_to(&client, to_green).await, None);
+    assert_eq!(returns_to(&client, deploy).await, None);
+}
+
+#[tokio::test]
+async fn rule_19_a_deploy_counts_from_the_switch_to_its_slot_after_a_switch_without_effect() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.record("deploy.succeeded", 1, to_slot("blue", "v1")).await;
+    let first = story.record("traffic.switched", 2, switch("blue")).await;
+    story.record("deploy.removed", 3, json!({"service": "web"})).await;
+    story.record("traffic.switched", 4, switch("blue")).await;
+    story.record("traffic.switched", 6, switch("blue")).await;
+
+    let late = story.record("deploy.succeeded", 5, to_slot("blue", "v1")).await;
+
+    let entry = client.get(&format!("/v1/events/{late}")).await.ok();
+    assert_eq!(text(&entry["went_live"]), "v1", "{entry}");
+    assert_eq!(returns_to(&client, late).await, Some(first));
 }
 
 #[tokio::test]

@@ -2,5 +2,6 @@
 
 mod hard_cases;
 mod known_good;
+mod races;
 mod safeguards;
 mod search;

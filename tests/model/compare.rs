@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::anomalies::ANOMALIES;
 use crate::driver::Recorded;
-use crate::entry::{Release, micros};
+use crate::entry::{Entry, Release, micros};
 use crate::gate::{GateRequest, RULES};
 use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, time, with_tag};
 use crate::lanes::{LaneRelease, LiveRelease, Model, State};
@@ -100,8 +100,8 @@ pub(crate) async fn compare(
             comparison.gate(&recorded.tag, &mut random).await;
         }
     }
-    if includes(&["anomaly"]) {
-        comparison.anomalies().await;
+    if includes(&["anomaly", "returns"]) {
+        comparison.history().await;
     }
     comparison.differences
 }
@@ -400,7 +400,8 @@ impl Comparison<'_> {
         self.check(kind, &query, word(allowed), word(failed_rules.is_empty()));
     }
 
-    async fn anomalies(&mut self) {
+    /// Compares what the history says of each entry: the anomalies, and the earlier run to which its lane returns.
+    async fn history(&mut self) {
         let Some(first) = self.model.entries.first() else { return };
         let path = format!("/v1/events?after={}&limit=1000", first.position - 1);
         let response = self.client.get(&path).await.ok();
@@ -408,30 +409,50 @@ impl Comparison<'_> {
             let listed = response["events"].as_array().into_iter().flatten();
             let listed = listed.into_iter().find(|listed| listed["position"] == entry.position);
             let Some(listed) = listed else { continue };
-            let mut service: Vec<String> = match listed["anomalies"].as_array() {
-                Some(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-                None => listed["anomaly"]
-                    .as_str()
-                    .into_iter()
-                    .flat_map(|text| text.split(','))
-                    .map(|word| word.trim().to_owned())
-                    .collect(),
-            };
-            service.retain(|word| ANOMALIES.contains(&&**word));
-            service.sort();
-            let model = self.model.anomalies(entry);
-            let query = format!("anomalies of {} ({} {})", entry.position, entry.kind, entry.data);
-            // Skip `straddles_change`: the service determines its mark from the tracks only, which is an approximation.
-            for anomaly in ANOMALIES.into_iter().filter(|anomaly| *anomaly != "straddles_change") {
-                let text = |found: bool| if found { anomaly } else { "-" }.to_owned();
-                let kind = format!("anomaly {anomaly}");
-                self.check(
-                    &kind,
-                    &query,
-                    text(service.iter().any(|other| other == anomaly)),
-                    text(model.contains(&anomaly)),
-                );
-            }
+            self.anomalies(entry, listed);
+            self.returns_to(entry, listed);
         }
+    }
+
+    fn anomalies(&mut self, entry: &Entry, listed: &Value) {
+        let mut service: Vec<String> = match listed["anomalies"].as_array() {
+            Some(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            None => listed["anomaly"]
+                .as_str()
+                .into_iter()
+                .flat_map(|text| text.split(','))
+                .map(|word| word.trim().to_owned())
+                .collect(),
+        };
+        service.retain(|word| ANOMALIES.contains(&&**word));
+        service.sort();
+        let model = self.model.anomalies(entry);
+        let query = format!("anomalies of {} ({} {})", entry.position, entry.kind, entry.data);
+        // Skip `straddles_change`: the service determines its mark from the tracks only, which is an approximation.
+        for anomaly in ANOMALIES.into_iter().filter(|anomaly| *anomaly != "straddles_change") {
+            let text = |found: bool| if found { anomaly } else { "-" }.to_owned();
+            let kind = format!("anomaly {anomaly}");
+            self.check(
+                &kind,
+                &query,
+                text(service.iter().any(|other| other == anomaly)),
+                text(model.contains(&anomaly)),
+            );
+        }
+    }
+
+    fn returns_to(&mut self, entry: &Entry, listed: &Value) {
+        // A correction that moves a report to another lane changes two lanes; the service says of one what went live.
+        let moves = self.model.corrected(entry, entry.position).is_some_and(|corrected| {
+            ["environment", "service"].iter().any(|name| corrected.text(name) != entry.text(name))
+                || self.model.target_of(corrected) != self.model.target_of(entry)
+        });
+        if moves {
+            return;
+        }
+        let text = |position: Option<u64>| position.map_or_else(|| "-".to_owned(), |at| at.to_string());
+        let (service, model) = (listed["returns_to"].as_u64(), self.model.returns_to(entry));
+        let query = format!("earlier run of {} ({} {})", entry.position, entry.kind, entry.data);
+        self.check("returns", &query, text(service), text(model));
     }
 }

@@ -1,6 +1,7 @@
 //! Examples of the rules of decision 0015, as far as the model implements them.
 
 mod artifacts;
+mod returns;
 
 use serde_json::{Value, json};
 

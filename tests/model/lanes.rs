@@ -155,7 +155,7 @@ impl Model {
     }
 
     /// Returns true if a correction that is known at K replaces the entry.
-    fn is_replaced(&self, entry: &Entry, k: u64) -> bool {
+    pub(crate) fn is_replaced(&self, entry: &Entry, k: u64) -> bool {
         if self.corrections.is_empty() || !entry.is_correctable() {
             return false;
         }

@@ -16,6 +16,7 @@ mod gate;
 mod generate;
 mod lanes;
 mod points;
+mod returns;
 mod rollbacks;
 mod shrink;
 
@@ -137,6 +138,7 @@ fn the_model_handles_every_history() {
         for entry in &model.entries {
             let anomalies = model.anomalies(entry);
             assert!(anomalies.is_sorted(), "{anomalies:?}");
+            assert_ne!(model.returns_to(entry), Some(entry.position), "history {number}");
             for environment in generate::ENVIRONMENTS {
                 let state = model.state_at(environment, entry.position);
                 let is_live = |idle: &lanes::LaneRelease| {

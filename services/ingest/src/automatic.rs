@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, AutomaticRollback, Declined, Event, Payload, Policy, Validation, ValidationSubject,
 };
@@ -18,11 +19,11 @@ use ledger_domain::{
     Position, ServiceName, ShortText, TargetName,
 };
 use ledger_projections::{
-    AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, Snapshot,
+    AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, SEARCH_TIMEOUT, Snapshot,
 };
 
 use crate::planning::{PlanInputs, PlanRequest, RemovalRule, Resolved};
-use crate::rejection::DecisionError;
+use crate::rejection::{DecisionError, Rejection};
 use crate::source;
 
 /// Name of the controller, as a follower of the projections and as an actor.
@@ -44,7 +45,38 @@ pub struct FailedCheck {
     pub(crate) validation: Validation,
 }
 
+/// States if the decision on a failed check may search for a known-good point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PointSearchAllowed {
+    /// The decision may search.
+    Yes,
+    /// A search timed out before. The decision is made in the present state all the same, since what runs may have
+    /// changed during the search; where it would search, it declines.
+    TimedOut,
+}
+
 impl FailedCheck {
+    /// Returns the failed check that an entry reports, as it concerns an environment; `None` if the entry reports none.
+    #[must_use]
+    pub fn of(environment: EnvironmentName, position: Position, envelope: &Envelope) -> Option<Self> {
+        let Payload::ValidationFailed(validation) = &envelope.event().payload else { return None };
+        let (key, validation) = (envelope.identity().key(), validation.clone());
+        Some(Self { environment, position, key, validation })
+    }
+
+    /// Returns true if the check examined an artifact, and not a lane or an environment.
+    pub(crate) const fn is_of_artifact(&self) -> bool {
+        matches!(self.validation.subject, ValidationSubject::Artifact(_))
+    }
+
+    /// Returns the service that the check names.
+    pub(crate) const fn service(&self) -> Option<&ServiceName> {
+        match &self.validation.subject {
+            ValidationSubject::Lane { lane, .. } => Some(&lane.service),
+            ValidationSubject::Artifact(_) | ValidationSubject::Environment(_) => None,
+        }
+    }
+
     /// Returns the identity of the response.
     pub(crate) fn identity(&self) -> Identity {
         let id = format!("{}/{}", self.key.0, self.environment);
@@ -74,14 +106,16 @@ fn controller_actor() -> Actor {
     Actor { kind: text("workload"), name: text(CONTROLLER_NAME) }
 }
 
-/// Returns the event that responds to a failed check in the state of a snapshot.
+/// Returns the event that responds to a failed check in the state of a snapshot. The check is rejected with
+/// [`Rejection::NothingFailed`] if it gets no response.
 pub(crate) async fn decide_failed_check(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
+    point_search: PointSearchAllowed,
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
-    Ok(match find_response(snapshot, check, &policy, now).await? {
+    Ok(match find_response(snapshot, check, &policy, point_search, now).await? {
         Response::Rollback { request, skipped } => {
             let failure = check.failure();
             let reason = match skipped.is_empty() {
@@ -135,24 +169,32 @@ async fn find_response(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     policy: &Policy,
+    point_search: PointSearchAllowed,
     now: DateTime<Utc>,
 ) -> Result<Response, DecisionError> {
     let environment = &check.environment;
-    let Some(rule) = triggered_rule(policy, &check.validation.check) else {
-        return Ok(Response::Decline(DeclineReason::NotWanted));
-    };
     let state = snapshot.state(environment, AsOf::LATEST).await?;
     let composition = state.composition();
     let current: Lanes = state.into_lanes();
-    let Some(failed) = failed_lanes(snapshot, check, &composition).await? else {
-        return Ok(Response::Decline(DeclineReason::NotRunning));
+    let failed = failed_lanes(snapshot, check, &composition).await?;
+    // A check of an artifact names no environment: where the artifact does not run, it gets no response.
+    if failed.is_none() && check.is_of_artifact() {
+        let (cause, environment) = (check.position, environment.clone());
+        return Err(Rejection::NothingFailed { cause, environment }.into());
+    }
+    let Some(rule) = triggered_rule(policy, &check.validation.check) else {
+        return Ok(Response::Decline(DeclineReason::NotWanted));
     };
+    let Some(failed) = failed else { return Ok(Response::Decline(DeclineReason::NotRunning)) };
     if let Some(reason) = reason_not_to_search(snapshot, check, rule, now).await? {
         return Ok(Response::Decline(reason));
     }
     let Some(concerned) = ConcernedLanes::of(rule.scope, &check.validation.subject, policy, &failed) else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
+    if point_search == PointSearchAllowed::TimedOut {
+        return Ok(Response::Decline(DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs())));
+    }
     let request = PlanRequest {
         environment: environment.clone(),
         to: PointRef { environment: None, point: PointSelector::LastKnownGood },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Payload, ValidationSubject};
+use ledger_domain::event::Payload;
 use ledger_domain::rollback::DeclineReason;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
 use ledger_projections::{AsOf, Projections, Purpose, QueryError, SEARCH_TIMEOUT};
@@ -15,9 +15,9 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::automatic::{CONTROLLER_NAME, FailedCheck, failed_lanes, triggered_rule};
+use crate::automatic::{CONTROLLER_NAME, FailedCheck, PointSearchAllowed, failed_lanes, triggered_rule};
 use crate::request::Request;
-use crate::{Ingest, RecordError, RecordOutcome, Undecided};
+use crate::{Ingest, RecordError, RecordOutcome, Rejection, Undecided};
 
 /// Number of failed checks that are read at a time.
 const PAGE_SIZE: u32 = 100;
@@ -110,8 +110,8 @@ impl Controller {
         Ok(self.projections.advance_follower(CONTROLLER_NAME, checkpoint, last).await?)
     }
 
-    /// Returns the failed check once for each environment that it affects, if the environment's policy at the position
-    /// of the check enables automatic rollback for it.
+    /// Returns the failed check once for each environment that it may affect, if the environment's policy at the
+    /// position of the check enables automatic rollback for it. What runs there is read when the response is decided.
     async fn triggering_checks(
         &self,
         position: Position,
@@ -130,24 +130,19 @@ impl Controller {
             if triggered_rule(&in_force.policy, &validation.check).is_none() {
                 continue;
             }
-            let check = FailedCheck {
-                environment,
-                position,
-                key: envelope.identity().key(),
-                validation: validation.clone(),
-            };
-            let runs_it = match validation.subject {
-                ValidationSubject::Artifact(_) => {
-                    let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
-                    failed_lanes(&mut snapshot, &check, &composition).await?.is_some()
-                }
-                ValidationSubject::Lane { .. } | ValidationSubject::Environment(_) => true,
-            };
-            if runs_it {
-                triggering.push(check);
-            }
+            triggering.extend(FailedCheck::of(environment, position, envelope));
         }
         Ok(triggering)
+    }
+
+    /// Returns true if a failed check of an artifact is not the latest result for anything that runs now.
+    async fn is_of_unused_artifact(&self, check: &FailedCheck) -> Result<bool, ControllerError> {
+        if !check.is_of_artifact() {
+            return Ok(false);
+        }
+        let mut snapshot = self.projections.snapshot().await?;
+        let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
+        Ok(failed_lanes(&mut snapshot, check, &composition).await?.is_none())
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<IdentityKey, u32>> {
@@ -169,22 +164,26 @@ impl Controller {
         if !self.projections.find_entries(&[key]).await?.is_empty() {
             return Ok(());
         }
-        let decline = Request::Decline(
-            Box::new(check.clone()),
-            DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs()),
-        );
-        let mut outcome = self.ingest.request(Request::Failed(Box::new(check))).await;
-        let is_final = match outcome {
+        let check = Box::new(check);
+        let request = Request::Failed(check.clone(), PointSearchAllowed::Yes);
+        let mut outcome = self.ingest.request(request).await;
+        if outcome == RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) {
             // A retry would search as long again.
-            RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) => true,
-            RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked)) => {
-                self.count_attempt(key) >= MAX_ATTEMPTS
+            let request = Request::Failed(check.clone(), PointSearchAllowed::TimedOut);
+            outcome = self.ingest.request(request).await;
+        }
+        let is_undecided = matches!(
+            outcome,
+            RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked))
+        );
+        if is_undecided && self.count_attempt(key) >= MAX_ATTEMPTS {
+            if self.is_of_unused_artifact(&check).await? {
+                self.attempts().remove(&key);
+                return Ok(());
             }
-            _ => false,
-        };
-        if is_final {
             // A person has to decide.
-            outcome = self.ingest.request(decline).await;
+            let reason = DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs());
+            outcome = self.ingest.request(Request::Decline(check, reason)).await;
         }
         if !matches!(outcome, RecordOutcome::Refused(RecordError::Undecided(_))) {
             self.attempts().remove(&key);
@@ -197,6 +196,11 @@ impl Controller {
             }
             // Another controller was first; its decision may differ, since it was made at another time.
             RecordOutcome::Duplicate(_) | RecordOutcome::Conflict(_) => Ok(()),
+            RecordOutcome::Refused(RecordError::Rejected(rejection))
+                if matches!(*rejection, Rejection::NothingFailed { .. }) =>
+            {
+                Ok(())
+            }
             // A retry would be rejected again, and must not delay the other checks.
             RecordOutcome::Refused(RecordError::Rejected(rejection)) => {
                 warn!(tenant, environment, %cause, reason = %rejection, "cannot respond to a failed check");

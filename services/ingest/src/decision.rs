@@ -125,6 +125,7 @@ impl Decider {
                 }
                 row.map(|row| of_plan(&row.request.plan)).unwrap_or_default()
             }
+            Payload::RollbackDeclined(_) => request.checked_service().cloned().into_iter().collect(),
             Payload::DeployStarted(deploy) => vec![deploy.lane.service.clone()],
             _ => Vec::new(),
         };

@@ -31,7 +31,7 @@ pub(crate) async fn repeated_outcome(
 ) -> Result<RecordOutcome, DecisionError> {
     let is_same = match request {
         Request::Event(envelope) => is_same_event(envelope, known),
-        Request::Failed(_) | Request::Decline(..) => true,
+        Request::Failed(..) | Request::Decline(..) => true,
         Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
             Some(row) if request.is_same(snapshot, &row).await? => true,
             Some(row) => {

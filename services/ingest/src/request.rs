@@ -18,11 +18,11 @@ use ledger_domain::rollback::{
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
-    Position, ShortText, SubscriptionName,
+    Position, ServiceName, ShortText, SubscriptionName,
 };
 use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
-use crate::automatic::{self, FailedCheck};
+use crate::automatic::{self, FailedCheck, PointSearchAllowed};
 use crate::planning::{PlanError, PlanRequest, Planned, current_lanes, plan, resolve};
 use crate::rejection::{DecisionError, Rejection};
 use crate::source;
@@ -95,7 +95,7 @@ pub enum Request {
     /// A rollback without a plan.
     Rollback(Box<RequestRollback>),
     /// A failed check, to which the rollback controller responds.
-    Failed(Box<FailedCheck>),
+    Failed(Box<FailedCheck>, PointSearchAllowed),
     /// A failed check, with the reason why the controller declines without a decision.
     Decline(Box<FailedCheck>, DeclineReason),
 }
@@ -110,7 +110,7 @@ impl Request {
                 source: source("urn:release-ledger:api"),
                 id: EventId::parse(request.rollback_id.as_str()).expect("a rollback id is a valid event id"),
             },
-            Self::Failed(check) | Self::Decline(check, _) => check.identity(),
+            Self::Failed(check, _) | Self::Decline(check, _) => check.identity(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Request {
         match self {
             Self::Event(_) | Self::Decline(..) => false,
             Self::Rollback(request) => request.plan_request.to.point == PointSelector::LastKnownGood,
-            Self::Failed(_) => true,
+            Self::Failed(_, search) => *search == PointSearchAllowed::Yes,
         }
     }
 
@@ -139,10 +139,19 @@ impl Request {
                 environments.push(request.plan_request.environment.clone());
                 environments.extend(request.plan_request.source().cloned());
             }
-            Self::Failed(check) => environments.push(check.environment.clone()),
+            Self::Failed(check, _) => environments.push(check.environment.clone()),
             Self::Decline(..) => return None,
         }
         Some(environments)
+    }
+
+    /// Returns the service that a failed check names. Its deploys in any environment may change to which lanes the check
+    /// applies: a version may mean the artifact that was deployed in another environment.
+    pub(crate) fn checked_service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Failed(check, _) => check.service(),
+            Self::Event(_) | Self::Rollback(_) | Self::Decline(..) => None,
+        }
     }
 }
 
@@ -161,8 +170,8 @@ pub(crate) async fn decide(
             let event = decide_rollback(snapshot, rollback, now).await?;
             compose(request.identity(), now, event)
         }
-        Request::Failed(check) => {
-            let event = automatic::decide_failed_check(snapshot, check, now).await?;
+        Request::Failed(check, search) => {
+            let event = automatic::decide_failed_check(snapshot, check, *search, now).await?;
             compose(request.identity(), now, event).or_else(|error| {
                 let declined = automatic::declined_event(check, None, &error.to_string());
                 compose(request.identity(), now, declined)

@@ -19,6 +19,18 @@ FROM (
         AND h.slot IS NOT DISTINCT FROM coalesce(m.switched_to, w.slot)
     JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
         AND t.slot IS NULL
+    -- The end of the last retirement of the environment until then.
+    LEFT JOIN LATERAL (
+        SELECT coalesce((
+            SELECT min(y.occurred_at) FROM retirements y
+            WHERE y.environment_id = n.environment_id AND NOT y.retires AND y.occurred_at <= m.occurred_at
+                AND (y.occurred_at, y.position) > (r.occurred_at, r.position)
+        ), 'infinity') AS since
+        FROM retirements r
+        WHERE w.slot IS NOT NULL AND r.environment_id = n.environment_id AND r.retires
+            AND r.occurred_at <= m.occurred_at
+        ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
+    ) g ON true
     -- A deploy to a slot that traffic does not reach at its moment counts from the first switch to the slot, unless the
     -- slot has another change before that, or the lane is removed.
     LEFT JOIN LATERAL (
@@ -37,27 +49,55 @@ FROM (
                 AND (u.occurred_at, u.position) > (m.occurred_at, m.position)
             ORDER BY u.occurred_at, u.position LIMIT 1
         ), true)
-        -- Switches to slots without a deploy are passed over.
+        -- Switches without effect are passed over, as below.
         AND w.slot IS DISTINCT FROM (
             SELECT x.switched_to FROM (
                 SELECT x.* FROM lane_changes x
                 WHERE x.track_id = t.track_id AND x.corrected_position IS NULL
                     AND (x.occurred_at, x.position) < (m.occurred_at, m.position)
+                    AND x.occurred_at >= coalesce(g.since, '-infinity')
                 ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
             ) x
-            WHERE x.switched_to IS NULL OR (
-                SELECT true FROM tracks o CROSS JOIN LATERAL (
-                    SELECT b.position FROM lane_changes b
-                    WHERE b.track_id = o.track_id AND b.version IS NOT NULL AND b.corrected_position IS NULL
-                        AND (b.occurred_at, b.position) <= (m.occurred_at, m.position)
-                    ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
-                ) b
+            LEFT JOIN LATERAL (
+                SELECT o.track_id FROM tracks o
                 WHERE o.environment_id = n.environment_id AND o.service = e.service AND o.target = e.target
                     AND o.slot = x.switched_to LIMIT 1
-            )
+            ) o ON true
+            LEFT JOIN LATERAL (
+                SELECT b.version, b.occurred_at, b.position FROM lane_changes b
+                WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
+                    AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
+                    AND b.occurred_at >= coalesce(g.since, '-infinity')
+                ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
+            ) b ON true
+            WHERE x.switched_to IS NULL
+                OR b.version IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM lane_changes r
+                    WHERE r.track_id = x.track_id AND r.version IS NULL AND r.switched_to IS NULL
+                        AND r.corrected_position IS NULL
+                        AND (r.occurred_at, r.position) > (b.occurred_at, b.position)
+                        AND (r.occurred_at, r.position) < (x.occurred_at, x.position)
+                )
+                OR b.position IS NULL AND (
+                    SELECT true FROM lane_changes y
+                    WHERE y.track_id = o.track_id AND y.version IS NOT NULL AND y.corrected_position IS NULL
+                        AND (y.occurred_at, y.position) > (x.occurred_at, x.position)
+                        AND (y.occurred_at, y.position) <= (m.occurred_at, m.position)
+                    ORDER BY y.occurred_at, y.position LIMIT 1
+                )
             ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
         )
-    WHERE n.name = e.environment LIMIT 1
+    -- Another spelling of the artifact is no other release. A late deploy may be hidden by another of its version.
+    WHERE n.name = e.environment AND NOT coalesce((
+        SELECT (p.version, p.artifact_key, p.config, p.infrastructure, p.commit)
+            IS NOT DISTINCT FROM (c.version, c.artifact_key, c.config, c.infrastructure, c.commit)
+        FROM live_changes p
+        WHERE p.environment_id = c.environment_id AND p.service = c.service AND p.target = c.target
+            AND p.number < c.number
+        ORDER BY p.number DESC LIMIT 1
+    ), false) AND (m.version IS NULL OR (m.artifact, m.config, m.infrastructure, m.commit)
+        IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit))
+    LIMIT 1
 ) m
 -- The deploy of the release.
 CROSS JOIN LATERAL (
@@ -72,7 +112,10 @@ CROSS JOIN LATERAL (
         AND t.slot IS NULL LIMIT 1
 ) traffic
 CROSS JOIN LATERAL (
-    SELECT s.position FROM (
+    -- The event comes first: if the lane ran the release before it already, the present run started before.
+    SELECT ran.is_made, lead(s.position, CASE WHEN ran.before THEN 2 ELSE 1 END)
+        OVER (ORDER BY s.occurred_at DESC, s.position DESC) AS position
+    FROM (
         WITH deploys AS MATERIALIZED (
             SELECT t.slot, b.occurred_at, b.position,
                 coalesce(u.occurred_at, m.occurred_at) AS until_at, coalesce(u.position, m.position) AS until_position
@@ -109,13 +152,15 @@ CROSS JOIN LATERAL (
             ORDER BY s.occurred_at DESC, s.position DESC LIMIT 100
         ) s
         WHERE s.switched_to = b.slot
-        -- If the lane ran the release before the event already, the present run started before.
         UNION
         SELECT m.occurred_at, m.position
         ORDER BY 1 DESC, 2 DESC
     ) s
     CROSS JOIN LATERAL (
-        SELECT coalesce(bool_or(l.is_same) FILTER (WHERE at.is_after), false) AS after,
+        -- Whether the event has an effect, as known now, and whether the release runs after and before the moment.
+        SELECT coalesce(bool_or(l.is_same AND m.position IN (x.position, y.position)) FILTER (WHERE at.is_after),
+                false) AS is_made,
+            coalesce(bool_or(l.is_same) FILTER (WHERE at.is_after), false) AS after,
             coalesce(bool_or(l.is_same) FILTER (WHERE NOT at.is_after), false) AS before
         FROM (
             SELECT s.occurred_at, s.position + k AS position, k = 1 AS is_after FROM (VALUES (0), (1)) k (k)
@@ -193,8 +238,8 @@ CROSS JOIN LATERAL (
                 ) AS is_same
         ) l
     ) ran
-    WHERE (ran.after OR s.position = m.position) AND NOT ran.before
+    WHERE ran.after AND NOT ran.before OR s.position = m.position
     ORDER BY s.occurred_at DESC, s.position DESC
-    OFFSET 1 LIMIT 1
+    LIMIT 1
 ) starts
-WHERE d.version = e.went_live LIMIT 1
+WHERE d.version = e.went_live AND starts.is_made LIMIT 1

@@ -1,0 +1,296 @@
+//! Responses to failed checks while what runs changes: each is decided by what runs at the head of the journal.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_ingest::{
+    FailedCheck, Ingest, PointSearchAllowed, RecordError, RecordOutcome, Rejection, Request,
+};
+use ledger_journal::{
+    AppendError, Entry, Head, Journal, KnownHistory, MemoryJournal, NewEntry, Outcome, ReadError, Record,
+    SharedJournal, SubjectFilter, Until,
+};
+use ledger_projections::{
+    ProjectionSupervisor, Projections, SchemaVersion, Settings, SupervisorConfig, Waited,
+};
+use ledger_tests::{Servers, at, event, text};
+use release_ledger::clock;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+/// Longest wait for a condition.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Interval at which a condition is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A journal to which others append reports between a decision and its confirmation: the decision reads the head first,
+/// the confirmation reads it second.
+struct RacingJournal {
+    journal: SharedJournal,
+    head_reads: AtomicU32,
+    /// Reports that are recorded at the second read.
+    reports: Mutex<Vec<Envelope>>,
+    /// Write path of the others.
+    others: Ingest,
+}
+
+#[async_trait]
+impl Journal for RacingJournal {
+    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
+        self.journal.append(new_entries).await
+    }
+
+    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
+        self.journal.append_expecting(new_entry, head).await
+    }
+
+    async fn head(&self) -> Result<Head, ReadError> {
+        if self.head_reads.fetch_add(1, Ordering::Relaxed) == 1 {
+            let reports = std::mem::take(&mut *self.reports.lock().expect("not poisoned"));
+            self.others.record(reports).await;
+        }
+        self.journal.head().await
+    }
+
+    async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
+        self.journal.config_drift().await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+        self.journal.entry(position).await
+    }
+
+    fn read(
+        &self,
+        filter: SubjectFilter,
+        after: Position,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>> {
+        self.journal.read(filter, after, until)
+    }
+
+    fn read_after(
+        &self,
+        history: KnownHistory,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>> {
+        self.journal.read_after(history, until)
+    }
+
+    fn connections(&self) -> u64 {
+        self.journal.connections()
+    }
+
+    fn duplicate_window(&self) -> Duration {
+        self.journal.duplicate_window()
+    }
+}
+
+/// A ledger without a controller: the test asks for the responses.
+struct Ledger {
+    journal: SharedJournal,
+    projections: Projections,
+    ingest: Ingest,
+    _projecting: DropGuard,
+    // The last field: the projector needs Postgres.
+    _servers: Servers,
+}
+
+impl Ledger {
+    async fn start() -> Self {
+        let servers = Servers::start().await;
+        let settings = Settings {
+            url: servers.postgres_url().into(),
+            connections: 4,
+            acquire_timeout: LIMIT,
+            schema_version: SchemaVersion::CURRENT,
+        };
+        let projections = Projections::new(&settings, TenantName::default()).expect("projections");
+        let journal: SharedJournal = Arc::new(MemoryJournal::new(TenantName::default(), clock::now));
+        let config = SupervisorConfig {
+            worker_id: Uuid::from_u128(1),
+            runs_projectors: true,
+            retired_retention: LIMIT,
+            outdated_retention: LIMIT,
+        };
+        let ledgers = vec![(projections.clone(), Arc::clone(&journal))];
+        let cancel = CancellationToken::new();
+        tokio::spawn(ProjectionSupervisor::new(config, ledgers).run(cancel.clone()));
+        let (ingest, _) =
+            Ingest::open(TenantName::default(), Arc::clone(&journal), projections.clone(), clock::now);
+        let ledger =
+            Self { journal, projections, ingest, _projecting: cancel.drop_guard(), _servers: servers };
+        ledger.wait_for_projections(Position::START).await;
+        ledger
+    }
+
+    /// Starts a ledger in which web v1 is known good at the targets, v2 has replaced it, and a canary has failed.
+    async fn with_failed_canary(targets: &[&str], canary: Value) -> (Self, FailedCheck) {
+        let ledger = Self::start().await;
+        let automatic = json!({
+            "checks": ["canary"], "at_most_a_day": 9, "at_most_age_seconds": 315_360_000_u64,
+        });
+        let policy = json!({"required_validations": ["smoke"], "automatic_rollback": automatic});
+        let declared = json!({"environment": "production", "policy": policy});
+        ledger.record(&event("policy", "environment.declared", &at(0), declared)).await;
+        for target in targets {
+            ledger.record(&deploy(1, target, "v1", D1)).await;
+        }
+        let smoke = json!({
+            "environment": "production", "service": "web", "release": {"version": "v1"}, "check": "smoke",
+        });
+        ledger.record(&event("smoke", "validation.passed", &at(2), smoke)).await;
+        for target in targets {
+            ledger.record(&deploy(3, target, "v2", D2)).await;
+        }
+        let position = ledger.record(&event("canary", "validation.failed", &at(4), canary)).await;
+        let checks = ledger.projections.failed_checks(Position::START, 1).await.expect("failed checks");
+        let production = EnvironmentName::parse("production").expect("a name");
+        let check = FailedCheck::of(production, position, &checks[0].1).expect("a failed check");
+        (ledger, check)
+    }
+
+    async fn record(&self, event: &Value) -> Position {
+        let outcomes = self.ingest.record(vec![envelope(event)]).await;
+        let [RecordOutcome::Recorded(position)] = outcomes[..] else { panic!("{event}: {outcomes:?}") };
+        self.wait_for_projections(position).await;
+        position
+    }
+
+    async fn wait_for_projections(&self, position: Position) {
+        let reached = async {
+            while !matches!(self.projections.wait_for(position, LIMIT).await, Ok(Waited::Reached)) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        timeout(LIMIT, reached).await.expect("the projections reach the position");
+    }
+
+    /// Responds to a failed check; others record a report after the first decision and before its event.
+    async fn respond(
+        &self,
+        check: &FailedCheck,
+        point_search: PointSearchAllowed,
+        meanwhile: Option<Value>,
+    ) -> RecordOutcome {
+        let journal: SharedJournal = Arc::new(RacingJournal {
+            journal: Arc::clone(&self.journal),
+            head_reads: AtomicU32::new(0),
+            reports: Mutex::new(meanwhile.iter().map(envelope).collect()),
+            others: self.ingest.clone(),
+        });
+        let (ingest, _) = Ingest::open(TenantName::default(), journal, self.projections.clone(), clock::now);
+        let decided = async {
+            loop {
+                let request = Request::Failed(Box::new(check.clone()), point_search);
+                match ingest.request(request).await {
+                    // The machine is busy.
+                    RecordOutcome::Refused(RecordError::Undecided(_)) => {
+                        tokio::time::sleep(POLL_INTERVAL).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        timeout(LIMIT, decided).await.expect("the service decides")
+    }
+
+    /// Returns the data of the event that an outcome recorded.
+    async fn data_of(&self, outcome: &RecordOutcome) -> Value {
+        let RecordOutcome::Recorded(position) = outcome else { panic!("not recorded: {outcome:?}") };
+        let entry = self.journal.entry(*position).await.expect("the journal answers").expect("an entry");
+        let event: Value = serde_json::from_slice(&entry.bytes).expect("JSON");
+        event["data"].clone()
+    }
+
+    async fn head(&self) -> u64 {
+        self.journal.head().await.expect("a head").position.get()
+    }
+}
+
+fn envelope(event: &Value) -> Envelope {
+    Envelope::parse(event.to_string().as_bytes()).expect("an event")
+}
+
+fn deploy(minutes: u64, target: &str, version: &str, digest: &str) -> Value {
+    let release = json!({"version": version, "artifact": format!("pkg:oci/web@{digest}")});
+    let data = json!({"environment": "production", "service": "web", "target": target, "release": release});
+    event(&format!("{minutes}-{target}"), "deploy.succeeded", &at(minutes), data)
+}
+
+fn canary_of_artifact() -> Value {
+    json!({"artifact": D2, "check": "canary"})
+}
+
+fn canary_of_lane() -> Value {
+    json!({"environment": "production", "service": "web", "release": {"version": "v2"}, "check": "canary"})
+}
+
+/// Returns true if the check gets no response, because nothing that runs failed it.
+fn has_no_response(outcome: &RecordOutcome) -> bool {
+    let RecordOutcome::Refused(RecordError::Rejected(rejection)) = outcome else { return false };
+    matches!(**rejection, Rejection::NothingFailed { .. })
+}
+
+#[tokio::test]
+async fn rule_5_a_failed_artifact_that_no_longer_runs_when_it_is_decided_gets_no_response() {
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
+    let before = ledger.head().await;
+
+    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+
+    assert!(has_no_response(&outcome), "{outcome:?}");
+    assert_eq!(ledger.head().await, before + 1, "only the deploy is recorded");
+}
+
+#[tokio::test]
+async fn rule_4_a_lane_that_is_redeployed_before_the_request_is_recorded_is_not_in_its_plan() {
+    let (ledger, check) = Ledger::with_failed_canary(&["eu", "us"], canary_of_artifact()).await;
+
+    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+
+    let data = ledger.data_of(&outcome).await;
+    let steps = data["plan"]["steps"].as_array().unwrap_or_else(|| panic!("no request: {data}"));
+    let targets: Vec<String> = steps.iter().map(|step| text(&step["target"])).collect();
+    assert_eq!(targets, ["us"], "{data}");
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_lane_that_is_redeployed_meanwhile_is_declined_by_what_runs_now() {
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_lane()).await;
+
+    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+
+    let reason = text(&ledger.data_of(&outcome).await["reason"]);
+    assert!(reason.contains("no longer runs"), "{reason}");
+}
+
+#[tokio::test]
+async fn after_a_search_that_timed_out_a_failed_check_is_decided_by_what_runs_now() {
+    let timed_out = PointSearchAllowed::TimedOut;
+    let fix = || Some(deploy(5, "eu", "v1", D1));
+
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
+    let outcome = ledger.respond(&check, timed_out, fix()).await;
+    assert!(has_no_response(&outcome), "{outcome:?}");
+
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_lane()).await;
+    let outcome = ledger.respond(&check, timed_out, fix()).await;
+    let reason = text(&ledger.data_of(&outcome).await["reason"]);
+    assert!(reason.contains("no longer runs"), "{reason}");
+
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
+    let outcome = ledger.respond(&check, timed_out, None).await;
+    let reason = text(&ledger.data_of(&outcome).await["reason"]);
+    assert!(reason.contains("did not end within"), "{reason}");
+}
