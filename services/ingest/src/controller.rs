@@ -10,12 +10,12 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Payload;
 use ledger_domain::rollback::DeclineReason;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
-use ledger_projections::{AsOf, Projections, Purpose, QueryError, SEARCH_TIMEOUT};
+use ledger_projections::{AsOf, Projections, Purpose, QueryError};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::automatic::{CONTROLLER_NAME, FailedCheck, PointSearchAllowed, failed_lanes, triggered_rule};
+use crate::automatic::{CONTROLLER_NAME, FailedCheck, PointSearchUse, failed_lanes, triggered_rule};
 use crate::request::Request;
 use crate::{Ingest, RecordError, RecordOutcome, Rejection, Undecided};
 
@@ -135,8 +135,9 @@ impl Controller {
         Ok(triggering)
     }
 
-    /// Returns true if a failed check of an artifact is not the latest result for anything that runs now.
-    async fn is_of_unused_artifact(&self, check: &FailedCheck) -> Result<bool, ControllerError> {
+    /// Returns true if the check is of an artifact and its failure is not the latest result for anything that runs now:
+    /// the condition of [`Rejection::NotRunning`], for a check that cannot be decided.
+    async fn is_of_artifact_not_running(&self, check: &FailedCheck) -> Result<bool, ControllerError> {
         if !check.is_of_artifact() {
             return Ok(false);
         }
@@ -165,11 +166,11 @@ impl Controller {
             return Ok(());
         }
         let check = Box::new(check);
-        let request = Request::Failed(check.clone(), PointSearchAllowed::Yes);
+        let request = Request::Failed(check.clone(), PointSearchUse::Allowed);
         let mut outcome = self.ingest.request(request).await;
         if outcome == RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) {
             // A retry would search as long again.
-            let request = Request::Failed(check.clone(), PointSearchAllowed::TimedOut);
+            let request = Request::Failed(check.clone(), PointSearchUse::TimedOut);
             outcome = self.ingest.request(request).await;
         }
         let is_undecided = matches!(
@@ -177,12 +178,12 @@ impl Controller {
             RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked))
         );
         if is_undecided && self.count_attempt(key) >= MAX_ATTEMPTS {
-            if self.is_of_unused_artifact(&check).await? {
+            if self.is_of_artifact_not_running(&check).await? {
                 self.attempts().remove(&key);
                 return Ok(());
             }
             // A person has to decide.
-            let reason = DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs());
+            let reason = DeclineReason::Undecided { attempts: MAX_ATTEMPTS };
             outcome = self.ingest.request(Request::Decline(check, reason)).await;
         }
         if !matches!(outcome, RecordOutcome::Refused(RecordError::Undecided(_))) {
@@ -197,7 +198,7 @@ impl Controller {
             // Another controller was first; its decision may differ, since it was made at another time.
             RecordOutcome::Duplicate(_) | RecordOutcome::Conflict(_) => Ok(()),
             RecordOutcome::Refused(RecordError::Rejected(rejection))
-                if matches!(*rejection, Rejection::NothingFailed { .. }) =>
+                if matches!(*rejection, Rejection::NotRunning { .. }) =>
             {
                 Ok(())
             }
