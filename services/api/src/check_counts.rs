@@ -1,19 +1,20 @@
-//! Case counts of checks, added to the parts of an answer that cite their results.
+//! Case counts of checks, added to the parts of a response that cite their results.
 
 use std::collections::BTreeSet;
 
-use ledger_api_types::{CountsBody, FindingBody, PlanBody, PointBody};
+use ledger_api_types::{CountsBody, FindingBody, PointBody};
 use ledger_domain::Position;
 use ledger_projections::{Error, Snapshot};
 use tracing::debug;
 
+use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// Position of the evidence that a part of an answer cites, and the place for its counts if it is a check result.
+/// Position of the evidence that a part of a response cites, and the place for its counts if it is a check result.
 pub(crate) type Citation<'b> = (u64, &'b mut Option<CountsBody>);
 
-/// Adds the case counts of check results to the parts of an answer that cite them. Evidence that is no check result, or
-/// states no counts, has none.
+/// Adds the case counts of check results to the parts of a response that cite them. Evidence that is no check result,
+/// or states no counts, has none.
 pub(crate) async fn add_counts(snapshot: &mut Snapshot, citations: Vec<Citation<'_>>) -> Result<(), Error> {
     if citations.is_empty() {
         return Ok(());
@@ -28,8 +29,9 @@ pub(crate) async fn add_counts(snapshot: &mut Snapshot, citations: Vec<Citation<
     Ok(())
 }
 
-/// Adds the case counts of checks to the plan of a rejection. If they cannot be read, the rejection has none.
-pub(crate) async fn add_plan_counts(ledger: &TenantLedger, plan: &mut PlanBody) {
+/// Adds the case counts of checks to the plan of a problem, if it has one. If they cannot be read, the plan has none.
+pub(crate) async fn add_plan_counts(ledger: &TenantLedger, problem: &mut Problem) {
+    let Some(plan) = problem.plan_mut() else { return };
     let citations = cited_by_points(plan.to.point.as_mut_slice()).collect();
     let added = match ledger.projections.snapshot().await {
         Ok(mut snapshot) => add_counts(&mut snapshot, citations).await,
