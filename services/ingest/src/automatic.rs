@@ -60,7 +60,9 @@ impl FailedCheck {
     #[must_use]
     pub fn of(environment: EnvironmentName, position: Position, envelope: &Envelope) -> Option<Self> {
         let Payload::ValidationFailed(validation) = &envelope.event().payload else { return None };
-        let (key, validation) = (envelope.identity().key(), validation.clone());
+        // No decision reads the evidence, and one check may concern many environments.
+        let validation = Validation { evidence: Vec::new(), ..validation.clone() };
+        let key = envelope.identity().key();
         Some(Self { environment, position, key, validation })
     }
 
@@ -69,11 +71,12 @@ impl FailedCheck {
         matches!(self.validation.subject, ValidationSubject::Artifact(_))
     }
 
-    /// Returns the service that the check names.
-    pub(crate) const fn service(&self) -> Option<&ServiceName> {
+    /// Returns true if the check may be of what a lane of a service runs, rather than of an environment as a whole.
+    pub(crate) fn may_be_of_service(&self, service: &ServiceName) -> bool {
         match &self.validation.subject {
-            ValidationSubject::Lane { lane, .. } => Some(&lane.service),
-            ValidationSubject::Artifact(_) | ValidationSubject::Environment(_) => None,
+            ValidationSubject::Lane { lane, .. } => lane.service == *service,
+            ValidationSubject::Artifact(_) => true,
+            ValidationSubject::Environment(_) => false,
         }
     }
 

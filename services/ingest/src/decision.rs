@@ -152,18 +152,18 @@ impl Decider {
     }
 }
 
-/// Returns the services to whose lanes a failed check may apply: the one that it names; for a check of an artifact, all
-/// that run in the environment, since a version of any of them may mean the artifact.
+/// Returns the services of a failed check whose lanes in the environment do not state their artifact: deploys of them to
+/// other environments may change what their versions mean, and so to which lanes the check applies.
 async fn checked_services(
     snapshot: &mut Snapshot,
     request: &Request,
 ) -> Result<Vec<ServiceName>, DecisionError> {
     let Request::Failed(check, _) = request else { return Ok(Vec::new()) };
-    if !check.is_of_artifact() {
-        return Ok(check.service().cloned().into_iter().collect());
-    }
     let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
-    let services: BTreeSet<ServiceName> = composition.lanes().map(|(service, ..)| service.clone()).collect();
+    let lanes = composition
+        .lanes()
+        .filter(|(service, _, live)| check.may_be_of_service(service) && live.release.artifact.is_none());
+    let services: BTreeSet<ServiceName> = lanes.map(|(service, ..)| service.clone()).collect();
     Ok(services.into_iter().collect())
 }
 
