@@ -144,7 +144,7 @@ async fn a_corrected_deploy_is_not_found() {
     assert_eq!(client.get("/v1/find?release=v2").await.ok()["runs"], json!([]));
 }
 
-/// The gate looks the artifact up by a statement of SQL, a search by the rule of the domain.
+/// The gate looks the artifact up by an SQL statement, a search by the rule of the domain.
 #[tokio::test]
 async fn rule_6_a_version_means_the_same_artifact_for_the_gate_and_for_a_search() {
     let service = InProcess::start(&["--only=http,projector"]).await;

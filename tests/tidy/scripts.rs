@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::assert_none;
@@ -44,6 +44,27 @@ fn the_commands_of_the_guide_for_scale_print_estimates() {
         assert!(status.success(), "{command}: {}", String::from_utf8_lossy(&stderr));
         assert!(stdout.len() > 500, "{command}");
     }
+}
+
+#[test]
+fn planted_errors_apply_to_the_tree() {
+    let is_patch = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "patch");
+    let patches: Vec<PathBuf> = files(&root().join("tests")).into_iter().filter(is_patch).collect();
+    assert!(!patches.is_empty(), "there are planted errors");
+    let violations: Vec<String> = patches
+        .iter()
+        .filter_map(|patch| {
+            let output = Command::new("git")
+                .args(["apply", "--check"])
+                .arg(patch)
+                .current_dir(root())
+                .output()
+                .expect("git runs");
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            (!output.status.success()).then(|| format!("{}: {}", relative(patch), errors.trim()))
+        })
+        .collect();
+    assert_none(&violations, "Regenerate the patch for the present code.");
 }
 
 /// Returns true for a program whose arguments are not names of planted patches.

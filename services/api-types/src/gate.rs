@@ -71,7 +71,7 @@ pub struct FindingBody {
     /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// Case counts of the check result at `position`, if the evidence is one and has any.
+    /// Case counts of the check result at `position`, if the finding fails by one and it states any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<CountsBody>,
     /// Positions of the approvals that let the deploy pass.

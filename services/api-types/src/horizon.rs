@@ -24,7 +24,7 @@ pub struct HorizonBody {
     #[schema(required)]
     pub cut: bool,
     /// Artifacts to retain: those of every point within the window that is not bad, and those that run now. Of a
-    /// release that states none: all that its version ever meant.
+    /// release that states none: all that releases of its version may have.
     #[serde(default)]
     #[schema(required)]
     pub needed: Vec<RetainedArtifactBody>,

@@ -77,7 +77,7 @@ pub struct ReasonBody {
     /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// Case counts of the check, if its result has any.
+    /// Case counts of the check, if its result has any; absent in a plan attached to a result of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<CountsBody>,
 }

@@ -121,9 +121,9 @@ pub struct RollbackBody {
     /// Position of the failed check that caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<u64>,
-    /// Case counts of the failed check at `cause`, if its result has any.
+    /// Case counts of the failed check at `cause`, if it states any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub counts: Option<CountsBody>,
+    pub cause_counts: Option<CountsBody>,
     /// SHA-256 over the plan's steps.
     pub plan_digest: String,
     /// Approvals.

@@ -241,11 +241,12 @@ async fn record_one(
     if annotate {
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;
     }
-    if let Some(plan) = result.problem.as_mut().and_then(|problem| problem.plan.as_deref_mut()) {
-        add_plan_counts(ledger, plan).await;
-    }
     match result.problem {
-        Some(problem) => Err(Problem::from(problem)),
+        Some(problem) => {
+            let mut problem = Problem::from(problem);
+            add_plan_counts(ledger, &mut problem).await;
+            Err(problem)
+        }
         None => Ok((StatusCode::CREATED, Json(result)).into_response()),
     }
 }

@@ -11,6 +11,7 @@ use ledger_api_types::{
 };
 use ledger_domain::access::Verb;
 use ledger_domain::drift::drift;
+use ledger_domain::plan_issue::Revocations;
 use ledger_domain::{EnvironmentName, EventTime, Lane, Release, ServiceName, ShortText, TargetName};
 use ledger_projections::{AsKnownAt, AsOf, FoundRun, QueryError, ReleaseQuery, Snapshot};
 use serde::Deserialize;
@@ -129,12 +130,9 @@ async fn environment_overview(
     let observed = observed.collect();
     let releases: Vec<(&ServiceName, &Release)> =
         composition.lanes().map(|(service, _, live)| (service, &live.release)).collect();
-    let (revoked, of_versions) = snapshot.revoked_releases(name, &releases, now).await?;
-    let is_revoked = |service: &ServiceName, release: &Release| {
-        let of_version = || of_versions.get(&(service.clone(), release.version.clone()));
-        let artifact = release.artifact.as_ref().or_else(of_version);
-        artifact.is_some_and(|artifact| revoked.iter().any(|revoked| revoked.artifact.is_same(artifact)))
-    };
+    let (revoked, version_artifacts) = snapshot.revoked_releases(name, &releases, now).await?;
+    let revocations = Revocations { revoked: &revoked, version_artifacts: Some(&version_artifacts) };
+    let is_revoked = |service: &ServiceName, release: &Release| revocations.of(service, release).is_some();
     let asked = composition.lanes().filter(|(service, ..)| is_asked(service));
     let lanes = asked.map(|(service, target, live)| LaneOverviewBody {
         service: service.to_string(),

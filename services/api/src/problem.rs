@@ -322,7 +322,7 @@ impl From<&Rejection> for Problem {
             Rejection::Blocked { .. } => Kind::RollbackBlocked,
             Rejection::UnderWay { .. } => Kind::RollbackUnderWay,
             Rejection::RollbackExists { .. } => Kind::RollbackExists,
-            Rejection::CauseCorrected(_) | Rejection::NothingFailed { .. } => Kind::RollbackBlocked,
+            Rejection::CauseCorrected(_) | Rejection::NotRunning { .. } => Kind::RollbackBlocked,
             Rejection::StartBlocked { .. } => Kind::RollbackStartBlocked,
             Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
             Rejection::UnknownRollback(..) => Kind::UnknownRollback,

@@ -146,9 +146,7 @@ pub(crate) async fn request_rollback(
         }
         RecordOutcome::Refused(error) => {
             let mut problem = Problem::from(&error);
-            if let Some(plan) = problem.plan_mut() {
-                add_plan_counts(&ledger, plan).await;
-            }
+            add_plan_counts(&ledger, &mut problem).await;
             return Err(problem);
         }
     };
@@ -355,7 +353,7 @@ async fn rollback_body(
         targets: request.scope.targets.iter().map(ToString::to_string).collect(),
         policy: request.policy.map(Position::get),
         cause: request.cause.map(Position::get),
-        counts: None,
+        cause_counts: None,
         plan_digest: request.plan_digest.as_str().to_owned(),
         approvals,
         progress,
@@ -364,7 +362,7 @@ async fn rollback_body(
         others,
     };
     if let Some(cause) = body.cause {
-        add_counts(snapshot, vec![(cause, &mut body.counts)]).await?;
+        add_counts(snapshot, vec![(cause, &mut body.cause_counts)]).await?;
     }
     Ok(body)
 }

@@ -1,7 +1,7 @@
 //! `release-ledger points` and `point`: the release points of an environment and their status.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_api_types::{ChangedBody, MarkBody, PointBody, PointDetailBody, PointsBody};
+use ledger_api_types::{ChangedBody, MarkBody, PointBody, PointDetailBody, PointsBody, ReasonBody};
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
@@ -114,9 +114,17 @@ fn row(point: &PointBody) -> [Cell; 8] {
         lanes(&point.changed).into(),
         status_cell(&point.status),
         name.into(),
-        point.reasons.first().map(|reason| with_counts(&reason.detail, reason.counts)).into(),
+        point.reasons.first().map(reason).into(),
         Cell::Digest(point.digest.clone()),
     ]
+}
+
+/// Returns the text of a reason. One without a check rests on several results, of which the counts are one's.
+fn reason(reason: &ReasonBody) -> String {
+    match &reason.check {
+        Some(_) => with_counts(&reason.detail, reason.counts),
+        None => reason.detail.clone(),
+    }
 }
 
 /// Returns the cell of a point's status.
@@ -211,7 +219,7 @@ mod tests {
     fn a_failed_check_is_shown_with_its_counts() {
         let failed = POINT.replace(
             r#""reason":"marked","detail":"a person marked it known_good","position":44"#,
-            r#""reason":"failed","detail":"the check smoke failed","position":44,
+            r#""reason":"failed","detail":"the check smoke failed","check":"smoke","position":44,
                "counts":{"passed":11,"failed":2,"skipped":0}"#,
         );
         let json = format!(r#"{{"environment":"production","position":50,"points":[{failed}]}}"#);
@@ -222,6 +230,18 @@ mod tests {
         let point = render(&read(json.as_bytes()).expect("a body")).to_string();
         let shown = "- the check smoke failed (position 44: 11 cases passed, 2 failed, 0 skipped)";
         assert!(point.contains(shown), "{point}");
+    }
+
+    #[test]
+    fn counts_of_one_result_are_not_shown_as_those_of_all() {
+        let passed = POINT.replace(
+            r#""reason":"marked","detail":"a person marked it known_good","position":44"#,
+            r#""reason":"passed","detail":"all required checks have passed","position":44,
+               "counts":{"passed":1,"failed":0,"skipped":0}"#,
+        );
+        let json = format!(r#"{{"environment":"production","position":50,"points":[{passed}]}}"#);
+        let list = render_list(&read(json.as_bytes()).expect("a body")).to_string();
+        assert!(list.contains("passed") && !list.contains("1 cases"), "{list}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! deploys.
 //!
 //! The caller feeds the ledger's events in order. At each deploy, the gate's rules decide by the events before it,
-//! which is what was known at that time. The outcome of a deploy is computed from all events. The artifact of a version
-//! is that by the events that were fed: deploys of other environments do not contribute to it.
+//! which is what was known at that time. The outcome of a deploy is computed from all events. A version means an
+//! artifact only by the events that were fed: deploys to environments that are not fed do not contribute.
 //!
 //! All events are kept in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200
 //! bytes for each start or end of a check, 200 bytes for each vote. A million events of 100 services, of which two
@@ -379,7 +379,7 @@ impl Backtest {
         version_meaning::artifact_of_version(
             self.environments.get(environment).and_then(last_deploy).and_then(artifact),
             || self.environments.values().filter_map(last_deploy).max().and_then(artifact),
-            || self.builds.artifact_of_version(service, version, at),
+            || self.builds.built_artifact(service, version, at),
         )
     }
 

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::span::{Span, joined};
-use crate::{Artifact, Position, Release};
+use crate::{Artifact, EventTime, Position, Release};
 
 /// A deploy of a release to a lane, on any track.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn release_of_check(
     built: Option<&Artifact>,
 ) -> Release {
     let mut matching: Vec<_> = deploys.iter().filter(|deploy| stated.matches(&deploy.release)).collect();
-    matching.sort_by_key(|deploy| (deploy.occurred_at, deploy.position));
+    matching.sort_by_key(|deploy| EventTime::new(deploy.occurred_at, deploy.position));
     let split = matching.partition_point(|deploy| deploy.occurred_at <= at);
     let (before, after) = matching.split_at(split);
     let release = |deploy: &&LaneDeploy| deploy.release.clone();
@@ -76,20 +76,20 @@ pub fn speaks_of(
     built: Option<&Artifact>,
     of: (&Release, Option<&Artifact>),
 ) -> bool {
-    speaks_of_with(stated, || release_of_check(stated, at, deploys, built), of)
+    speaks_of_lazily(stated, || release_of_check(stated, at, deploys, built), of)
 }
 
-/// Returns what [`speaks_of`] returns, with a function that returns the release that the check means.
-pub(crate) fn speaks_of_with(
+/// Returns what [`speaks_of`] returns. Calls `meant` for the release that the check means, only if that decides.
+pub(crate) fn speaks_of_lazily(
     stated: &Release,
-    release_of_check: impl FnOnce() -> Release,
+    meant: impl FnOnce() -> Release,
     (release, artifact): (&Release, Option<&Artifact>),
 ) -> bool {
     let completed = release.completed(artifact.cloned());
     if stated.artifact.is_some() {
         return stated.matches(&completed);
     }
-    stated.matches(release) && !release_of_check().contradicts(&completed)
+    stated.matches(release) && !meant().contradicts(&completed)
 }
 
 /// Returns true if the release under check came or went between the check's start and its end: it was in the lane at some

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Position;
 
-/// Moment of an event: its time, then its position. Events count in this order.
+/// Moment of an event in the sense of decision 0015: its time, then its position. Events count in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTime {
     /// Time of the event, by the emitter's clock.

@@ -14,7 +14,7 @@ pub struct FreezePeriod {
 }
 
 impl FreezePeriod {
-    /// Returns true if the freeze holds at a time. The end is exclusive. Statements of SQL have the same rule in
+    /// Returns true if the freeze holds at a time. The end is exclusive. SQL statements have the same rule in
     /// `services/projections/sql/fragments/freeze_holds.sql`.
     #[must_use]
     pub fn holds_at(&self, time: DateTime<Utc>) -> bool {

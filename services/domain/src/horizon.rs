@@ -33,10 +33,10 @@ pub struct Need {
 }
 
 impl RetainedArtifacts {
-    /// Returns the versions of those releases that state no artifact, sorted. Leaves out those of which the artifacts
-    /// are [set](Self::set_possible_artifacts).
+    /// Returns the versions of the releases that state no artifact, sorted, without those whose
+    /// [possible artifacts](Self::set_possible_artifacts) are set.
     #[must_use]
-    pub fn unknown_versions<'r>(
+    pub fn versions_to_look_up<'r>(
         &self,
         releases: impl IntoIterator<Item = (&'r ServiceName, &'r Release)>,
     ) -> Vec<(ServiceName, ShortText)> {
@@ -49,9 +49,9 @@ impl RetainedArtifacts {
         versions.into_iter().collect()
     }
 
-    /// Sets the artifacts that releases of a version of a service may have. All of them are kept for releases that are added later
-    /// and state none: a lane may run a build from before the version was built again, and a plan or a deploy under way
-    /// may use any of them.
+    /// Sets the artifacts that releases of a version of a service may have. Releases that are added later and state
+    /// none retain all of them: a lane may run a build from before the version was built again, and a plan or a deploy
+    /// under way may use any of them.
     pub fn set_possible_artifacts(&mut self, version: (ServiceName, ShortText), possible: PossibleArtifacts) {
         self.possible.insert(version, Arc::new(possible));
     }
@@ -78,7 +78,7 @@ impl RetainedArtifacts {
     }
 
     /// Adds a release, such as that of a deploy under way. Returns the identities of its artifacts: of the one that it
-    /// states, else of those that its version ever meant.
+    /// states, else of all that a release of its version may have.
     pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Vec<String> {
         if let Some(artifact) = &release.artifact {
             return vec![self.keep(service, artifact)];
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_25_a_release_without_an_artifact_needs_all_that_its_version_ever_meant() {
+    fn rule_25_a_release_without_an_artifact_needs_all_possible_artifacts_of_its_version() {
         let (one, rebuilt) = ("pkg:cargo/web@1.0.0", "pkg:cargo/web@1.0.0-2");
         let composition = composition(&[
             ("web", "eu", "v1", None),
@@ -215,10 +215,11 @@ mod tests {
         ]);
         let mut retained = RetainedArtifacts::default();
         let releases = || composition.lanes().map(|(service, _, live)| (service, &live.release));
-        let unknown = retained.unknown_versions(releases());
-        let names: Vec<_> = unknown.iter().map(|(service, version)| format!("{service} {version}")).collect();
+        let versions = retained.versions_to_look_up(releases());
+        let names: Vec<_> =
+            versions.iter().map(|(service, version)| format!("{service} {version}")).collect();
         assert_eq!(names, ["api v1", "job v7", "web v1"]);
-        for version in unknown {
+        for version in versions {
             let artifacts = match version.0.as_str() {
                 "web" => vec![one, rebuilt],
                 "api" => vec![one],
@@ -229,7 +230,7 @@ mod tests {
                 artifacts.into_iter().map(|it| Artifact::parse(it).expect("an artifact")).collect();
             retained.set_possible_artifacts(version, PossibleArtifacts { artifacts, is_complete });
         }
-        assert!(retained.unknown_versions(releases()).is_empty());
+        assert!(retained.versions_to_look_up(releases()).is_empty());
 
         retained.add(&composition);
 

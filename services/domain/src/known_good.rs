@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{Actor, MarkedStatus, Policy};
-use crate::{LongText, Position, ServiceName, ShortText, TargetName};
+use crate::{EventTime, LongText, Position, ServiceName, ShortText, TargetName};
 
 /// The result of a check for one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct CheckResults(BTreeMap<ShortText, CheckResult>);
 impl CheckResults {
     /// Adds a result. The latest result of each check by `(occurred_at, position)` is kept.
     pub fn add(&mut self, check: ShortText, result: CheckResult) {
-        let order = |result: &CheckResult| (result.occurred_at, result.position);
+        let order = |result: &CheckResult| EventTime::new(result.occurred_at, result.position);
         match self.0.get_mut(&check) {
             Some(latest) if order(latest) >= order(&result) => {}
             Some(latest) => *latest = result,

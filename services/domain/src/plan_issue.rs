@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use crate::event::{Enforcement, Plan, Policy, Step};
 use crate::known_good::Status;
 use crate::{
-    Artifact, EnvironmentName, EventRef, FreezePeriod, Position, Release, ServiceName, ShortText, TargetName,
+    Artifact, EnvironmentName, EventRef, EventTime, FreezePeriod, Position, Release, ServiceName, ShortText,
+    TargetName,
 };
 
 /// An issue of a plan, with the position of its evidence.
@@ -71,10 +72,12 @@ pub struct IrreversibleDeploy {
 }
 
 impl IrreversibleDeploy {
+    const fn event_time(&self) -> EventTime {
+        EventTime::new(self.occurred_at, self.position)
+    }
+
     fn is_after(&self, began: Option<&EventRef>) -> bool {
-        let is_after =
-            |began: &EventRef| (self.occurred_at, self.position) > (began.occurred_at, began.position);
-        began.is_none_or(is_after)
+        began.is_none_or(|began| self.event_time() > began.event_time())
     }
 }
 
@@ -390,7 +393,7 @@ fn barriers(plan: &Plan, context: &PlanContext<'_>) -> Vec<PlanIssue> {
     let needed = context.policy.dependencies_of(plan.steps.iter().map(|step| &step.service));
     let mut since: Vec<_> =
         context.irreversible.iter().filter(|deploy| deploy.is_after(context.began)).collect();
-    since.sort_by_key(|deploy| (deploy.occurred_at, deploy.position));
+    since.sort_by_key(|deploy| deploy.event_time());
     let barrier = |deploy: &IrreversibleDeploy| {
         let is_changed = changed.contains(&(&deploy.service, &deploy.target));
         match deploy.outcome {

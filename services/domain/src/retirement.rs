@@ -45,9 +45,9 @@ impl RetirementStatus {
 impl Retirements {
     /// Adds an event: `retires` is true for `environment.retired`, and false for `environment.declared`.
     pub fn add(&mut self, occurred_at: DateTime<Utc>, position: Position, retires: bool) {
-        let event = (occurred_at, position, retires);
-        let index = self.events.partition_point(|other| (other.0, other.1) < (occurred_at, position));
-        self.events.insert(index, event);
+        let at = EventTime::new(occurred_at, position);
+        let index = self.events.partition_point(|other| EventTime::new(other.0, other.1) < at);
+        self.events.insert(index, (occurred_at, position, retires));
     }
 
     /// Returns true if the environment was never retired.

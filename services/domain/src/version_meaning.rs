@@ -1,7 +1,7 @@
 //! The artifact that a version means.
 //!
-//! Deploys that state an artifact, and builds, give a version of a service a meaning. Functions that return the artifact
-//! are named `artifact_of_version` and, for a deploy that states only its version, `artifact_of_deploy`.
+//! Deploys that state an artifact, and builds, give a version of a service a meaning. `artifact_of_version` names the
+//! functions that return it; `artifact_of_deploy` those for a deploy that states only its version.
 //!
 //! Decision 0015, section 2, is the specification.
 
@@ -32,10 +32,11 @@ impl ArtifactStatement {
     }
 }
 
-/// Returns the artifact that a version of a service means in an environment at a moment: that of the latest deploy to the
-/// environment, else of the latest deploy to another, else of the [build](latest_build). The arguments return those of
-/// the events up to the moment, and of deploys that state an artifact. The statement of SQL
-/// `services/projections/sql/artifacts/last_deployed_artifact_at.sql` has the same rule for deploys.
+/// Returns the artifact that a version of a service means in an environment at a moment. `here` is that of the latest
+/// deploy to the environment, `elsewhere` that of the latest deploy to another, `build` that of the
+/// [build](latest_build); the first that exists decides. Each considers only events up to the moment, and only deploys
+/// that state an artifact. The SQL statement `services/projections/sql/artifacts/last_deployed_artifact_at.sql` applies
+/// the same rule to deploys.
 #[must_use]
 pub fn artifact_of_version<'s>(
     here: Option<&'s Artifact>,

@@ -45,13 +45,13 @@ pub struct FailedCheck {
     pub(crate) validation: Validation,
 }
 
-/// States if the decision on a failed check may search for a known-good point.
+/// Use of the search for a known-good point in the decision on a failed check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PointSearchAllowed {
+pub enum PointSearchUse {
     /// The decision may search.
-    Yes,
-    /// A search timed out before. The decision is made in the present state all the same, since what runs may have
-    /// changed during the search; where it would search, it declines.
+    Allowed,
+    /// An earlier search timed out. The decision is made again, since what runs may have changed during the search;
+    /// where it would search, it declines.
     TimedOut,
 }
 
@@ -60,7 +60,9 @@ impl FailedCheck {
     #[must_use]
     pub fn of(environment: EnvironmentName, position: Position, envelope: &Envelope) -> Option<Self> {
         let Payload::ValidationFailed(validation) = &envelope.event().payload else { return None };
-        let (key, validation) = (envelope.identity().key(), validation.clone());
+        // No decision reads the evidence, and one check may concern many environments.
+        let validation = Validation { evidence: Vec::new(), ..validation.clone() };
+        let key = envelope.identity().key();
         Some(Self { environment, position, key, validation })
     }
 
@@ -69,11 +71,12 @@ impl FailedCheck {
         matches!(self.validation.subject, ValidationSubject::Artifact(_))
     }
 
-    /// Returns the service that the check names.
-    pub(crate) const fn service(&self) -> Option<&ServiceName> {
+    /// Returns true if the check may be of what a lane of a service runs, rather than of an environment as a whole.
+    pub(crate) fn may_be_of_service(&self, service: &ServiceName) -> bool {
         match &self.validation.subject {
-            ValidationSubject::Lane { lane, .. } => Some(&lane.service),
-            ValidationSubject::Artifact(_) | ValidationSubject::Environment(_) => None,
+            ValidationSubject::Lane { lane, .. } => lane.service == *service,
+            ValidationSubject::Artifact(_) => true,
+            ValidationSubject::Environment(_) => false,
         }
     }
 
@@ -106,12 +109,12 @@ fn controller_actor() -> Actor {
     Actor { kind: text("workload"), name: text(CONTROLLER_NAME) }
 }
 
-/// Returns the event that responds to a failed check in the state of a snapshot. The check is rejected with
-/// [`Rejection::NothingFailed`] if it gets no response.
+/// Returns the event that responds to a failed check in the state of a snapshot, or [`Rejection::NotRunning`] if the
+/// check gets no response.
 pub(crate) async fn decide_failed_check(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
-    point_search: PointSearchAllowed,
+    point_search: PointSearchUse,
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
@@ -169,7 +172,7 @@ async fn find_response(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     policy: &Policy,
-    point_search: PointSearchAllowed,
+    point_search: PointSearchUse,
     now: DateTime<Utc>,
 ) -> Result<Response, DecisionError> {
     let environment = &check.environment;
@@ -180,7 +183,7 @@ async fn find_response(
     // A check of an artifact names no environment: where the artifact does not run, it gets no response.
     if failed.is_none() && check.is_of_artifact() {
         let (cause, environment) = (check.position, environment.clone());
-        return Err(Rejection::NothingFailed { cause, environment }.into());
+        return Err(Rejection::NotRunning { cause, environment }.into());
     }
     let Some(rule) = triggered_rule(policy, &check.validation.check) else {
         return Ok(Response::Decline(DeclineReason::NotWanted));
@@ -192,7 +195,7 @@ async fn find_response(
     let Some(concerned) = ConcernedLanes::of(rule.scope, &check.validation.subject, policy, &failed) else {
         return Ok(Response::Decline(DeclineReason::NotRunning));
     };
-    if point_search == PointSearchAllowed::TimedOut {
+    if point_search == PointSearchUse::TimedOut {
         return Ok(Response::Decline(DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs())));
     }
     let request = PlanRequest {

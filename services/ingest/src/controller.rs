@@ -1,23 +1,24 @@
 //! The rollback controller: follows the failed checks of a tenant and records a response to each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::{FutureExt, StreamExt, stream};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Payload;
 use ledger_domain::rollback::DeclineReason;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
-use ledger_projections::{AsOf, Projections, Purpose, QueryError, SEARCH_TIMEOUT};
+use ledger_projections::{AsOf, Projections, Purpose, QueryError};
 use metrics::counter;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::automatic::{CONTROLLER_NAME, FailedCheck, PointSearchAllowed, failed_lanes, triggered_rule};
+use crate::automatic::{CONTROLLER_NAME, FailedCheck, PointSearchUse, failed_lanes, triggered_rule};
 use crate::request::Request;
-use crate::{Ingest, RecordError, RecordOutcome, Rejection, Undecided};
+use crate::{DECISION_TIMEOUT, Ingest, RecordError, RecordOutcome, Rejection, Undecided};
 
 /// Number of failed checks that are read at a time.
 const PAGE_SIZE: u32 = 100;
@@ -39,6 +40,9 @@ pub struct Controller {
     ingest: Ingest,
     /// Number of failed attempts to answer a check that could not be decided, by the identity of the answer.
     attempts: Mutex<HashMap<IdentityKey, u32>>,
+    /// Checks of the current page that get no response, by the identity that it would have. A failure of another check
+    /// of the page must not decide them again: what runs may have changed.
+    without_response: Mutex<HashSet<IdentityKey>>,
 }
 
 impl Controller {
@@ -47,7 +51,7 @@ impl Controller {
     pub fn new(tenant: TenantName, projections: &Projections, ingest: Ingest) -> Self {
         // Queries of clients must not delay the response to a failed check.
         let projections = projections.for_purpose(Purpose::Recording);
-        Self { tenant, projections, ingest, attempts: Mutex::default() }
+        Self { tenant, projections, ingest, attempts: Mutex::default(), without_response: Mutex::default() }
     }
 
     /// Responds to failed checks until the token is cancelled.
@@ -107,7 +111,9 @@ impl Controller {
         let results: Vec<Result<(), ControllerError>> =
             stream::iter(responses).buffer_unordered(ENVIRONMENTS_AT_ONCE).collect().await;
         results.into_iter().collect::<Result<(), _>>()?;
-        Ok(self.projections.advance_follower(CONTROLLER_NAME, checkpoint, last).await?)
+        let may_be_more = self.projections.advance_follower(CONTROLLER_NAME, checkpoint, last).await?;
+        self.without_response().clear();
+        Ok(may_be_more)
     }
 
     /// Returns the failed check once for each environment that it may affect, if the environment's policy at the
@@ -135,14 +141,31 @@ impl Controller {
         Ok(triggering)
     }
 
-    /// Returns true if a failed check of an artifact is not the latest result for anything that runs now.
-    async fn is_of_unused_artifact(&self, check: &FailedCheck) -> Result<bool, ControllerError> {
+    /// Returns true if the check is of an artifact and its failure is not the latest result for anything that runs now:
+    /// the condition of [`Rejection::NotRunning`], for a check that cannot be decided. Returns false if that cannot be
+    /// read in time at the journal's head: then a person has to decide.
+    async fn is_of_artifact_not_running(&self, check: &FailedCheck) -> bool {
         if !check.is_of_artifact() {
+            return false;
+        }
+        let read = AssertUnwindSafe(self.runs_nothing_failed(check)).catch_unwind();
+        matches!(timeout(DECISION_TIMEOUT, read).await, Ok(Ok(Ok(true))))
+    }
+
+    /// Returns true if the projections are at the journal's head and nothing that runs has the check's failure as its
+    /// latest result.
+    async fn runs_nothing_failed(&self, check: &FailedCheck) -> Result<bool, ControllerError> {
+        let Ok(head) = self.ingest.decider.head().await else { return Ok(false) };
+        let mut snapshot = self.projections.snapshot().await?;
+        if snapshot.position() < head {
             return Ok(false);
         }
-        let mut snapshot = self.projections.snapshot().await?;
         let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
         Ok(failed_lanes(&mut snapshot, check, &composition).await?.is_none())
+    }
+
+    fn without_response(&self) -> MutexGuard<'_, HashSet<IdentityKey>> {
+        self.without_response.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<IdentityKey, u32>> {
@@ -161,15 +184,16 @@ impl Controller {
         let (tenant, environment, cause) =
             (self.tenant.to_string(), check.environment.to_string(), check.position);
         let key = check.identity().key();
-        if !self.projections.find_entries(&[key]).await?.is_empty() {
+        let has_none = self.without_response().contains(&key);
+        if has_none || !self.projections.find_entries(&[key]).await?.is_empty() {
             return Ok(());
         }
         let check = Box::new(check);
-        let request = Request::Failed(check.clone(), PointSearchAllowed::Yes);
+        let request = Request::Failed(check.clone(), PointSearchUse::Allowed);
         let mut outcome = self.ingest.request(request).await;
         if outcome == RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) {
             // A retry would search as long again.
-            let request = Request::Failed(check.clone(), PointSearchAllowed::TimedOut);
+            let request = Request::Failed(check.clone(), PointSearchUse::TimedOut);
             outcome = self.ingest.request(request).await;
         }
         let is_undecided = matches!(
@@ -177,12 +201,13 @@ impl Controller {
             RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked))
         );
         if is_undecided && self.count_attempt(key) >= MAX_ATTEMPTS {
-            if self.is_of_unused_artifact(&check).await? {
+            if self.is_of_artifact_not_running(&check).await {
                 self.attempts().remove(&key);
+                self.without_response().insert(key);
                 return Ok(());
             }
             // A person has to decide.
-            let reason = DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs());
+            let reason = DeclineReason::Undecided { attempts: MAX_ATTEMPTS };
             outcome = self.ingest.request(Request::Decline(check, reason)).await;
         }
         if !matches!(outcome, RecordOutcome::Refused(RecordError::Undecided(_))) {
@@ -197,13 +222,15 @@ impl Controller {
             // Another controller was first; its decision may differ, since it was made at another time.
             RecordOutcome::Duplicate(_) | RecordOutcome::Conflict(_) => Ok(()),
             RecordOutcome::Refused(RecordError::Rejected(rejection))
-                if matches!(*rejection, Rejection::NothingFailed { .. }) =>
+                if matches!(*rejection, Rejection::NotRunning { .. }) =>
             {
+                self.without_response().insert(key);
                 Ok(())
             }
             // A retry would be rejected again, and must not delay the other checks.
             RecordOutcome::Refused(RecordError::Rejected(rejection)) => {
                 warn!(tenant, environment, %cause, reason = %rejection, "cannot respond to a failed check");
+                self.without_response().insert(key);
                 Ok(())
             }
             RecordOutcome::Refused(error) => Err(ControllerError::Record(error)),

@@ -4,6 +4,7 @@
 //! So it is made in a snapshot while other events are appended. Before its event is appended, the appender confirms
 //! that no entry since that snapshot can change the decision; otherwise it is made again. Decision 0021 explains why.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, Plan};
 use ledger_domain::{EnvironmentName, Position, ServiceName, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
-use ledger_projections::{Projections, Snapshot};
+use ledger_projections::{AsOf, Projections, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
@@ -125,7 +126,8 @@ impl Decider {
                 }
                 row.map(|row| of_plan(&row.request.plan)).unwrap_or_default()
             }
-            Payload::RollbackDeclined(_) => request.checked_service().cloned().into_iter().collect(),
+            // A deploy of one of these in another environment may change to which lanes the check applies.
+            Payload::RollbackDeclined(_) => checked_services(snapshot, request).await?,
             Payload::DeployStarted(deploy) => vec![deploy.lane.service.clone()],
             _ => Vec::new(),
         };
@@ -148,6 +150,21 @@ impl Decider {
             }
         }
     }
+}
+
+/// Returns the services of a failed check whose lanes in the environment do not state their artifact: deploys of them to
+/// other environments may change what their versions mean, and so to which lanes the check applies.
+async fn checked_services(
+    snapshot: &mut Snapshot,
+    request: &Request,
+) -> Result<Vec<ServiceName>, DecisionError> {
+    let Request::Failed(check, _) = request else { return Ok(Vec::new()) };
+    let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
+    let lanes = composition
+        .lanes()
+        .filter(|(service, _, live)| check.may_be_of_service(service) && live.release.artifact.is_none());
+    let services: BTreeSet<ServiceName> = lanes.map(|(service, ..)| service.clone()).collect();
+    Ok(services.into_iter().collect())
 }
 
 /// Reason why there is no decision.

@@ -77,8 +77,8 @@ pub async fn horizon(
     let (points, cut, mut needed) = points_since(snapshot, environment, now - window, now).await?;
     let open_releases = snapshot.releases_on_the_way(environment).await?;
     let held = open_releases.iter().map(|(service, _, release)| (service, release));
-    let unknown = needed.unknown_versions(held_releases(&current).chain(held));
-    add_possible_artifacts(snapshot, environment, unknown, &mut needed).await?;
+    let versions = needed.versions_to_look_up(held_releases(&current).chain(held));
+    add_possible_artifacts(snapshot, environment, versions, &mut needed).await?;
     needed.keep_lanes(&current);
     for (service, _, release) in &open_releases {
         needed.keep_release(service, release);
@@ -152,8 +152,9 @@ async fn points_since(
         }
         let kept = batch.iter().filter(|point| point.judgement.status != Status::Bad);
         let releases = kept.flat_map(|point| point.composition.lanes());
-        let unknown = needed.unknown_versions(releases.map(|(service, _, live)| (service, &live.release)));
-        add_possible_artifacts(snapshot, environment, unknown, &mut needed).await?;
+        let versions =
+            needed.versions_to_look_up(releases.map(|(service, _, live)| (service, &live.release)));
+        add_possible_artifacts(snapshot, environment, versions, &mut needed).await?;
         for point in batch.drain(..) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);

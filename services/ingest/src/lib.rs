@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 use appender::{Appender, DecidedRequest, PendingBatch, RecentAppendFailure, Submission};
 use decision::{Decider, Decision, undecided};
 
-pub use automatic::{FailedCheck, PointSearchAllowed};
+pub use automatic::{FailedCheck, PointSearchUse};
 pub use backtest::{BacktestError, backtest};
 pub use controller::Controller;
 pub use gate::{GateDecision, GateError, GateQuery, gate};

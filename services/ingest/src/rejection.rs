@@ -74,10 +74,12 @@ pub enum Rejection {
     /// The failed check that triggered the rollback has been corrected.
     #[error("the failed check at position {0}, which triggered the rollback, has been corrected")]
     CauseCorrected(Position),
-    /// A failed check of an artifact is not the latest result for anything that runs in the environment: there is
-    /// nothing to roll back, and no response. Only the rollback controller gets this.
-    #[error("the failed check at position {cause} concerns nothing that runs in {environment}")]
-    NothingFailed {
+    /// A failed check of an artifact is not the latest result for anything that runs in the environment. The rollback
+    /// controller then records no response; no other client receives this rejection.
+    #[error(
+        "the failed check at position {cause} is not the latest result for anything that runs in {environment}"
+    )]
+    NotRunning {
         /// Position of the failed check.
         cause: Position,
         /// The environment.

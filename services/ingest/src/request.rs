@@ -18,11 +18,11 @@ use ledger_domain::rollback::{
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
-    Position, ServiceName, ShortText, SubscriptionName,
+    Position, ShortText, SubscriptionName,
 };
 use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
-use crate::automatic::{self, FailedCheck, PointSearchAllowed};
+use crate::automatic::{self, FailedCheck, PointSearchUse};
 use crate::planning::{PlanError, PlanRequest, Planned, current_lanes, plan, resolve};
 use crate::rejection::{DecisionError, Rejection};
 use crate::source;
@@ -95,7 +95,7 @@ pub enum Request {
     /// A rollback without a plan.
     Rollback(Box<RequestRollback>),
     /// A failed check, to which the rollback controller responds.
-    Failed(Box<FailedCheck>, PointSearchAllowed),
+    Failed(Box<FailedCheck>, PointSearchUse),
     /// A failed check, with the reason why the controller declines without a decision.
     Decline(Box<FailedCheck>, DeclineReason),
 }
@@ -119,7 +119,7 @@ impl Request {
         match self {
             Self::Event(_) | Self::Decline(..) => false,
             Self::Rollback(request) => request.plan_request.to.point == PointSelector::LastKnownGood,
-            Self::Failed(_, search) => *search == PointSearchAllowed::Yes,
+            Self::Failed(_, search) => *search == PointSearchUse::Allowed,
         }
     }
 
@@ -143,15 +143,6 @@ impl Request {
             Self::Decline(..) => return None,
         }
         Some(environments)
-    }
-
-    /// Returns the service that a failed check names. Its deploys in any environment may change to which lanes the check
-    /// applies: a version may mean the artifact that was deployed in another environment.
-    pub(crate) fn checked_service(&self) -> Option<&ServiceName> {
-        match self {
-            Self::Failed(check, _) => check.service(),
-            Self::Event(_) | Self::Rollback(_) | Self::Decline(..) => None,
-        }
     }
 }
 

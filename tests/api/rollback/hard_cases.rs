@@ -376,7 +376,7 @@ async fn rule_8_counts_are_shown_where_a_check_decides() {
     let requested = controller_decisions(&client, 1).await[0]["event"]["data"].clone();
     assert_eq!(requested["reason"], "canary failed (3 cases passed, 2 failed, 0 skipped)");
     let rollback = story.rollback(&text(&requested["rollback_id"])).await;
-    assert_eq!((&rollback["cause"], &rollback["counts"]), (&cause.into(), &counts), "{rollback}");
+    assert_eq!((&rollback["cause"], &rollback["cause_counts"]), (&cause.into(), &counts), "{rollback}");
 
     let decision = story.gate(json!({"service": "web", "release": {"version": "v2"}})).await;
     let findings = decision["findings"].as_array().expect("findings");

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Position, TenantName};
-use ledger_ingest::{
-    FailedCheck, Ingest, PointSearchAllowed, RecordError, RecordOutcome, Rejection, Request,
-};
+use ledger_ingest::{FailedCheck, Ingest, PointSearchUse, RecordError, RecordOutcome, Rejection, Request};
 use ledger_journal::{
     AppendError, Entry, Head, Journal, KnownHistory, MemoryJournal, NewEntry, Outcome, ReadError, Record,
     SharedJournal, SubjectFilter, Until,
@@ -28,7 +26,7 @@ use uuid::Uuid;
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-/// Longest wait for a condition.
+/// Longest wait for a condition; retentions are as long, so that nothing is dropped during a test.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Interval at which a condition is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -137,12 +135,7 @@ impl Ledger {
     /// Starts a ledger in which web v1 is known good at the targets, v2 has replaced it, and a canary has failed.
     async fn with_failed_canary(targets: &[&str], canary: Value) -> (Self, FailedCheck) {
         let ledger = Self::start().await;
-        let automatic = json!({
-            "checks": ["canary"], "at_most_a_day": 9, "at_most_age_seconds": 315_360_000_u64,
-        });
-        let policy = json!({"required_validations": ["smoke"], "automatic_rollback": automatic});
-        let declared = json!({"environment": "production", "policy": policy});
-        ledger.record(&event("policy", "environment.declared", &at(0), declared)).await;
+        ledger.declare_policy().await;
         for target in targets {
             ledger.record(&deploy(1, target, "v1", D1)).await;
         }
@@ -153,11 +146,26 @@ impl Ledger {
         for target in targets {
             ledger.record(&deploy(3, target, "v2", D2)).await;
         }
-        let position = ledger.record(&event("canary", "validation.failed", &at(4), canary)).await;
-        let checks = ledger.projections.failed_checks(Position::START, 1).await.expect("failed checks");
-        let production = EnvironmentName::parse("production").expect("a name");
-        let check = FailedCheck::of(production, position, &checks[0].1).expect("a failed check");
+        let check = ledger.record_canary(canary).await;
         (ledger, check)
+    }
+
+    /// Declares a policy of production by which a failed canary triggers a rollback.
+    async fn declare_policy(&self) {
+        let automatic = json!({
+            "checks": ["canary"], "at_most_a_day": 9, "at_most_age_seconds": 315_360_000_u64,
+        });
+        let policy = json!({"required_validations": ["smoke"], "automatic_rollback": automatic});
+        let declared = json!({"environment": "production", "policy": policy});
+        self.record(&event("policy", "environment.declared", &at(0), declared)).await;
+    }
+
+    /// Records a failed canary, the only failed check of the ledger.
+    async fn record_canary(&self, canary: Value) -> FailedCheck {
+        let position = self.record(&event("canary", "validation.failed", &at(4), canary)).await;
+        let checks = self.projections.failed_checks(Position::START, 1).await.expect("failed checks");
+        let production = EnvironmentName::parse("production").expect("a name");
+        FailedCheck::of(production, position, &checks[0].1).expect("a failed check")
     }
 
     async fn record(&self, event: &Value) -> Position {
@@ -180,7 +188,7 @@ impl Ledger {
     async fn respond(
         &self,
         check: &FailedCheck,
-        point_search: PointSearchAllowed,
+        point_search: PointSearchUse,
         meanwhile: Option<Value>,
     ) -> RecordOutcome {
         let journal: SharedJournal = Arc::new(RacingJournal {
@@ -239,15 +247,15 @@ fn canary_of_lane() -> Value {
 /// Returns true if the check gets no response, because nothing that runs failed it.
 fn has_no_response(outcome: &RecordOutcome) -> bool {
     let RecordOutcome::Refused(RecordError::Rejected(rejection)) = outcome else { return false };
-    matches!(**rejection, Rejection::NothingFailed { .. })
+    matches!(**rejection, Rejection::NotRunning { .. })
 }
 
 #[tokio::test]
-async fn rule_5_a_failed_artifact_that_no_longer_runs_when_it_is_decided_gets_no_response() {
+async fn rule_4_a_failed_artifact_that_no_longer_runs_when_it_is_decided_gets_no_response() {
     let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
     let before = ledger.head().await;
 
-    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+    let outcome = ledger.respond(&check, PointSearchUse::Allowed, Some(deploy(5, "eu", "v1", D1))).await;
 
     assert!(has_no_response(&outcome), "{outcome:?}");
     assert_eq!(ledger.head().await, before + 1, "only the deploy is recorded");
@@ -257,7 +265,7 @@ async fn rule_5_a_failed_artifact_that_no_longer_runs_when_it_is_decided_gets_no
 async fn rule_4_a_lane_that_is_redeployed_before_the_request_is_recorded_is_not_in_its_plan() {
     let (ledger, check) = Ledger::with_failed_canary(&["eu", "us"], canary_of_artifact()).await;
 
-    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+    let outcome = ledger.respond(&check, PointSearchUse::Allowed, Some(deploy(5, "eu", "v1", D1))).await;
 
     let data = ledger.data_of(&outcome).await;
     let steps = data["plan"]["steps"].as_array().unwrap_or_else(|| panic!("no request: {data}"));
@@ -269,28 +277,65 @@ async fn rule_4_a_lane_that_is_redeployed_before_the_request_is_recorded_is_not_
 async fn rule_4_a_failed_lane_that_is_redeployed_meanwhile_is_declined_by_what_runs_now() {
     let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_lane()).await;
 
-    let outcome = ledger.respond(&check, PointSearchAllowed::Yes, Some(deploy(5, "eu", "v1", D1))).await;
+    let outcome = ledger.respond(&check, PointSearchUse::Allowed, Some(deploy(5, "eu", "v1", D1))).await;
 
     let reason = text(&ledger.data_of(&outcome).await["reason"]);
     assert!(reason.contains("no longer runs"), "{reason}");
 }
 
 #[tokio::test]
-async fn after_a_search_that_timed_out_a_failed_check_is_decided_by_what_runs_now() {
-    let timed_out = PointSearchAllowed::TimedOut;
-    let fix = || Some(deploy(5, "eu", "v1", D1));
+async fn rule_4_a_failed_artifact_that_a_version_no_longer_means_when_it_is_decided_gets_no_response() {
+    let ledger = Ledger::start().await;
+    ledger.declare_policy().await;
+    let deploy_to_staging = |minutes: u64, digest: &str| {
+        let release = json!({"version": "v2", "artifact": format!("pkg:oci/web@{digest}")});
+        let data = json!({"environment": "staging", "service": "web", "target": "eu", "release": release});
+        event(&format!("{minutes}-staging"), "deploy.succeeded", &at(minutes), data)
+    };
+    ledger.record(&deploy_to_staging(1, D2)).await;
+    let data = json!({
+        "environment": "production", "service": "web", "target": "eu", "release": {"version": "v2"},
+    });
+    ledger.record(&event("3-eu", "deploy.succeeded", &at(3), data)).await;
+    let check = ledger.record_canary(canary_of_artifact()).await;
+    let before = ledger.head().await;
 
-    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
-    let outcome = ledger.respond(&check, timed_out, fix()).await;
+    // A report that comes late: v2 meant another artifact when it was deployed to production.
+    let outcome = ledger.respond(&check, PointSearchUse::TimedOut, Some(deploy_to_staging(2, D1))).await;
+
     assert!(has_no_response(&outcome), "{outcome:?}");
+    assert_eq!(
+        ledger.head().await,
+        before + 1,
+        "the first decision is a response, and only the deploy is recorded"
+    );
+}
 
+#[tokio::test]
+async fn rule_4_after_a_search_timeout_a_failed_artifact_that_no_longer_runs_gets_no_response() {
+    let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
+
+    let outcome = ledger.respond(&check, PointSearchUse::TimedOut, Some(deploy(5, "eu", "v1", D1))).await;
+
+    assert!(has_no_response(&outcome), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn rule_4_after_a_search_timeout_a_failed_lane_is_declined_by_what_runs_now() {
     let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_lane()).await;
-    let outcome = ledger.respond(&check, timed_out, fix()).await;
+
+    let outcome = ledger.respond(&check, PointSearchUse::TimedOut, Some(deploy(5, "eu", "v1", D1))).await;
+
     let reason = text(&ledger.data_of(&outcome).await["reason"]);
     assert!(reason.contains("no longer runs"), "{reason}");
+}
 
+#[tokio::test]
+async fn rule_4_after_a_search_timeout_the_controller_declines_where_it_would_search() {
     let (ledger, check) = Ledger::with_failed_canary(&["eu"], canary_of_artifact()).await;
-    let outcome = ledger.respond(&check, timed_out, None).await;
+
+    let outcome = ledger.respond(&check, PointSearchUse::TimedOut, None).await;
+
     let reason = text(&ledger.data_of(&outcome).await["reason"]);
     assert!(reason.contains("did not end within"), "{reason}");
 }

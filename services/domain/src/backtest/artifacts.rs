@@ -29,8 +29,8 @@ impl Builds {
         self.all(version).iter().map(|build| &build.artifact)
     }
 
-    /// Returns the artifact of a service's version by the builds up to a moment.
-    pub(super) fn artifact_of_version(
+    /// Returns the artifact of the build that a version of a service means at a time, by builds alone.
+    pub(super) fn built_artifact(
         &self,
         service: &ServiceName,
         version: &ShortText,

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::artifacts::Builds;
 use super::history::{LaneHistory, Period};
 use super::interned::{Id, Interner, Releases, push_compact};
-use crate::checks::{artifact_in_lane, choose_release, speaks_of_with, straddles};
+use crate::checks::{artifact_in_lane, choose_release, speaks_of_lazily, straddles};
 use crate::event::{Validation, ValidationSubject};
 use crate::gate::counts_as_requested;
 use crate::known_good::{CheckResult, CheckResults};
@@ -161,7 +161,7 @@ impl ReleaseCatalog<'_> {
         let first_after = || of.lane.first_match(stated, at, self.releases).map(completed);
         let built = match last_before {
             Some(_) => None,
-            None => self.builds.artifact_of_version(of.service, &stated.version, EventTime::end_of(at)),
+            None => self.builds.built_artifact(of.service, &stated.version, EventTime::end_of(at)),
         };
         choose_release(stated, last_before, built, first_after)
     }
@@ -328,7 +328,7 @@ impl Checks {
                 let CheckEvent { at, stated, .. } = events[index];
                 let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
                 let of_check = || catalog.release_of_check(stated, at.occurred_at, of);
-                speaks_of_with(stated, of_check, (release, artifact)) && does_not_straddle(events, index)
+                speaks_of_lazily(stated, of_check, (release, artifact)) && does_not_straddle(events, index)
             });
         }
         for name in of.lane.deployments_of(of.release, catalog.releases) {

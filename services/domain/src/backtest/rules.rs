@@ -80,7 +80,8 @@ struct StatedVote {
 }
 
 impl RuleEvidence {
-    /// Applies an event of the environment. `artifact` is the one that the version of a vote means by the events so far.
+    /// Applies an event of the environment. `artifact` is the one that the version of a vote means by the events so
+    /// far.
     pub(super) fn apply(
         &mut self,
         event: &Event,

@@ -81,9 +81,13 @@ pub enum DeclineReason {
     ResultEmpty,
     /// An issue that does not depend on the point blocks the plan.
     Blocked(String),
-    /// The search for a known-good point took longer than this number of seconds, or the check could not be decided in
-    /// several attempts.
+    /// The search for a known-good point took longer than this number of seconds.
     SearchTimedOut(u64),
+    /// The decision timed out or panicked in every attempt.
+    Undecided {
+        /// Number of attempts.
+        attempts: u32,
+    },
 }
 
 /// A known-good point that the controller skipped.
@@ -168,6 +172,9 @@ impl fmt::Display for DeclineReason {
                     f,
                     "the search for a known-good point did not end within {seconds} seconds; name a point to roll back to"
                 )
+            }
+            Self::Undecided { attempts } => {
+                write!(f, "the decision did not succeed in {attempts} attempts; name a point to roll back to")
             }
         }
     }

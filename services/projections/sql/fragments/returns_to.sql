@@ -19,7 +19,7 @@ FROM (
         AND h.slot IS NOT DISTINCT FROM coalesce(m.switched_to, w.slot)
     JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
         AND t.slot IS NULL
-    -- The end of the last retirement of the environment until then.
+    -- since: the end of the last retirement of the environment up to the moment; infinity while it is retired.
     LEFT JOIN LATERAL (
         SELECT coalesce((
             SELECT min(y.occurred_at) FROM retirements y
@@ -30,7 +30,7 @@ FROM (
         WHERE w.slot IS NOT NULL AND r.environment_id = n.environment_id AND r.retires
             AND r.occurred_at <= m.occurred_at
         ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-    ) g ON true
+    ) retired ON true
     -- A deploy to a slot that traffic does not reach at its moment counts from the first switch to the slot, unless the
     -- slot has another change before that, or the lane is removed.
     LEFT JOIN LATERAL (
@@ -49,13 +49,13 @@ FROM (
                 AND (u.occurred_at, u.position) > (m.occurred_at, m.position)
             ORDER BY u.occurred_at, u.position LIMIT 1
         ), true)
-        -- Switches without effect are passed over, as below.
+        -- Passes over switches without effect, by the same conditions as for x below: change both together.
         AND w.slot IS DISTINCT FROM (
             SELECT x.switched_to FROM (
                 SELECT x.* FROM lane_changes x
                 WHERE x.track_id = t.track_id AND x.corrected_position IS NULL
                     AND (x.occurred_at, x.position) < (m.occurred_at, m.position)
-                    AND x.occurred_at >= coalesce(g.since, '-infinity')
+                    AND x.occurred_at >= coalesce(retired.since, '-infinity')
                 ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
             ) x
             LEFT JOIN LATERAL (
@@ -67,7 +67,7 @@ FROM (
                 SELECT b.version, b.occurred_at, b.position FROM lane_changes b
                 WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
                     AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
-                    AND b.occurred_at >= coalesce(g.since, '-infinity')
+                    AND b.occurred_at >= coalesce(retired.since, '-infinity')
                 ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
             ) b ON true
             WHERE x.switched_to IS NULL
@@ -87,7 +87,8 @@ FROM (
                 )
             ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
         )
-    -- Another spelling of the artifact is no other release. A late deploy may be hidden by another of its version.
+    -- The event changed what the lane runs: the release before it is another one, by artifact identity. A deploy counts
+    -- only if it states what went live: another deploy of the same version may hide a late one.
     WHERE n.name = e.environment AND NOT coalesce((
         SELECT (p.version, p.artifact_key, p.config, p.infrastructure, p.commit)
             IS NOT DISTINCT FROM (c.version, c.artifact_key, c.config, c.infrastructure, c.commit)
@@ -112,7 +113,8 @@ CROSS JOIN LATERAL (
         AND t.slot IS NULL LIMIT 1
 ) traffic
 CROSS JOIN LATERAL (
-    -- The event comes first: if the lane ran the release before it already, the present run started before.
+    -- Rows: the event first, then the starts of earlier runs, latest first. If the lane ran the release before the
+    -- event already, the row after the event is the start of the present run; the earlier run is the one after that.
     SELECT ran.is_made, lead(s.position, CASE WHEN ran.before THEN 2 ELSE 1 END)
         OVER (ORDER BY s.occurred_at DESC, s.position DESC) AS position
     FROM (
@@ -157,7 +159,8 @@ CROSS JOIN LATERAL (
         ORDER BY 1 DESC, 2 DESC
     ) s
     CROSS JOIN LATERAL (
-        -- Whether the event has an effect, as known now, and whether the release runs after and before the moment.
+        -- is_made: the event has an effect, as known now. after, before: the release runs right after, right before the
+        -- moment.
         SELECT coalesce(bool_or(l.is_same AND m.position IN (x.position, y.position)) FILTER (WHERE at.is_after),
                 false) AS is_made,
             coalesce(bool_or(l.is_same) FILTER (WHERE at.is_after), false) AS after,
@@ -165,7 +168,7 @@ CROSS JOIN LATERAL (
         FROM (
             SELECT s.occurred_at, s.position + k AS position, k = 1 AS is_after FROM (VALUES (0), (1)) k (k)
         ) at
-        -- The end of the last retirement of the environment until then.
+        -- since: the end of the last retirement of the environment up to the moment; infinity while it is retired.
         LEFT JOIN LATERAL (
             SELECT coalesce((
                 SELECT min(y.occurred_at) FROM retirements y
@@ -175,7 +178,7 @@ CROSS JOIN LATERAL (
             FROM retirements r
             WHERE r.environment_id = m.environment_id AND r.retires AND r.occurred_at <= at.occurred_at
             ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-        ) f ON true
+        ) retired ON true
         -- The last change of traffic before the moment. A switch has no effect if its slot was empty, or had no change
         -- and still waited for its first deploy.
         CROSS JOIN LATERAL (
@@ -183,7 +186,7 @@ CROSS JOIN LATERAL (
                 SELECT x.* FROM lane_changes x
                 WHERE x.track_id = traffic.track_id AND x.corrected_position IS NULL
                     AND (x.occurred_at, x.position) < (at.occurred_at, at.position)
-                    AND x.occurred_at >= coalesce(f.since, '-infinity')
+                    AND x.occurred_at >= coalesce(retired.since, '-infinity')
                 ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
             ) x
             LEFT JOIN LATERAL (
@@ -195,7 +198,7 @@ CROSS JOIN LATERAL (
                 SELECT b.version, b.occurred_at, b.position FROM lane_changes b
                 WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
                     AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
-                    AND b.occurred_at >= coalesce(f.since, '-infinity')
+                    AND b.occurred_at >= coalesce(retired.since, '-infinity')
                 ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
             ) b ON true
             WHERE x.switched_to IS NULL
@@ -221,7 +224,7 @@ CROSS JOIN LATERAL (
             WHERE y.track_id = coalesce(x.slot_track, x.track_id) AND y.corrected_position IS NULL
                 AND (y.occurred_at, y.position) < (at.occurred_at, at.position)
                 AND (x.slot_track IS NOT NULL OR y.position = x.position)
-                AND y.occurred_at >= coalesce(f.since, '-infinity')
+                AND y.occurred_at >= coalesce(retired.since, '-infinity')
             ORDER BY y.occurred_at DESC, y.position DESC LIMIT 1
         ) y ON true
         CROSS JOIN LATERAL (

@@ -216,18 +216,18 @@ impl Snapshot {
         let histories = load_histories(self.connection(), id, &key, known_at, far_future()).await?;
         let fold: LaneFold = histories.into_iter().next().unwrap_or_default();
         let steps = fold.steps_under(&retirements);
-        let of_versions = self.artifacts_of_versions(found, lane, &steps).await?;
+        let of_deploys = self.artifacts_of_deploys(found, lane, &steps).await?;
         let is_found = |release: &Release| {
-            let artifact = release.artifact.as_ref().or_else(|| of_versions.get(&release.version));
+            let artifact = release.artifact.as_ref().or_else(|| of_deploys.get(&release.version));
             found.query.is_stated_by(release)
                 || artifact.is_some_and(|artifact| found.is_of_artifact(release, artifact))
         };
         Ok(runs(lane, &steps, &retirements, is_found))
     }
 
-    /// Returns the artifacts that versions meant which ran on a lane without stating one: at the last time that they
-    /// went live or, if they meant none then, the first after that.
-    async fn artifacts_of_versions(
+    /// Returns the artifacts of the versions that ran on a lane without stating one: for each, what it meant when it
+    /// last went live or, if it meant none then, the first that it meant after that.
+    async fn artifacts_of_deploys(
         &mut self,
         found: &ReleaseLanes,
         lane: &Lane,

@@ -31,8 +31,8 @@ impl Builds {
         self.0.get(version.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the artifact that a version of a service means by the builds up to a time.
-    pub(crate) fn artifact_of_version(
+    /// Returns the artifact of the build that a version of a service means at a time, by builds alone.
+    pub(crate) fn built_artifact(
         &self,
         service: &ServiceName,
         version: &ShortText,
@@ -130,7 +130,7 @@ impl VersionMeanings {
             let until = deploys.partition_point(|deploy| deploy.at.occurred_at <= at);
             deploys[..until].last().map(|deploy| &deploy.artifact)
         });
-        let build = || self.builds.artifact_of_version(service, version, at);
+        let build = || self.builds.built_artifact(service, version, at);
         version_meaning::artifact_of_version(here, || elsewhere, build)
     }
 
@@ -167,12 +167,12 @@ impl VersionMeanings {
     }
 }
 
-/// A moment at which the artifact of a version is requested, and the position that was the last known one.
+/// A moment, and the last position that is known when the meaning of a version is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownEventTime {
-    /// The moment.
+    /// The moment of which the meaning is asked.
     pub at: EventTime,
-    /// The last position that was known.
+    /// The last known position.
     pub known_at: Position,
 }
 
@@ -236,7 +236,7 @@ impl Snapshot {
 
     /// Returns the artifact that a version of a service means in an environment at each moment, by what was known then,
     /// with the position of the event that states it. The rule is that of [`version_meaning::artifact_of_version`]; the
-    /// statement of SQL selects the deploy.
+    /// SQL statement selects the deploy.
     ///
     /// # Errors
     /// The database query fails.

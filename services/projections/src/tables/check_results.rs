@@ -465,7 +465,7 @@ impl ResultsQuery<'_> {
             parsed("verdicts", row.end.position, || parse_release(ran.release.version.as_str(), parts))?;
         let end = row.end.occurred_at;
         let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
-        let built = builds.artifact_of_version(&ran.service, &ran.release.version, end);
+        let built = builds.built_artifact(&ran.service, &ran.release.version, end);
         if !speaks_of(&stated, end, deploys, built, (&ran.release, artifact)) {
             return Ok(false);
         }

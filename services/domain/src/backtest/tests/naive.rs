@@ -250,7 +250,7 @@ impl Model {
                     LaneDeploy { occurred_at, position, release: release.completed(artifact) }
                 });
                 let deploys: Vec<_> = deploys.collect();
-                let built = self.artifact_by_builds(&lane.service, &stated.version, end_of(at));
+                let built = self.built_artifact(&lane.service, &stated.version, end_of(at));
                 let artifact = self.artifact_in(lane, release);
                 let applies =
                     speaks_of(stated, time(at), &deploys, built.as_ref(), (release, artifact.as_ref()));

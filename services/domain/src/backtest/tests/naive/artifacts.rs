@@ -41,8 +41,8 @@ impl Model {
         deploys
     }
 
-    /// Returns the artifact of a service's version by the builds up to a moment.
-    pub(super) fn artifact_by_builds(
+    /// Returns the artifact of the build that a version of a service means at a time, by builds alone.
+    pub(super) fn built_artifact(
         &self,
         service: &ServiceName,
         version: &ShortText,
@@ -69,7 +69,7 @@ impl Model {
         }
         match deploys.into_iter().max_by_key(|(moment, ..)| *moment) {
             Some((.., artifact)) => Some(artifact),
-            None => self.artifact_by_builds(&lane.service, version, until),
+            None => self.built_artifact(&lane.service, version, until),
         }
     }
 
@@ -84,9 +84,9 @@ impl Model {
             return release.artifact.clone();
         }
         let (named, version) = (LaneRef::from(lane.clone()), &release.version);
-        let then = self.artifact_of_version(&named, version, EventTime::end_of(at));
-        if then.is_some() {
-            return then;
+        let at_deploy = self.artifact_of_version(&named, version, EventTime::end_of(at));
+        if at_deploy.is_some() {
+            return at_deploy;
         }
         let mut builds = self.builds(version);
         builds.retain(|(moment, _)| moment.occurred_at > at);
@@ -95,7 +95,7 @@ impl Model {
             builds.retain(|(_, artifact)| is_named(artifact));
         }
         // A build counts only if it gave the version a meaning.
-        builds.retain(|(moment, _)| self.artifact_by_builds(&lane.service, version, *moment).is_some());
+        builds.retain(|(moment, _)| self.built_artifact(&lane.service, version, *moment).is_some());
         for (moment, _, artifact) in self.stating_deploys(&named, version) {
             if moment.occurred_at > at {
                 builds.push((moment, artifact));
