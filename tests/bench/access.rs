@@ -7,13 +7,12 @@
 use std::io::Write as _;
 
 use ledger_codec::cloudevents::Envelope;
-use ledger_tests::{Client, Servers, Service, administrator, new_token};
+use ledger_tests::{Client, Issuer, Servers, Service, administrator, new_token};
 use tempfile::NamedTempFile;
 
 use crate::PROGRAM;
 use crate::cpu::{Measured, Meter};
 use crate::ingest::{MEMORY_LIMIT, Size, Slice, Slices, for_tenant, lines, mebibytes, wait_until_projected};
-use crate::issuer::Issuer;
 use crate::load::{post, report_events, send_all};
 use crate::report::{Cost, Report};
 
@@ -81,8 +80,14 @@ impl Credentials {
     }
 
     fn of_issuer(issuer: &Issuer) -> Self {
-        let tokens = (0..JOBS).map(|run| issuer.token(run)).collect();
-        Self { label: "oidc", settings: issuer.settings(), tokens }
+        let tokens = (0..JOBS).map(|run| issuer.job_token("production", run)).collect();
+        let (url, audience, repository) = (issuer.url(), Issuer::AUDIENCE, Issuer::REPOSITORY_ID);
+        let settings = format!(
+            "[[access.issuers]]\nissuer = {url:?}\naudience = {audience:?}\npreset = \"github\"\n\
+             [[access.grants]]\ngrantee = {{ issuer = {url:?}, claims = {{ repository_id = {repository:?} }} }}\n\
+             tenant = \"*\"\nenvironments = [\"*\"]\nservices = [\"*\"]\nverbs = [\"*\"]\n"
+        );
+        Self { label: "oidc", settings, tokens }
     }
 }
 

@@ -11,7 +11,6 @@ mod conditions;
 mod cpu;
 mod growth;
 mod ingest;
-mod issuer;
 mod latency;
 mod load;
 mod plan;

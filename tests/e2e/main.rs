@@ -2,6 +2,7 @@
 //! after it.
 
 mod address;
+mod approved_deploy;
 mod archive;
 mod backtest;
 mod bad_input;

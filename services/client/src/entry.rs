@@ -1,6 +1,6 @@
 //! `release-ledger entry`: one entry of the ledger, with what the ledger knows about it.
 
-use ledger_api_types::EntryBody;
+use ledger_api_types::{EntryBody, PrincipalBody};
 use serde_json::Value;
 
 use super::connection::Connection;
@@ -49,15 +49,25 @@ fn render(entry: &EntryBody<Value>) -> Report {
     let text = |member: &str| entry.event[member].as_str().map(str::to_owned);
     let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(", "));
     let position = |position: Option<u64>| position.map(|position| position.to_string());
-    let sent_by = entry.principal.as_ref().map(|sender| format!("{} of {}", sender.name, sender.issuer));
-    let claimed = || entry.event["data"]["actor"]["name"].as_str().map(|name| format!("{name} (claimed)"));
+    let sender = entry.principal.as_ref();
+    let claims = |sender: &PrincipalBody| {
+        let claims = sender.claims.iter().map(|(name, value)| format!("{name}={value}"));
+        claims.collect::<Vec<_>>().join(", ")
+    };
+    let claimed = entry.event["data"]["actor"]["name"].as_str();
+    let actor = entry.actor.as_ref().map(|actor| &*actor.name);
+    let by = actor.map(str::to_owned).or_else(|| claimed.map(|name| format!("{name} (claimed)")));
+    let is_other = |name: &&str| actor.is_some_and(|actor| actor != *name);
     let members = [
         ("position", Some(entry.position.to_string())),
         ("type", text("type")),
         ("occurred", text("time")),
         ("recorded", Some(time_text(entry.recorded_at))),
-        ("by", entry.actor.as_ref().map(|actor| actor.name.clone()).or_else(claimed)),
-        ("sent by", sent_by),
+        ("by", by),
+        ("claimed actor", claimed.filter(is_other).map(str::to_owned)),
+        ("sent by", sender.map(|sender| format!("{} of {}", sender.name, sender.issuer))),
+        ("subject", sender.map(|sender| sender.subject.clone())),
+        ("claims", sender.map(claims)),
         ("source", text("source")),
         ("id", text("id")),
         ("target", entry.target.clone()),
@@ -104,6 +114,29 @@ mod tests {
             "  \"service\": \"web\"",
         ] {
             assert!(text.lines().any(|shown| shown.trim_end_matches(',') == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_authenticated_sender_is_shown_beside_the_actor_that_it_claimed() {
+        let body = read(
+            br#"{"position":9,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"ab",
+                "principal":{"kind":"workload","name":"web","issuer":"https://ci.example","subject":"repo:7",
+                "claims":{"ref":"main","run_id":"12"}},"actor":{"type":"workload","name":"web"},
+                "event":{"type":"io.releaseledger.deploy.succeeded.v1","data":{
+                "actor":{"type":"person","name":"ada"}}}}"#,
+        )
+        .expect("a body");
+        render(&body).check_fits();
+        let text = render(&body).to_string();
+        for line in [
+            "by             web",
+            "claimed actor  ada",
+            "sent by        web of https://ci.example",
+            "subject        repo:7",
+            "claims         ref=main, run_id=12",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         }
     }
 }

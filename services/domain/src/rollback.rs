@@ -100,7 +100,7 @@ pub enum TransitionError {
     #[error("{0} requested the rollback and cannot approve or reject it")]
     SelfApproval(ShortText),
     /// The actor is not a person.
-    #[error("only people can approve or reject a rollback; {0} is not of the type person")]
+    #[error("only people can approve or reject; {0} is not of the type person")]
     NotAPerson(ShortText),
     /// Some lanes of the plan do not run what it ends with.
     #[error("the environment does not run the planned releases: {}", summary(.0))]
