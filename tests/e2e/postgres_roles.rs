@@ -20,7 +20,7 @@ const READER: &str = "ledger_reader";
 const PASSWORDS: [(&str, &str); 2] =
     [("POSTGRES_SERVICE_PASSWORD", "of-the-service"), ("POSTGRES_READER_PASSWORD", "of-the-reader")];
 
-/// The class of errors for a missing right, `insufficient_privilege`.
+/// The error for a missing right, `insufficient_privilege`.
 const FORBIDDEN: &str = "42501";
 /// The error for a write in a read-only transaction.
 const READ_ONLY: &str = "25006";
@@ -109,7 +109,7 @@ async fn run_roles_file(servers: &Servers, variables: &[(&str, &str)]) -> Outcom
     let postgres = fs::read_link(format!("/proc/{}/exe", servers.postgres_pid())).expect("its program");
     let psql = postgres.with_file_name("psql");
     let url = servers.postgres_url();
-    let arguments = ["--no-psqlrc", "--quiet", "--dbname", &url, "--file", ROLES_FILE];
+    let arguments: [&str; 5] = ["--no-psqlrc", "--quiet", "--dbname", &url, "--file", ROLES_FILE];
     Command::start_with(psql.to_str().expect("a path in UTF-8"), &arguments, variables).outcome().await
 }
 
@@ -179,7 +179,7 @@ async fn assert_forbidden(connection: &mut PgConnection, role: &str, statements:
 async fn counts(url: &str) -> BTreeMap<String, i64> {
     let mut connection = projections_connection(url, "default").await;
     let mut tables = projection_tables(&mut connection).await;
-    let registry = "SELECT 'release_ledger.' || table_name FROM information_schema.tables
+    let registry = "SELECT 'release_ledger.' || table_name::text FROM information_schema.tables
         WHERE table_schema = 'release_ledger' AND table_name NOT LIKE '\\_%'";
     let registry: Vec<String> =
         sqlx::query_scalar(registry).fetch_all(&mut connection).await.expect("tables");
