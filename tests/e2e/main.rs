@@ -29,6 +29,7 @@ mod outages;
 mod output;
 mod ownership;
 mod poison;
+mod postgres_roles;
 mod promises;
 mod quarantine;
 mod queries;
