@@ -109,7 +109,7 @@ async fn run_roles_file(servers: &Servers, variables: &[(&str, &str)]) -> Outcom
     let postgres = fs::read_link(format!("/proc/{}/exe", servers.postgres_pid())).expect("its program");
     let psql = postgres.with_file_name("psql");
     let url = servers.postgres_url();
-    let arguments: [&str; 5] = ["--no-psqlrc", "--quiet", "--dbname", &url, "--file", ROLES_FILE];
+    let arguments: [&str; 6] = ["--no-psqlrc", "--quiet", "--dbname", &url, "--file", ROLES_FILE];
     Command::start_with(psql.to_str().expect("a path in UTF-8"), &arguments, variables).outcome().await
 }
 

@@ -67,7 +67,7 @@ fn render(entry: &EntryBody<Value>) -> Report {
         ("claimed actor", claimed.filter(is_other).map(str::to_owned)),
         ("sent by", sender.map(|sender| format!("{} of {}", sender.name, sender.issuer))),
         ("subject", sender.map(|sender| sender.subject.clone())),
-        ("claims", sender.map(claims)),
+        ("claims", sender.map(claims).filter(|claims| !claims.is_empty())),
         ("source", text("source")),
         ("id", text("id")),
         ("target", entry.target.clone()),
