@@ -173,7 +173,8 @@ async fn postgres_outage(kind: Outage) {
     let rejected: Vec<_> = responses.iter().filter(|(_, response)| response.status != 201).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     assert!(lag_before.is_some());
-    assert!(lag >= 400.0, "{lag}");
+    // Each client may have had the response to an event still to come that was projected before the outage.
+    assert!(lag >= 400.0 - CLIENTS as f64, "{lag}");
     // The stream may have the next event of each client before its response.
     assert!(later >= lag + 100.0 - CLIENTS as f64, "{lag}, then {later}");
     assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
