@@ -131,6 +131,22 @@ async fn a_release_is_found_by_version_commit_artifact_or_digest_with_its_first_
 }
 
 #[tokio::test]
+async fn a_commit_is_looked_up_only_on_lanes_of_its_services() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    for other in ["api", "basket"] {
+        let event = deploy(other, "2026-08-01T10:00:00Z", "production", other, "v1");
+        client.record_and_wait(&event).await;
+    }
+    let mut event = deploy("web", "2026-08-01T11:00:00Z", "production", "web", "v1");
+    event["data"]["release"]["commit"] = COMMIT.into();
+    client.record_and_wait(&event).await;
+
+    let found = client.get(&format!("/v1/find?release={COMMIT}&limit=1")).await.ok();
+    assert_eq!((&found["runs"][0]["service"], &found["next"]), (&json!("web"), &Value::Null), "{found}");
+}
+
+#[tokio::test]
 async fn a_corrected_deploy_is_not_found() {
     let service = InProcess::start(&[]).await;
     let client = service.client();
