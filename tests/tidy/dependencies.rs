@@ -134,6 +134,27 @@ fn a_build_without_kafka_compiles_no_code_that_names_it() {
     }
 }
 
+/// The modules of the server that a build of the client (`ops/build --client`) compiles.
+const CLIENT: &[&str] = &["cli"];
+
+/// Such a build lacks the dependencies of the service. The tests compile none.
+#[test]
+fn a_build_of_the_client_compiles_no_module_of_the_service() {
+    let text = std::fs::read_to_string(root().join("services/server/src/lib.rs")).expect("the server's root");
+    let lines: Vec<&str> = text.lines().collect();
+    let module = |line: &str| {
+        let declared = line.trim_start_matches("pub ").strip_prefix("mod ");
+        declared.and_then(|name| name.strip_suffix(';')).map(str::to_owned)
+    };
+    let modules: Vec<(&str, String)> =
+        lines.windows(2).filter_map(|pair| Some((pair[0], module(pair[1])?))).collect();
+    let (of_service, others): (Vec<_>, Vec<_>) =
+        modules.into_iter().partition(|(above, _)| above.contains("feature = \"server\""));
+    assert!(!of_service.is_empty(), "the server has modules of the service");
+    let others: Vec<String> = others.into_iter().map(|(_, module)| module).collect();
+    assert_eq!(others, CLIENT, "add #[cfg(feature = \"server\")] in services/server/src/lib.rs");
+}
+
 /// Returns true if the module's code, without comments and tests, contains the word.
 fn names(module: &Module, word: &str) -> bool {
     let is_part = |character: char| character == '_' || character.is_alphanumeric();

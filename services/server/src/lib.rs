@@ -29,7 +29,9 @@ pub mod restore;
 pub mod serve;
 #[cfg(feature = "server")]
 mod start_error;
+#[cfg(feature = "server")]
 mod stream_settings;
+#[cfg(feature = "server")]
 mod tenants;
 #[cfg(feature = "server")]
 pub mod up;
