@@ -109,16 +109,25 @@ fn controller_actor() -> Actor {
     Actor { kind: text("workload"), name: text(CONTROLLER_NAME) }
 }
 
-/// Returns the event that responds to a failed check in the state of a snapshot, or [`Rejection::NotRunning`] if the
-/// check gets no response.
+/// The event that responds to a failed check.
+pub(crate) struct CheckResponse {
+    pub(crate) event: Event,
+    /// The services of the check whose lanes in the environment do not state their artifact: deploys of them to other
+    /// environments may change what their versions mean, and so to which lanes the check applies.
+    pub(crate) services: Vec<ServiceName>,
+}
+
+/// Returns the response to a failed check in the state of a snapshot, or [`Rejection::NotRunning`] if the check gets
+/// none.
 pub(crate) async fn decide_failed_check(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     point_search: PointSearchUse,
     now: DateTime<Utc>,
-) -> Result<Event, DecisionError> {
+) -> Result<CheckResponse, DecisionError> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
-    Ok(match find_response(snapshot, check, &policy, point_search, now).await? {
+    let running = Running::read(snapshot, &check.environment).await?;
+    let event = match find_response(snapshot, check, &policy, &running, point_search, now).await? {
         Response::Rollback { request, skipped } => {
             let failure = check.failure();
             let reason = match skipped.is_empty() {
@@ -128,7 +137,8 @@ pub(crate) async fn decide_failed_check(
             controller_event(*request, &reason)
         }
         Response::Decline(reason) => declined_event(check, declared, &reason.to_string()),
-    })
+    };
+    Ok(CheckResponse { event, services: running.services_without_artifact(check) })
 }
 
 /// Returns the event that records why no rollback is requested.
@@ -160,6 +170,29 @@ pub(crate) fn triggered_rule<'p>(policy: &'p Policy, check: &ShortText) -> Optio
     policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
 }
 
+/// What the environment of a check runs.
+struct Running {
+    composition: Composition,
+    lanes: Lanes,
+}
+
+impl Running {
+    async fn read(snapshot: &mut Snapshot, environment: &EnvironmentName) -> Result<Self, DecisionError> {
+        let state = snapshot.state(environment, AsOf::LATEST).await?;
+        Ok(Self { composition: state.composition(), lanes: state.into_lanes() })
+    }
+
+    /// Returns the services that a check may be of and that run a release that does not state its artifact, sorted.
+    fn services_without_artifact(&self, check: &FailedCheck) -> Vec<ServiceName> {
+        let lanes = self
+            .composition
+            .lanes()
+            .filter(|(service, _, live)| check.may_be_of_service(service) && live.release.artifact.is_none());
+        let services: BTreeSet<ServiceName> = lanes.map(|(service, ..)| service.clone()).collect();
+        services.into_iter().collect()
+    }
+}
+
 /// The response to a failed check.
 enum Response {
     /// A rollback request, with descriptions of the points that the search skipped.
@@ -172,14 +205,12 @@ async fn find_response(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     policy: &Policy,
+    running: &Running,
     point_search: PointSearchUse,
     now: DateTime<Utc>,
 ) -> Result<Response, DecisionError> {
     let environment = &check.environment;
-    let state = snapshot.state(environment, AsOf::LATEST).await?;
-    let composition = state.composition();
-    let current: Lanes = state.into_lanes();
-    let failed = failed_lanes(snapshot, check, &composition).await?;
+    let failed = failed_lanes(snapshot, check, &running.composition).await?;
     // A check of an artifact names no environment: where the artifact does not run, it gets no response.
     if failed.is_none() && check.is_of_artifact() {
         let (cause, environment) = (check.position, environment.clone());
@@ -204,7 +235,7 @@ async fn find_response(
         scope: concerned.filter(),
     };
     let inputs = PlanInputs::read(snapshot, &request, now).await?;
-    let mut search = PointSearch::new(rule, &current, now);
+    let mut search = PointSearch::new(rule, &running.lanes, now);
     let as_known_at = AsKnownAt { known_at: None, now };
     let Some(points) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
         return Ok(Response::Decline(search.exhausted()));

@@ -4,7 +4,6 @@
 //! So it is made in a snapshot while other events are appended. Before its event is appended, the appender confirms
 //! that no entry since that snapshot can change the decision; otherwise it is made again. Decision 0021 explains why.
 
-use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -14,14 +13,14 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, Plan};
 use ledger_domain::{EnvironmentName, Position, ServiceName, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
-use ledger_projections::{AsOf, Projections, Snapshot};
+use ledger_projections::{Projections, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use crate::rejection::DecisionError;
 use crate::repeats::repeated_outcome;
-use crate::request::{Request, decide};
+use crate::request::{Answer, Request, decide};
 use crate::{DECISION_TIMEOUT, RecordError, RecordOutcome, Undecided};
 
 /// Number of decisions that are made at a time for one tenant.
@@ -114,7 +113,7 @@ impl Decider {
         snapshot: &mut Snapshot,
         request: &Request,
     ) -> Result<Decision, DecisionError> {
-        let envelope = decide(snapshot, request, (self.clock)()).await?;
+        let Answer { envelope, checked_services } = decide(snapshot, request, (self.clock)()).await?;
         let mut environments = request.environments();
         let of_plan = |plan: &Plan| plan.steps.iter().map(|step| step.service.clone()).collect();
         let services = match &envelope.event().payload {
@@ -127,7 +126,7 @@ impl Decider {
                 row.map(|row| of_plan(&row.request.plan)).unwrap_or_default()
             }
             // A deploy of one of these in another environment may change to which lanes the check applies.
-            Payload::RollbackDeclined(_) => checked_services(snapshot, request).await?,
+            Payload::RollbackDeclined(_) => checked_services,
             Payload::DeployStarted(deploy) => vec![deploy.lane.service.clone()],
             _ => Vec::new(),
         };
@@ -150,21 +149,6 @@ impl Decider {
             }
         }
     }
-}
-
-/// Returns the services of a failed check whose lanes in the environment do not state their artifact: deploys of them to
-/// other environments may change what their versions mean, and so to which lanes the check applies.
-async fn checked_services(
-    snapshot: &mut Snapshot,
-    request: &Request,
-) -> Result<Vec<ServiceName>, DecisionError> {
-    let Request::Failed(check, _) = request else { return Ok(Vec::new()) };
-    let composition = snapshot.state(&check.environment, AsOf::LATEST).await?.composition();
-    let lanes = composition
-        .lanes()
-        .filter(|(service, _, live)| check.may_be_of_service(service) && live.release.artifact.is_none());
-    let services: BTreeSet<ServiceName> = lanes.map(|(service, ..)| service.clone()).collect();
-    Ok(services.into_iter().collect())
 }
 
 /// Reason why there is no decision.

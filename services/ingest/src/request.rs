@@ -18,11 +18,11 @@ use ledger_domain::rollback::{
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
-    Position, ShortText, SubscriptionName,
+    Position, ServiceName, ShortText, SubscriptionName,
 };
 use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
-use crate::automatic::{self, FailedCheck, PointSearchUse};
+use crate::automatic::{self, CheckResponse, FailedCheck, PointSearchUse};
 use crate::planning::{PlanError, PlanRequest, Planned, current_lanes, plan, resolve};
 use crate::rejection::{DecisionError, Rejection};
 use crate::source;
@@ -146,34 +146,45 @@ impl Request {
     }
 }
 
+/// The event that answers a request.
+pub(crate) struct Answer {
+    pub(crate) envelope: Envelope,
+    /// If the request is a failed check, [`CheckResponse::services`]; otherwise empty.
+    pub(crate) checked_services: Vec<ServiceName>,
+}
+
 /// Decides a request in the state of a snapshot, and returns the event to append.
 pub(crate) async fn decide(
     snapshot: &mut Snapshot,
     request: &Request,
     now: DateTime<Utc>,
-) -> Result<Envelope, DecisionError> {
-    match request {
+) -> Result<Answer, DecisionError> {
+    let mut checked_services = Vec::new();
+    let envelope = match request {
         Request::Event(envelope) => {
             decide_event(snapshot, envelope, now).await?;
-            Ok(envelope.as_ref().clone())
+            envelope.as_ref().clone()
         }
         Request::Rollback(rollback) => {
             let event = decide_rollback(snapshot, rollback, now).await?;
-            compose(request.identity(), now, event)
+            compose(request.identity(), now, event)?
         }
         Request::Failed(check, search) => {
-            let event = automatic::decide_failed_check(snapshot, check, *search, now).await?;
+            let CheckResponse { event, services } =
+                automatic::decide_failed_check(snapshot, check, *search, now).await?;
+            checked_services = services;
             compose(request.identity(), now, event).or_else(|error| {
                 let declined = automatic::declined_event(check, None, &error.to_string());
                 compose(request.identity(), now, declined)
-            })
+            })?
         }
         Request::Decline(check, reason) => {
             let policy = snapshot.policy(&check.environment, snapshot.position()).await?;
             let declined = automatic::declined_event(check, policy.declared, &reason.to_string());
-            compose(request.identity(), now, declined)
+            compose(request.identity(), now, declined)?
         }
-    }
+    };
+    Ok(Answer { envelope, checked_services })
 }
 
 fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envelope, DecisionError> {
