@@ -1,9 +1,11 @@
 //! The journal: makes events durable and puts them in order.
 //!
-//! Owns the trait [`Journal`], its two implementations, the [`Quarantine`] beside it, the subjects under which entries are stored, and the check
-//! that a stream is still the known one. An entry's bytes are opaque to the journal.
+//! Owns the trait [`Journal`], its two implementations, the [`InterceptedJournal`] of tests, the [`Quarantine`] beside
+//! it, the subjects under which entries are stored, and the check that a stream is still the known one. An entry's
+//! bytes are opaque to the journal.
 
 mod continuity;
+mod intercepted;
 pub mod jetstream;
 mod memory;
 mod quarantine;
@@ -22,6 +24,7 @@ use ledger_tlog::{Hash, entry_leaf_hash, gap_leaf_hash};
 pub use continuity::{
     Continuity, ContinuityError, Divergence, KnownHistory, UNCONFIRMED_TIMEOUT, UnconfirmedTimer,
 };
+pub use intercepted::{InterceptedJournal, Interceptor};
 pub use memory::MemoryJournal;
 pub use quarantine::{MemoryQuarantine, Quarantine, QuarantineError, QuarantineItem, QuarantineUsage};
 pub use subject::Subject;

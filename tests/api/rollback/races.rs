@@ -5,14 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Position, TenantName};
 use ledger_ingest::{FailedCheck, Ingest, PointSearchUse, RecordError, RecordOutcome, Rejection, Request};
-use ledger_journal::{
-    AppendError, Entry, Head, Journal, KnownHistory, MemoryJournal, NewEntry, Outcome, ReadError, Record,
-    SharedJournal, SubjectFilter, Until,
-};
+use ledger_journal::{InterceptedJournal, Interceptor, MemoryJournal, SharedJournal};
 use ledger_projections::{
     ProjectionSupervisor, Projections, SchemaVersion, Settings, SupervisorConfig, Waited,
 };
@@ -31,10 +27,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Interval at which a condition is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A journal to which others append reports between a decision and its confirmation: the decision reads the head first,
-/// the confirmation reads it second.
-struct RacingJournal {
-    journal: SharedJournal,
+/// Lets others append reports between a decision and its confirmation: the decision reads the head first, the
+/// confirmation reads it second.
+struct Race {
     head_reads: AtomicU32,
     /// Reports that are recorded at the second read.
     reports: Mutex<Vec<Envelope>>,
@@ -43,54 +38,12 @@ struct RacingJournal {
 }
 
 #[async_trait]
-impl Journal for RacingJournal {
-    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
-        self.journal.append(new_entries).await
-    }
-
-    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
-        self.journal.append_expecting(new_entry, head).await
-    }
-
-    async fn head(&self) -> Result<Head, ReadError> {
+impl Interceptor for Race {
+    async fn before_head(&self) {
         if self.head_reads.fetch_add(1, Ordering::Relaxed) == 1 {
             let reports = std::mem::take(&mut *self.reports.lock().expect("not poisoned"));
             self.others.record(reports).await;
         }
-        self.journal.head().await
-    }
-
-    async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
-        self.journal.config_drift().await
-    }
-
-    async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
-        self.journal.entry(position).await
-    }
-
-    fn read(
-        &self,
-        filter: SubjectFilter,
-        after: Position,
-        until: Until,
-    ) -> BoxStream<'static, Result<Record, ReadError>> {
-        self.journal.read(filter, after, until)
-    }
-
-    fn read_after(
-        &self,
-        history: KnownHistory,
-        until: Until,
-    ) -> BoxStream<'static, Result<Record, ReadError>> {
-        self.journal.read_after(history, until)
-    }
-
-    fn connections(&self) -> u64 {
-        self.journal.connections()
-    }
-
-    fn duplicate_window(&self) -> Duration {
-        self.journal.duplicate_window()
     }
 }
 
@@ -191,12 +144,13 @@ impl Ledger {
         point_search: PointSearchUse,
         meanwhile: Option<Value>,
     ) -> RecordOutcome {
-        let journal: SharedJournal = Arc::new(RacingJournal {
-            journal: Arc::clone(&self.journal),
+        let race = Race {
             head_reads: AtomicU32::new(0),
             reports: Mutex::new(meanwhile.iter().map(envelope).collect()),
             others: self.ingest.clone(),
-        });
+        };
+        let journal: SharedJournal =
+            Arc::new(InterceptedJournal::new(Arc::clone(&self.journal), Arc::new(race)));
         let (ingest, _) = Ingest::open(TenantName::default(), journal, self.projections.clone(), clock::now);
         let decided = async {
             loop {

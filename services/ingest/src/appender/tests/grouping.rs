@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
-use ledger_journal::{Entry, Head, KnownHistory, ReadError, Record, SubjectFilter, Until};
+use ledger_journal::{InterceptedJournal, Interceptor};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::gathering::{GATHERED_EVENTS, GATHERING_WINDOW};
 use super::*;
 
-/// A journal that appends each group only when it is released.
-struct HeldJournal {
-    journal: MemoryJournal,
+/// Holds each group that is appended until it is released.
+struct Hold {
     released: Semaphore,
     /// True if the journal does not acknowledge the next group, and has not recorded it.
     fails: AtomicBool,
@@ -21,7 +19,7 @@ struct HeldJournal {
     groups: watch::Sender<Vec<usize>>,
 }
 
-impl HeldJournal {
+impl Hold {
     /// Waits until this many groups have arrived, and returns their sizes.
     async fn groups(&self, count: usize) -> Vec<usize> {
         let mut groups = self.groups.subscribe();
@@ -30,62 +28,20 @@ impl HeldJournal {
 }
 
 #[async_trait]
-impl Journal for HeldJournal {
-    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
+impl Interceptor for Hold {
+    async fn before_append(&self, new_entries: &[NewEntry]) -> Result<(), AppendError> {
         self.groups.send_modify(|groups| groups.push(new_entries.len()));
         self.released.acquire().await.expect("never closed").forget();
         if self.fails.swap(false, Ordering::Relaxed) {
-            let lost = AppendError::Unavailable("no acknowledgement".into());
-            return new_entries.iter().map(|_| Err(lost.clone())).collect();
+            return Err(AppendError::Unavailable("no acknowledgement".into()));
         }
-        self.journal.append(new_entries).await
-    }
-
-    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
-        self.journal.append_expecting(new_entry, head).await
-    }
-
-    async fn head(&self) -> Result<Head, ReadError> {
-        self.journal.head().await
-    }
-
-    async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
-        self.journal.config_drift().await
-    }
-
-    async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
-        self.journal.entry(position).await
-    }
-
-    fn read(
-        &self,
-        filter: SubjectFilter,
-        after: Position,
-        until: Until,
-    ) -> BoxStream<'static, Result<Record, ReadError>> {
-        self.journal.read(filter, after, until)
-    }
-
-    fn read_after(
-        &self,
-        history: KnownHistory,
-        until: Until,
-    ) -> BoxStream<'static, Result<Record, ReadError>> {
-        self.journal.read_after(history, until)
-    }
-
-    fn connections(&self) -> u64 {
-        self.journal.connections()
-    }
-
-    fn duplicate_window(&self) -> Duration {
-        self.journal.duplicate_window()
+        Ok(())
     }
 }
 
 /// An appender that runs over a journal that releases this many groups at once.
 struct Running {
-    journal: Arc<HeldJournal>,
+    hold: Arc<Hold>,
     queue: mpsc::UnboundedSender<Submission>,
     _task: AbortOnDropHandle<()>,
 }
@@ -93,20 +49,20 @@ struct Running {
 impl Running {
     fn releasing(groups: usize) -> Self {
         let (tenant, clock) = (TenantName::default(), || DateTime::UNIX_EPOCH);
-        let journal = Arc::new(HeldJournal {
-            journal: MemoryJournal::new(tenant.clone(), clock),
+        let hold = Arc::new(Hold {
             released: Semaphore::new(groups),
             fails: AtomicBool::new(false),
             groups: watch::Sender::new(Vec::new()),
         });
-        let shared: SharedJournal = journal.clone();
+        let journal = Arc::new(MemoryJournal::new(tenant.clone(), clock));
+        let journal: SharedJournal = Arc::new(InterceptedJournal::new(journal, hold.clone()));
         let projections = no_projections();
-        let decider = Decider::new(tenant.clone(), Arc::clone(&shared), projections.clone(), clock);
+        let decider = Decider::new(tenant.clone(), Arc::clone(&journal), projections.clone(), clock);
         let failure = RecentAppendFailure::default();
-        let appender = Appender::new(tenant, shared, projections, decider, failure, clock);
+        let appender = Appender::new(tenant, journal, projections, decider, failure, clock);
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = AbortOnDropHandle::new(tokio::spawn(appender.run(submissions)));
-        Self { journal, queue, _task: task }
+        Self { hold, queue, _task: task }
     }
 
     fn submit(
@@ -127,7 +83,7 @@ impl Running {
     }
 
     fn release(&self, groups: usize) {
-        self.journal.released.add_permits(groups);
+        self.hold.released.add_permits(groups);
     }
 }
 
@@ -139,7 +95,7 @@ async fn outcomes(pending: oneshot::Receiver<Vec<RecordOutcome>>) -> Vec<RecordO
 async fn a_group_holds_all_that_were_submitted_while_the_one_before_was_in_flight() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([1]);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let others: Vec<_> = (2..=40).map(|id| appender.submit_alone([id])).collect();
     tokio::task::yield_now().await;
     // The appender has seen the others by now, and has to take this one too.
@@ -151,14 +107,14 @@ async fn a_group_holds_all_that_were_submitted_while_the_one_before_was_in_fligh
     for (pending, position) in others.into_iter().chain([last]).zip(2..) {
         assert_eq!(outcomes(pending).await, [recorded(position)]);
     }
-    assert_eq!(appender.journal.groups(2).await, [1, 40]);
+    assert_eq!(appender.hold.groups(2).await, [1, 40]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_group_waits_for_the_submitters_of_the_one_before() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([1]);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let second = appender.submit_alone([2]);
 
     appender.release(1);
@@ -167,7 +123,7 @@ async fn a_group_waits_for_the_submitters_of_the_one_before() {
     appender.release(1);
 
     assert_eq!((outcomes(second).await, outcomes(again).await), (vec![recorded(2)], vec![recorded(3)]));
-    assert_eq!(appender.journal.groups(2).await, [1, 2]);
+    assert_eq!(appender.hold.groups(2).await, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +131,7 @@ async fn a_client_that_submits_again_at_once_is_expected_once() {
     let appender = Arc::new(Running::releasing(0));
     let order = OrderedSubmission::default();
     let first = appender.submit([1], &order);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let second = appender.submit_alone([2]);
     let client = Arc::clone(&appender);
     // Submits again before the appender has seen the end of the group.
@@ -191,14 +147,14 @@ async fn a_client_that_submits_again_at_once_is_expected_once() {
     assert_eq!(outcomes(second).await, [recorded(2)]);
     assert_eq!(again.await.expect("outcomes"), [recorded(3)]);
     assert_eq!(started.elapsed(), Duration::ZERO);
-    assert_eq!(appender.journal.groups(2).await, [1, 2]);
+    assert_eq!(appender.hold.groups(2).await, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_group_does_not_wait_longer_than_the_window() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([1]);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let second = appender.submit_alone([2]);
 
     appender.release(2);
@@ -209,7 +165,7 @@ async fn a_group_does_not_wait_longer_than_the_window() {
     let waited = answered.elapsed();
     let tick = Duration::from_millis(1);
     assert!((GATHERING_WINDOW..=GATHERING_WINDOW + tick).contains(&waited), "{waited:?}");
-    assert_eq!(appender.journal.groups(2).await, [1, 1]);
+    assert_eq!(appender.hold.groups(2).await, [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +185,7 @@ async fn the_parts_of_one_submission_do_not_wait_for_each_other() {
     let appender = Running::releasing(0);
     let order = OrderedSubmission::default();
     let first = appender.submit([1], &order);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let second = appender.submit([2], &order);
     let started = Instant::now();
 
@@ -244,7 +200,7 @@ async fn the_parts_of_one_submission_do_not_wait_for_each_other() {
 async fn a_group_with_many_events_waits_for_no_more() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([0]);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let events = u32::try_from(GATHERED_EVENTS).expect("a small number");
     let second = appender.submit_alone(1..=events);
     let started = Instant::now();
@@ -254,7 +210,7 @@ async fn a_group_with_many_events_waits_for_no_more() {
     outcomes(second).await;
 
     assert_eq!(started.elapsed(), Duration::ZERO);
-    assert_eq!(appender.journal.groups(2).await, [1, GATHERED_EVENTS]);
+    assert_eq!(appender.hold.groups(2).await, [1, GATHERED_EVENTS]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,13 +218,13 @@ async fn events_that_waited_behind_a_failed_one_of_their_order_are_refused() {
     let appender = Running::releasing(0);
     let order = OrderedSubmission::default();
     let first = appender.submit([1], &order);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     // So many are looked up before the first one has failed.
     let later = appender.submit(2..=2 + 200, &order);
     let other = appender.submit_alone([500]);
     tokio::task::yield_now().await;
 
-    appender.journal.fails.store(true, Ordering::Relaxed);
+    appender.hold.fails.store(true, Ordering::Relaxed);
     appender.release(2);
 
     let lost = AppendError::Unavailable("no acknowledgement".into());
@@ -282,12 +238,12 @@ async fn events_that_waited_behind_a_failed_one_of_their_order_are_refused() {
 async fn all_that_is_queued_is_appended_before_the_appender_ends() {
     let appender = Running::releasing(0);
     let first = appender.submit_alone([1]);
-    appender.journal.groups(1).await;
+    appender.hold.groups(1).await;
     let second = appender.submit_alone([2]);
-    let Running { journal, queue, _task: task } = appender;
+    let Running { hold, queue, _task: task } = appender;
     drop(queue);
 
-    journal.released.add_permits(2);
+    hold.released.add_permits(2);
 
     task.await.expect("the appender ends");
     assert_eq!((outcomes(first).await, outcomes(second).await), (vec![recorded(1)], vec![recorded(2)]));
