@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use ledger_access::ApiToken;
 use ledger_tests::{
-    Client, Command, Issuer, Outcome, Servers, Service, administrator, deploy, event, new_token, no_ci,
+    AccessSettings, Client, Command, Issuer, Outcome, Servers, Service, UNLIMITED, deploy, event, no_ci,
 };
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use crate::PROGRAM;
@@ -37,11 +35,9 @@ struct Stage {
     people: Issuer,
     /// URL at which jobs request their identity.
     identities: String,
-    root: ApiToken,
+    access: AccessSettings,
     one: Service,
     other: Service,
-    // The services read it when they start.
-    _settings: NamedTempFile,
     _servers: Servers,
 }
 
@@ -51,25 +47,14 @@ impl Stage {
         let servers = Servers::start().await;
         let (github, people) = (Arc::new(Issuer::start().await), Issuer::start().await);
         let (of_jobs, audience, of_people) = (github.url(), Issuer::AUDIENCE, people.url());
-        let root = new_token();
-        let settings = format!(
-            "{}[[access.issuers]]\nissuer = {of_jobs:?}\naudience = {audience:?}\npreset = \"github\"\n\
-             [[access.issuers]]\nissuer = {of_people:?}\naudience = \"release-ledger\"\nkind = \"person\"\n",
-            administrator(&root, "root", "person")
-        );
-        let file = NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), settings).expect("written");
-        let config = format!("--config={}", file.path().display());
-        let flags = [
-            "--access-authentication=required",
-            "--limits-requests-per-second=0",
-            "--limits-failed-authentications-per-minute=0",
-            &*config,
-        ];
-        let one = Service::start(PROGRAM, &servers, &flags).await;
-        let other = Service::start(PROGRAM, &servers, &flags).await;
+        let access = AccessSettings::new(&format!(
+            "[[access.issuers]]\nissuer = {of_jobs:?}\naudience = {audience:?}\npreset = \"github\"\n\
+             [[access.issuers]]\nissuer = {of_people:?}\naudience = \"release-ledger\"\nkind = \"person\"\n"
+        ));
+        let one = access.start(PROGRAM, &servers, &UNLIMITED).await;
+        let other = access.start(PROGRAM, &servers, &UNLIMITED).await;
         let identities = serve_identities(Arc::clone(&github)).await;
-        let stage = Self { github, people, identities, root, one, other, _settings: file, _servers: servers };
+        let stage = Self { github, people, identities, access, one, other, _servers: servers };
         let policy = json!({"environment": "production", "policy": {"approvals": 1}});
         let admin = stage.admin();
         admin.record_and_wait(&event("policy", "environment.declared", TIME, policy)).await;
@@ -198,7 +183,7 @@ impl Stage {
 
         let revoke = ["token", "revoke", &*id, "--reason=The laptop is lost."];
         let revocation =
-            self.run(&self.other, &revoke, &[("RELEASE_LEDGER_TOKEN", self.root.expose())]).await;
+            self.run(&self.other, &revoke, &[("RELEASE_LEDGER_TOKEN", self.access.root.expose())]).await;
         let revoked = Instant::now();
         assert_eq!(revocation.code, Some(0), "{}", revocation.stderr);
         tokio::join!(
@@ -214,7 +199,7 @@ impl Stage {
     }
 
     fn admin(&self) -> Client {
-        self.one.client().with_token(self.root.expose())
+        self.one.client().with_token(self.access.root.expose())
     }
 
     /// Returns a client of the other process with the token of a job.
@@ -226,11 +211,11 @@ impl Stage {
     /// what the command printed.
     async fn administer(&self, arguments: &[&str]) -> Value {
         let arguments = [arguments, &["--json"]].concat();
-        let token = [("RELEASE_LEDGER_TOKEN", self.root.expose())];
+        let token = [("RELEASE_LEDGER_TOKEN", self.access.root.expose())];
         let printed = parsed(&self.run(&self.one, &arguments, &token).await);
         let position = printed["position"].as_u64().expect("a position");
         for service in [&self.one, &self.other] {
-            let admin = service.client().with_token(self.root.expose());
+            let admin = service.client().with_token(self.access.root.expose());
             while admin.get("/v1/access/grants").await.ok()["position"].as_u64() < Some(position) {
                 tokio::task::yield_now().await;
             }
@@ -280,7 +265,7 @@ impl Stage {
     /// Returns an entry as the command line shows it.
     async fn entry(&self, position: u64) -> Value {
         let position = position.to_string();
-        let token = [("RELEASE_LEDGER_TOKEN", self.root.expose())];
+        let token = [("RELEASE_LEDGER_TOKEN", self.access.root.expose())];
         parsed(&self.run(&self.other, &["entry", &*position, "--json"], &token).await)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ledger_tests::{Client, Servers, Service, administrator, deploy, new_token};
+use ledger_tests::{AccessSettings, Client, Servers, Service, deploy};
 use serde_json::json;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::PROGRAM;
@@ -36,13 +36,10 @@ async fn wait_for_status(client: &Client, status: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_is_created_and_retired_while_services_run() {
     let servers = Servers::start().await;
-    let root = new_token();
-    let settings = NamedTempFile::new().expect("a file");
-    std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
-    let config = format!("--config={}", settings.path().display());
-    let flags = ["--access-authentication=required", &*config];
-    let mut one = Service::start(PROGRAM, &servers, &flags).await;
-    let other = Service::start(PROGRAM, &servers, &flags).await;
+    let access = AccessSettings::new("");
+    let root = &access.root;
+    let mut one = access.start(PROGRAM, &servers, &[]).await;
+    let other = access.start(PROGRAM, &servers, &[]).await;
     let admin = |service: &Service| service.client().with_token(root.expose());
     let event = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
     let path = "/v1/tenants/maps/events";
@@ -79,8 +76,7 @@ async fn a_tenant_is_created_and_retired_while_services_run() {
     );
 
     // The setting opens its ledger again.
-    let flags = [&flags[..], &["--tenants=default,maps"]].concat();
-    let third = Service::start(PROGRAM, &servers, &flags).await;
+    let third = access.start(PROGRAM, &servers, &["--tenants=default,maps"]).await;
     let state = admin(&third).get("/v1/tenants/maps/environments/production/state?wait_for=1").await.ok();
     assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
 }
@@ -103,13 +99,10 @@ async fn wait_for_series(client: &Client, has_series: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_tenant_leaves_the_metrics_of_every_process_and_records_nothing_more() {
     let servers = Servers::start().await;
-    let root = new_token();
-    let settings = NamedTempFile::new().expect("a file");
-    std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
-    let config = format!("--config={}", settings.path().display());
-    let flags = ["--access-authentication=required", &*config];
-    let one = Service::start(PROGRAM, &servers, &flags).await;
-    let other = Service::start(PROGRAM, &servers, &flags).await;
+    let access = AccessSettings::new("");
+    let root = &access.root;
+    let one = access.start(PROGRAM, &servers, &[]).await;
+    let other = access.start(PROGRAM, &servers, &[]).await;
     let admin = |service: &Service| service.client().with_token(root.expose());
     let web = |id: &str| deploy(id, "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
     let path = "/v1/tenants/maps/events";
@@ -141,8 +134,7 @@ async fn a_retired_tenant_leaves_the_metrics_of_every_process_and_records_nothin
     let answer = in_progress.answer().await.expect("an answer");
     assert_eq!((answer.status, &*answer.problem()), (404, "unknown-tenant"), "{answer:?}");
     // The setting opens its ledger again.
-    let flags = [&flags[..], &["--tenants=default,maps"]].concat();
-    let third = Service::start(PROGRAM, &servers, &flags).await;
+    let third = access.start(PROGRAM, &servers, &["--tenants=default,maps"]).await;
     let position = admin(&third).get("/v1/tenants/maps/position?wait_for=1").await.ok();
     assert_eq!(position["head"], 1, "{position}");
 }

@@ -6,7 +6,44 @@ use ledger_access::ApiToken;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::{Client, InProcess, Response, event};
+use crate::{Client, InProcess, Response, Servers, Service, event};
+
+/// Flags of a service without the limits that a test reaches: it sends requests, and fails to authenticate, more often
+/// than a client may.
+pub const UNLIMITED: [&str; 2] =
+    ["--limits-requests-per-second=0", "--limits-failed-authentications-per-minute=0"];
+
+/// A settings file for services that authenticate their clients, and the token of the administrator.
+pub struct AccessSettings {
+    /// The token of the administrator `root`, a person.
+    pub root: ApiToken,
+    // A service reads it whenever it starts.
+    file: NamedTempFile,
+}
+
+impl AccessSettings {
+    /// Writes a file with the administrator, and with these lines.
+    #[must_use]
+    pub fn new(lines: &str) -> Self {
+        let root = new_token();
+        let mut file = NamedTempFile::new().expect("a file");
+        let settings = format!("{}{lines}", administrator(&root, "root", "person"));
+        file.write_all(settings.as_bytes()).expect("written");
+        Self { root, file }
+    }
+
+    /// Starts a service as a process with these settings and further flags, and waits until it is ready.
+    pub async fn start(&self, program: &str, servers: &Servers, more: &[&str]) -> Service {
+        let config = self.config();
+        let flags = [&["--access-authentication=required", &*config][..], more].concat();
+        Service::start(program, servers, &flags).await
+    }
+
+    /// Returns the flag with which a service reads the file.
+    fn config(&self) -> String {
+        format!("--config={}", self.file.path().display())
+    }
+}
 
 /// A service that authenticates its clients, and the token of its administrator.
 pub struct Guarded {
@@ -34,16 +71,11 @@ pub fn administrator(token: &ApiToken, name: &str, kind: &str) -> String {
 impl Guarded {
     /// Starts a service with these flags of `serve`, and lines of the settings file.
     pub async fn start(flags: &[&str], settings: &str) -> Self {
-        let root = new_token();
-        let mut file = NamedTempFile::new().expect("a file");
-        let settings = format!("{}{settings}", administrator(&root, "root", "person"));
-        file.write_all(settings.as_bytes()).expect("written");
-        let config = format!("--config={}", file.path().display());
-        // A test fails to authenticate more often than a client may.
-        let unlimited = ["--limits-requests-per-second=0", "--limits-failed-authentications-per-minute=0"];
-        let flags: Vec<&str> = flags.iter().copied().chain(unlimited).chain([&*config]).collect();
+        let access = AccessSettings::new(settings);
+        let config = access.config();
+        let flags: Vec<&str> = flags.iter().copied().chain(UNLIMITED).chain([&*config]).collect();
         let service = InProcess::start(&flags).await;
-        let admin = service.client_with(root.expose());
+        let admin = service.client_with(access.root.expose());
         Self { service, admin }
     }
 

@@ -29,7 +29,7 @@ mod storage;
 mod story;
 mod template;
 
-pub use access::{Guarded, administrator, new_token};
+pub use access::{AccessSettings, Guarded, UNLIMITED, administrator, new_token};
 pub use ci::no_ci;
 pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Servers, Service, administrator, deploy, event, new_token};
+use ledger_tests::{AccessSettings, Servers, UNLIMITED, deploy, event, new_token};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
@@ -17,19 +17,10 @@ fn staging(id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_may_does() {
     let servers = Servers::start().await;
-    let root = new_token();
-    let settings = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(settings.path(), administrator(&root, "root", "person")).expect("written");
-    let config = format!("--config={}", settings.path().display());
-    let flags = [
-        "--access-authentication=required",
-        "--limits-requests-per-second=0",
-        "--limits-failed-authentications-per-minute=0",
-        &*config,
-    ];
-    let one = Service::start(PROGRAM, &servers, &flags).await;
-    let other = Service::start(PROGRAM, &servers, &flags).await;
-    let admin = one.client().with_token(root.expose());
+    let access = AccessSettings::new("");
+    let one = access.start(PROGRAM, &servers, &UNLIMITED).await;
+    let other = access.start(PROGRAM, &servers, &UNLIMITED).await;
+    let admin = one.client().with_token(access.root.expose());
     let change = async |kind: &str, id: &str, data: Value| {
         let event = event(id, kind, "2026-08-01T10:00:00Z", data).to_string();
         admin.post("/v1/tenants/_admin/events", "application/cloudevents+json", event).await.ok()
