@@ -21,13 +21,14 @@ macro_rules! expanded_sql {
 
 pub(crate) use {expanded_sql, sql};
 
-/// The fragments, by the line that includes them.
-const FRAGMENTS: [(&str, &str); 5] = [
+/// The fragments, by the line that includes them. A fragment follows those that include it.
+const FRAGMENTS: [(&str, &str); 6] = [
     ("-- include fragments/check_start.sql", sql!("fragments/check_start")),
     ("-- include fragments/composition_since.sql", sql!("fragments/composition_since")),
     ("-- include fragments/freeze_holds.sql", sql!("fragments/freeze_holds")),
     ("-- include fragments/returns_to.sql", sql!("fragments/returns_to")),
     ("-- include fragments/tracks_of_environment.sql", sql!("fragments/tracks_of_environment")),
+    ("-- include fragments/traffic_before.sql", sql!("fragments/traffic_before")),
 ];
 
 /// Replaces the lines of a statement that include fragments with the fragments. Tests that read the files of the folder

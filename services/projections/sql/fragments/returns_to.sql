@@ -17,26 +17,14 @@ FROM (
         AND m.corrected_position IS NULL
     JOIN tracks h ON h.environment_id = n.environment_id AND h.service = e.service AND h.target = e.target
         AND h.slot IS NOT DISTINCT FROM coalesce(m.switched_to, w.slot)
-    JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
-        AND t.slot IS NULL
-    -- since: the end of the last retirement of the environment up to the moment; infinity while it is retired.
-    LEFT JOIN LATERAL (
-        SELECT coalesce((
-            SELECT min(y.occurred_at) FROM retirements y
-            WHERE y.environment_id = n.environment_id AND NOT y.retires AND y.occurred_at <= m.occurred_at
-                AND (y.occurred_at, y.position) > (r.occurred_at, r.position)
-        ), 'infinity') AS since
-        FROM retirements r
-        WHERE w.slot IS NOT NULL AND r.environment_id = n.environment_id AND r.retires
-            AND r.occurred_at <= m.occurred_at
-        ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-    ) retired ON true
+    JOIN tracks traffic ON traffic.environment_id = n.environment_id AND traffic.service = e.service
+        AND traffic.target = e.target AND traffic.slot IS NULL
     -- A deploy to a slot that traffic does not reach at its moment counts from the first switch to the slot, unless the
     -- slot has another change before that, or the lane is removed.
     LEFT JOIN LATERAL (
         SELECT f.* FROM (
             SELECT f.* FROM lane_changes f
-            WHERE w.slot IS NOT NULL AND f.track_id = t.track_id AND f.corrected_position IS NULL
+            WHERE w.slot IS NOT NULL AND f.track_id = traffic.track_id AND f.corrected_position IS NULL
                 AND (f.occurred_at, f.position) > (m.occurred_at, m.position)
             ORDER BY f.occurred_at, f.position LIMIT 100
         ) f
@@ -49,43 +37,10 @@ FROM (
                 AND (u.occurred_at, u.position) > (m.occurred_at, m.position)
             ORDER BY u.occurred_at, u.position LIMIT 1
         ), true)
-        -- Passes over switches without effect, by the same conditions as for x below: change both together.
         AND w.slot IS DISTINCT FROM (
-            SELECT x.switched_to FROM (
-                SELECT x.* FROM lane_changes x
-                WHERE x.track_id = t.track_id AND x.corrected_position IS NULL
-                    AND (x.occurred_at, x.position) < (m.occurred_at, m.position)
-                    AND x.occurred_at >= coalesce(retired.since, '-infinity')
-                ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
-            ) x
-            LEFT JOIN LATERAL (
-                SELECT o.track_id FROM tracks o
-                WHERE o.environment_id = n.environment_id AND o.service = e.service AND o.target = e.target
-                    AND o.slot = x.switched_to LIMIT 1
-            ) o ON true
-            LEFT JOIN LATERAL (
-                SELECT b.version, b.occurred_at, b.position FROM lane_changes b
-                WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
-                    AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
-                    AND b.occurred_at >= coalesce(retired.since, '-infinity')
-                ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
-            ) b ON true
-            WHERE x.switched_to IS NULL
-                OR b.version IS NOT NULL AND NOT EXISTS (
-                    SELECT FROM lane_changes r
-                    WHERE r.track_id = x.track_id AND r.version IS NULL AND r.switched_to IS NULL
-                        AND r.corrected_position IS NULL
-                        AND (r.occurred_at, r.position) > (b.occurred_at, b.position)
-                        AND (r.occurred_at, r.position) < (x.occurred_at, x.position)
-                )
-                OR b.position IS NULL AND (
-                    SELECT true FROM lane_changes y
-                    WHERE y.track_id = o.track_id AND y.version IS NOT NULL AND y.corrected_position IS NULL
-                        AND (y.occurred_at, y.position) > (x.occurred_at, x.position)
-                        AND (y.occurred_at, y.position) <= (m.occurred_at, m.position)
-                    ORDER BY y.occurred_at, y.position LIMIT 1
-                )
-            ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
+            -- The moment right after the event.
+            SELECT x.switched_to FROM (SELECT m.occurred_at, m.position + 1 AS position) at
+            -- include fragments/traffic_before.sql
         )
     -- The event changed what the lane runs: the release before it is another one, by artifact identity. A deploy counts
     -- only if it states what went live: another deploy of the same version may hide a late one.
@@ -108,7 +63,7 @@ CROSS JOIN LATERAL (
     ORDER BY d.occurred_at DESC, d.position DESC LIMIT 1
 ) d
 CROSS JOIN LATERAL (
-    SELECT t.track_id FROM tracks t
+    SELECT t.environment_id, t.track_id FROM tracks t
     WHERE t.environment_id = m.environment_id AND t.service = e.service AND t.target = e.target
         AND t.slot IS NULL LIMIT 1
 ) traffic
@@ -168,56 +123,7 @@ CROSS JOIN LATERAL (
         FROM (
             SELECT s.occurred_at, s.position + k AS position, k = 1 AS is_after FROM (VALUES (0), (1)) k (k)
         ) at
-        -- since: the end of the last retirement of the environment up to the moment; infinity while it is retired.
-        LEFT JOIN LATERAL (
-            SELECT coalesce((
-                SELECT min(y.occurred_at) FROM retirements y
-                WHERE y.environment_id = m.environment_id AND NOT y.retires AND y.occurred_at <= at.occurred_at
-                    AND (y.occurred_at, y.position) > (r.occurred_at, r.position)
-            ), 'infinity') AS since
-            FROM retirements r
-            WHERE r.environment_id = m.environment_id AND r.retires AND r.occurred_at <= at.occurred_at
-            ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-        ) retired ON true
-        -- The last change of traffic before the moment. A switch has no effect if its slot was empty, or had no change
-        -- and still waited for its first deploy.
-        CROSS JOIN LATERAL (
-            SELECT x.*, o.track_id AS slot_track FROM (
-                SELECT x.* FROM lane_changes x
-                WHERE x.track_id = traffic.track_id AND x.corrected_position IS NULL
-                    AND (x.occurred_at, x.position) < (at.occurred_at, at.position)
-                    AND x.occurred_at >= coalesce(retired.since, '-infinity')
-                ORDER BY x.occurred_at DESC, x.position DESC LIMIT 100
-            ) x
-            LEFT JOIN LATERAL (
-                SELECT o.track_id FROM tracks o
-                WHERE o.environment_id = m.environment_id AND o.service = e.service AND o.target = e.target
-                    AND o.slot = x.switched_to LIMIT 1
-            ) o ON true
-            LEFT JOIN LATERAL (
-                SELECT b.version, b.occurred_at, b.position FROM lane_changes b
-                WHERE b.track_id = o.track_id AND b.corrected_position IS NULL
-                    AND (b.occurred_at, b.position) < (x.occurred_at, x.position)
-                    AND b.occurred_at >= coalesce(retired.since, '-infinity')
-                ORDER BY b.occurred_at DESC, b.position DESC LIMIT 1
-            ) b ON true
-            WHERE x.switched_to IS NULL
-                OR b.version IS NOT NULL AND NOT EXISTS (
-                    SELECT FROM lane_changes r
-                    WHERE r.track_id = x.track_id AND r.version IS NULL AND r.switched_to IS NULL
-                        AND r.corrected_position IS NULL
-                        AND (r.occurred_at, r.position) > (b.occurred_at, b.position)
-                        AND (r.occurred_at, r.position) < (x.occurred_at, x.position)
-                )
-                OR b.position IS NULL AND (
-                    SELECT true FROM lane_changes y
-                    WHERE y.track_id = o.track_id AND y.version IS NOT NULL AND y.corrected_position IS NULL
-                        AND (y.occurred_at, y.position) > (x.occurred_at, x.position)
-                        AND (y.occurred_at, y.position) < (at.occurred_at, at.position)
-                    ORDER BY y.occurred_at, y.position LIMIT 1
-                )
-            ORDER BY x.occurred_at DESC, x.position DESC LIMIT 1
-        ) x
+        -- include fragments/traffic_before.sql
         -- The deploy of what traffic reaches: nothing if the slot or the lane was removed since.
         LEFT JOIN LATERAL (
             SELECT y.* FROM lane_changes y
