@@ -12,6 +12,9 @@ use crate::limits::WAIT_LIMIT;
 use crate::memory::peak_memory;
 use crate::{Client, Servers, free_port};
 
+/// Upper bound of the start of a service, which may project a long history first.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
 /// `release-ledger serve`, connected to a test's servers. It is killed on drop.
 pub struct Service {
     program: PathBuf,
@@ -156,7 +159,7 @@ impl Service {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(WAIT_LIMIT, holds).await.expect("the service starts");
+        timeout(START_LIMIT, holds).await.expect("the service starts");
     }
 }
 

@@ -68,17 +68,17 @@ async fn annotations(
     let mut annotations = HashMap::with_capacity(rows.len());
     for row in rows {
         let runs_at = match row.kind {
-            EventKind::ArtifactRevoked => Some(runs_at(ledger, row.bytes).await?),
+            EventKind::ArtifactRevoked => Some(runs_at(ledger, row.entry.bytes).await?),
             _ => None,
         };
         let body = AnnotationsBody {
             anomalies: Some(row.anomalies),
-            new: Some(row.first_of),
-            went_live: row.went_live,
-            targets: row.targets,
+            new: Some(row.entry.first_of),
+            went_live: row.entry.went_live,
+            targets: row.entry.targets,
             runs_at,
         };
-        annotations.insert(row.position.get(), body);
+        annotations.insert(row.entry.position.get(), body);
     }
     Ok(annotations)
 }

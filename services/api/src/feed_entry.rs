@@ -62,7 +62,7 @@ impl FeedEntry {
     }
 
     pub(crate) const fn position(&self) -> Position {
-        self.row.position
+        self.row.entry.position
     }
 
     /// Returns the size of the stored entry in bytes. Serialized, it takes about as much again in each format.
@@ -102,7 +102,7 @@ impl Selection {
 
     /// Returns true if a follower receives a row that meets the conditions.
     pub(crate) const fn includes_row(&self, row: &EventRow) -> bool {
-        !self.only_first || row.repeats.is_none()
+        !self.only_first || row.entry.repeats.is_none()
     }
 }
 
@@ -135,6 +135,7 @@ pub(crate) fn frame(id: Option<Position>, name: &str, json: &str) -> Bytes {
 pub(crate) mod tests {
     use chrono::DateTime;
     use ledger_domain::Kind;
+    use ledger_projections::RecordedEntry;
 
     use super::*;
 
@@ -146,7 +147,7 @@ pub(crate) mod tests {
             "causationid":"cause-{position}",
             "data":{{"environment":"production","service":"{service}","release":{{"version":"v1"}}}}}}"#
         );
-        EventRow {
+        RecordedEntry {
             position: Position::new(position),
             recorded_at: DateTime::UNIX_EPOCH,
             occurred_at: DateTime::UNIX_EPOCH,
@@ -157,11 +158,10 @@ pub(crate) mod tests {
             went_live: None,
             target: None,
             targets: Vec::new(),
-            returns_to: None,
-            corrected_by: None,
             leaf_hash: [0; 32].into(),
             bytes: bytes.into(),
         }
+        .into()
     }
 
     fn includes(entry: &FeedEntry, filter: EventFilter) -> bool {
@@ -194,7 +194,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_follower_of_first_entries_receives_no_repeated_one() {
-        let repeated = FeedEntry::new(EventRow { repeats: Some(Position::new(1)), ..row(3, "web") });
+        let mut repeated = row(3, "web");
+        repeated.entry.repeats = Some(Position::new(1));
+        let repeated = FeedEntry::new(repeated);
 
         assert!(Selection::default().includes(&repeated));
         assert!(!Selection { only_first: true, ..Selection::default() }.includes(&repeated));

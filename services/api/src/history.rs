@@ -159,7 +159,7 @@ pub(crate) async fn list_events(
     if let (Some(environment), Some(service)) = (&filter.environment, &filter.service) {
         let lanes = ledger.projections.snapshot().await?.all_lanes(environment).await?;
         // A check or an approval may name a service before its first deploy.
-        let (_, named) = ledger.projections.events(&filter, Position::START, 1).await?;
+        let (_, named) = ledger.projections.recorded_entries(&filter, Position::START, 1).await?;
         if named.is_empty() {
             UnknownLane::check(environment, &lanes, Some(service), None)?;
         }
@@ -263,7 +263,7 @@ pub(crate) async fn get_original(
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     let (projected, row) = readable_entry(&ledger, &path, &query).await?;
-    let origin = Envelope::stored(row.bytes).ok().and_then(|envelope| envelope.origin());
+    let origin = Envelope::stored(row.entry.bytes).ok().and_then(|envelope| envelope.origin());
     let without = |detail: String| Problem::new(Kind::NoOriginal, detail);
     let Some(origin) = origin else {
         return Err(without(format!(

@@ -160,7 +160,7 @@ async fn delivery_status(
     let (projections, follower) = (&ledger.projections, row.follower());
     // Without a position of its own, it begins at the start.
     let delivered = projections.follower_checkpoint(&follower).await?.position.max(row.start());
-    let (_, next) = projections.events(&row.event_filter(), delivered, 1).await?;
+    let (_, next) = projections.recorded_entries(&row.event_filter(), delivered, 1).await?;
     let state = projections.delivery_state(&follower, row.settings_position).await?.unwrap_or_default();
     let last = projections.delivery_attempts(&follower, 1).await?;
     Ok(DeliveryStatusBody {

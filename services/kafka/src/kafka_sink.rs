@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger_domain::TenantName;
-use ledger_projections::{EventRow, Projections};
+use ledger_projections::{Projections, RecordedEntry};
 use ledger_streams::follower::{DELIVERY_TIME, DeliveryError, Sink};
 use metrics::counter;
 use tokio::time::timeout;
@@ -59,7 +59,7 @@ impl KafkaSink {
     }
 
     /// Returns the records of entries, in their order.
-    async fn records(&self, entries: &[EventRow]) -> Result<Vec<Record>, DeliveryError> {
+    async fn records(&self, entries: &[RecordedEntry]) -> Result<Vec<Record>, DeliveryError> {
         let mut compositions = Compositions::default();
         let mut records = Vec::with_capacity(entries.len());
         for row in entries {
@@ -84,7 +84,7 @@ impl KafkaSink {
         Ok(records)
     }
 
-    async fn try_deliver(&mut self, entries: &[EventRow]) -> Result<usize, DeliveryError> {
+    async fn try_deliver(&mut self, entries: &[RecordedEntry]) -> Result<usize, DeliveryError> {
         let records = timeout(QUERY_TIMEOUT, self.records(entries)).await.map_err(|_| {
             DeliveryError(format!("the queries for the records did not end within {QUERY_TIMEOUT:?}"))
         })??;
@@ -98,7 +98,7 @@ impl KafkaSink {
 
 #[async_trait]
 impl Sink for KafkaSink {
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         let delivered = self.try_deliver(entries).await;
         let part = self.status.part().to_owned();
         match delivered {

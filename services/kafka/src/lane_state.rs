@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::SecondsFormat;
 use ledger_domain::{Composition, EnvironmentName, Kind, Lane, LiveRelease, Position};
-use ledger_projections::{AsOf, EventRow, Projections, QueryError};
+use ledger_projections::{AsOf, Projections, QueryError, RecordedEntry};
 use serde_json::{Map, Value, json};
 
 use crate::record::Decoded;
@@ -82,7 +82,7 @@ fn changes(environment: &EnvironmentName, before: &Composition, after: &Composit
 }
 
 /// Returns the value of a lane's record: what it runs after an entry.
-pub(crate) fn value(lane: &Lane, live: &LiveRelease, row: &EventRow) -> Value {
+pub(crate) fn value(lane: &Lane, live: &LiveRelease, row: &RecordedEntry) -> Value {
     let release = &live.release;
     let [version, optional @ ..] = release.parts();
     let mut described = Map::new();

@@ -5,7 +5,7 @@ use chrono::SecondsFormat;
 use ledger_adapters::cdevents;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Lane, Payload, TargetName, TenantName};
-use ledger_projections::EventRow;
+use ledger_projections::RecordedEntry;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde::Deserialize;
 
@@ -27,7 +27,7 @@ pub(crate) struct Undecodable {
 
 /// An entry with its event.
 pub(crate) struct Decoded<'e> {
-    pub(crate) row: &'e EventRow,
+    pub(crate) row: &'e RecordedEntry,
     pub(crate) envelope: Envelope,
     attributes: Attributes,
 }
@@ -42,7 +42,7 @@ struct Attributes {
 }
 
 impl<'e> Decoded<'e> {
-    pub(crate) fn new(row: &'e EventRow) -> Result<Self, Undecodable> {
+    pub(crate) fn new(row: &'e RecordedEntry) -> Result<Self, Undecodable> {
         let error = |reason: String| Undecodable { position: row.position.get(), reason };
         let envelope = Envelope::stored(row.bytes.clone()).map_err(|invalid| error(invalid.to_string()))?;
         let attributes = serde_json::from_slice(&row.bytes).map_err(|invalid| error(invalid.to_string()))?;

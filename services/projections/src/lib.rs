@@ -49,7 +49,9 @@ pub use tables::artifacts::KnownEventTime;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
 pub use tables::event_details::{EventDetails, EventNames};
-pub use tables::events::{EntrySummary, EventFilter, EventRow, KnownEntry, PAGE_BYTES, PageStart};
+pub use tables::events::{
+    EntrySummary, EventFilter, EventRow, KnownEntry, PAGE_BYTES, PageStart, RecordedEntry,
+};
 pub use tables::foreign_entries::ForeignEntry;
 pub use tables::lane_releases::LaneRelease;
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};

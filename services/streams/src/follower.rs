@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use ledger_domain::Position;
-use ledger_projections::{Error, EventFilter, EventRow, Lease, Projections};
+use ledger_projections::{Error, EventFilter, Lease, Projections, RecordedEntry};
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ pub trait Sink: Send + 'static {
     ///
     /// It must return within [`DELIVERY_TIME`], and nothing may be in flight after it returned, also not after an error:
     /// the same entries are delivered again, by this process or another.
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError>;
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError>;
 }
 
 /// Settings of a follower.
@@ -261,7 +261,7 @@ impl<S: Sink> Follower<S> {
         if lease.remaining() < DELIVERY_TIME {
             *lease = self.projections.renew_lease(lease).await?.ok_or(Interruption::Lost)?;
         }
-        let page = self.projections.events(&self.settings.filter, position.get(), self.page_size);
+        let page = self.projections.recorded_entries(&self.settings.filter, position.get(), self.page_size);
         let (projected, entries) = page.await?;
         // Entries of another generation may belong to another history, which has no position of this follower.
         if !position.is_current().await? {
@@ -287,7 +287,7 @@ impl<S: Sink> Follower<S> {
     }
 
     /// Delivers a page. After a failure the next one is half as long, so that a single entry is tried alone at the end.
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         let length = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let delivered = self.sink.deliver(entries).await;
         self.page_size = match delivered {

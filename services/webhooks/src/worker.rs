@@ -196,7 +196,7 @@ impl Worker {
     /// previous settings had yet to deliver, and everything after it, is left to the present ones.
     async fn pass_over(&mut self, position: &mut LeasedPosition) -> Result<(), Error> {
         let Some(previous) = &self.previous else { return Ok(()) };
-        let (_, entries) = self.context.projections().events(previous, position.get(), 1).await?;
+        let (_, entries) = self.context.projections().recorded_entries(previous, position.get(), 1).await?;
         let to = start_of_settings(self.row.settings_position, entries.first().map(|entry| entry.position));
         if to > position.get() {
             self.advance(position, to).await?;

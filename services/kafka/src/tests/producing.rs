@@ -10,7 +10,7 @@ use ledger_domain::{
     EnvironmentName, EventId, EventRef, Lane, LiveRelease, Position, Release, ServiceName, ShortText,
     SlotName, TargetName, TenantName,
 };
-use ledger_projections::{EventRow, Projections, SchemaVersion};
+use ledger_projections::{Projections, RecordedEntry, SchemaVersion};
 use ledger_streams::follower::Sink;
 use ledger_tlog::Hash;
 use rdkafka::message::OwnedHeaders;
@@ -46,9 +46,9 @@ fn deployed(id: &str) -> Value {
 }
 
 /// Returns the entry of an event as the projections have it.
-fn row(position: u64, event: &Value, target: Option<&str>) -> EventRow {
+fn row(position: u64, event: &Value, target: Option<&str>) -> RecordedEntry {
     let envelope = Envelope::parse(event.to_string().as_bytes()).expect("a valid event");
-    EventRow {
+    RecordedEntry {
         position: Position::new(position),
         recorded_at: DateTime::UNIX_EPOCH,
         occurred_at: envelope.occurred_at(),
@@ -59,8 +59,6 @@ fn row(position: u64, event: &Value, target: Option<&str>) -> EventRow {
         went_live: None,
         target: target.map(str::to_owned),
         targets: Vec::new(),
-        returns_to: None,
-        corrected_by: None,
         leaf_hash: Hash::from([7; 32]),
         bytes: envelope.bytes().clone(),
     }
@@ -121,7 +119,7 @@ async fn entries_are_produced_in_order_unchanged_with_their_lanes_as_keys() {
     let artifact = format!("registry.example/web@sha256:{}", "a".repeat(64));
     let built = event("3", "artifact.built", json!({ "artifact": artifact }));
     let mut rows = vec![row(1, &deployed("1"), Some("eu")), row(5, &frozen, None), row(6, &built, None)];
-    rows.push(EventRow { repeats: Some(Position::new(1)), ..row(7, &deployed("1"), None) });
+    rows.push(RecordedEntry { repeats: Some(Position::new(1)), ..row(7, &deployed("1"), None) });
 
     sink.deliver(&rows).await.expect("delivered");
 
@@ -142,7 +140,7 @@ async fn entries_are_produced_in_order_unchanged_with_their_lanes_as_keys() {
 async fn cdevents_leave_out_repeated_entries() {
     let broker = Broker::with_topics(&["entries"]);
     let (mut sink, _) = sink(&broker, "value = \"cdevents\"\nkey = \"tenant\"\n");
-    let repeated = EventRow { repeats: Some(Position::new(1)), ..row(2, &deployed("1"), None) };
+    let repeated = RecordedEntry { repeats: Some(Position::new(1)), ..row(2, &deployed("1"), None) };
 
     let rows = [row(1, &deployed("1"), Some("eu")), repeated, row(3, &deployed("3"), Some("eu"))];
     sink.deliver(&rows).await.expect("delivered");

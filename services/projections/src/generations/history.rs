@@ -9,7 +9,7 @@ use ledger_tlog::Hash;
 use crate::Projections;
 use crate::postgres::{Error, bigint, position};
 use crate::sql::sql;
-use crate::tables::events::{EntrySummary, EventRow, leaf_hash};
+use crate::tables::events::{EntrySummary, RecordedEntry, leaf_hash};
 
 /// An entry that identifies the history up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct HistoryMark {
     pub leaf_hash: Hash,
 }
 
-impl EventRow {
+impl RecordedEntry {
     /// Returns the mark of the history up to this entry.
     #[must_use]
     pub const fn mark(&self) -> HistoryMark {

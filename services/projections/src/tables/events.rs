@@ -1,7 +1,7 @@
 //! Event history: the bytes of every entry, with the columns that queries filter by.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,7 +19,7 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::bulk_insert::insert_row;
-use crate::postgres::{Error, bigint, parsed, position};
+use crate::postgres::{Error, SNAPSHOT, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
 use crate::tables::event_details::{EventDetails, EventNames, artifact_key, push_details, push_name};
 use crate::{Projections, Snapshot};
@@ -33,9 +33,9 @@ pub const PAGE_BYTES: usize = 8 << 20;
 /// Number of check results that are read at a time for their counts, which bounds the memory for their bytes.
 const CHECKS_PAGE: usize = 100;
 
-/// Entry of the event history.
+/// Entry of the event history, as the projector stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventRow {
+pub struct RecordedEntry {
     /// Position of the entry.
     pub position: Position,
     /// Time at which the journal stored the entry.
@@ -46,8 +46,7 @@ pub struct EventRow {
     pub kind: Kind,
     /// Position of the earlier entry with the same identity, if any. A repeated entry has no effect.
     pub repeats: Option<Position>,
-    /// Anomalies, sorted. They are judged when the entry is recorded, except `during_freeze` and `straddles_change`:
-    /// queries judge these by what is known when they run.
+    /// Anomalies that were judged when the entry was recorded, sorted.
     pub anomalies: Vec<String>,
     /// Names that this event is the first to use: `environment`, `service`, `target`.
     pub first_of: Vec<String>,
@@ -57,15 +56,40 @@ pub struct EventRow {
     pub target: Option<String>,
     /// Candidate targets, if the event names no target and the service has several.
     pub targets: Vec<String>,
+    /// Leaf hash in the Merkle tree.
+    pub leaf_hash: Hash,
+    /// Bytes of the entry, as stored in the stream.
+    pub bytes: Bytes,
+}
+
+/// Entry of the event history, with what is derived about it when it is queried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Entry.
+    pub entry: RecordedEntry,
+    /// All anomalies, sorted: those of the entry, and `during_freeze` and `straddles_change`, which queries judge by what
+    /// is known when they run.
+    pub anomalies: Vec<String>,
     /// Position at which the release that goes live by this event last went live before, if the lane ran another in
     /// between: by what ran when, as known when queried, so a late report counts at its time.
     pub returns_to: Option<Position>,
     /// Position of the correction of this event, if any. From that position on, this event has no effect.
     pub corrected_by: Option<Position>,
-    /// Leaf hash in the Merkle tree.
-    pub leaf_hash: Hash,
-    /// Bytes of the entry, as stored in the stream.
-    pub bytes: Bytes,
+}
+
+impl From<RecordedEntry> for EventRow {
+    /// Returns the row of an entry about which nothing is derived.
+    fn from(entry: RecordedEntry) -> Self {
+        Self { anomalies: entry.anomalies.clone(), returns_to: None, corrected_by: None, entry }
+    }
+}
+
+impl Deref for EventRow {
+    type Target = RecordedEntry;
+
+    fn deref(&self) -> &RecordedEntry {
+        &self.entry
+    }
 }
 
 /// Filter for events: an event has to meet every given condition.
@@ -135,19 +159,9 @@ struct Row {
     went_live: Option<String>,
     target: Option<String>,
     targets: Option<String>,
-    during_freeze: Option<bool>,
-    straddles: Option<bool>,
-    returns_to: Option<i64>,
-    corrected_by: Option<i64>,
     leaf_hash: Option<Vec<u8>>,
     bytes: Option<Vec<u8>>,
 }
-
-/// Joins what is derived about an event when it is queried, as known now.
-static ANNOTATIONS: LazyLock<String> = LazyLock::new(|| {
-    let now = i64::MAX.to_string();
-    expanded_sql!("fragments/event_annotations").replace("$2", &now)
-});
 
 impl Projections {
     /// Returns a page of events after a position, ordered by position, and the position of the projections. The page
@@ -199,14 +213,26 @@ impl Projections {
         limit: u32,
         bytes: usize,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        let mut query = page_query(filter, start, limit, bytes);
-        // How rare a target or an actor is decides which index is the best: such a query is planned with its values.
-        let is_persistent = filter.details == EventDetails::default();
-        let query = query.build_query_as().persistent(is_persistent);
-        let rows: Vec<Row> = query.fetch_all(&self.pool()?).await?;
-        let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
-        let events = rows.into_iter().filter_map(|row| row.event().transpose());
-        Ok((at, events.collect::<Result<_, _>>()?))
+        let mut transaction = self.pool()?.begin_with(SNAPSHOT).await?;
+        let (at, entries) = recorded_page(&mut transaction, filter, start, limit, bytes).await?;
+        let rows = annotate(&mut transaction, entries).await?;
+        transaction.commit().await?;
+        Ok((at, rows))
+    }
+
+    /// Returns a page like [`Self::events`], without what is derived about the entries when they are queried. It takes a
+    /// small part of the time.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn recorded_entries(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: u32,
+    ) -> Result<(Position, Vec<RecordedEntry>), Error> {
+        let mut connection = self.pool()?.acquire().await?;
+        recorded_page(&mut connection, filter, PageStart::After(after), limit, PAGE_BYTES).await
     }
 
     /// Returns summaries of up to `limit` entries after a position, ordered by position.
@@ -316,33 +342,23 @@ pub(crate) fn parse_envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, E
 }
 
 impl Row {
-    fn event(self) -> Result<Option<EventRow>, Error> {
+    fn entry(self) -> Result<Option<RecordedEntry>, Error> {
         let (Some(at), Some(recorded_at), Some(kind), Some(hash), Some(bytes)) =
             (self.position, self.recorded_at, self.kind, self.leaf_hash, self.bytes)
         else {
             return Ok(None);
         };
-        Ok(Some(EventRow {
+        Ok(Some(RecordedEntry {
             position: position(at),
             recorded_at,
             occurred_at: self.occurred_at.unwrap_or(recorded_at),
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
-            anomalies: {
-                let mut anomalies = split_list(self.anomalies.as_deref());
-                anomalies
-                    .extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
-                anomalies
-                    .extend(self.straddles.and_then(|holds| holds.then(|| "straddles_change".to_owned())));
-                anomalies.sort_unstable();
-                anomalies
-            },
+            anomalies: split_list(self.anomalies.as_deref()),
             first_of: split_list(self.first_of.as_deref()),
             went_live: self.went_live,
             target: self.target,
             targets: split_list(self.targets.as_deref()),
-            returns_to: self.returns_to.map(position),
-            corrected_by: self.corrected_by.map(position),
             leaf_hash: leaf_hash(at, &hash)?,
             bytes: bytes.into(),
         }))
@@ -358,6 +374,91 @@ pub(crate) fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
     parsed("events", at, || <[u8; 32]>::try_from(bytes).map(Hash::from))
 }
 
+/// Reads a page of entries and the position of the projections.
+async fn recorded_page(
+    connection: &mut PgConnection,
+    filter: &EventFilter,
+    start: PageStart,
+    limit: u32,
+    bytes: usize,
+) -> Result<(Position, Vec<RecordedEntry>), Error> {
+    let mut query = page_query(filter, start, limit, bytes);
+    // How rare a target or an actor is decides which index is the best: such a query is planned with its values.
+    let is_persistent = filter.details == EventDetails::default();
+    let query = query.build_query_as().persistent(is_persistent);
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
+    let entries = rows.into_iter().filter_map(|row| row.entry().transpose());
+    Ok((at, entries.collect::<Result<_, _>>()?))
+}
+
+/// Derives what the queries show about entries beside their columns, as known now. Each statement gets only the entries
+/// about which it can say something: planning one takes longer than reading a page.
+async fn annotate(
+    connection: &mut PgConnection,
+    entries: Vec<RecordedEntry>,
+) -> Result<Vec<EventRow>, Error> {
+    let mut rows: Vec<EventRow> = entries.into_iter().map(EventRow::from).collect();
+    let of = |rows: &[EventRow], concerns: fn(&EventRow) -> bool| -> Vec<i64> {
+        rows.iter().filter(|row| concerns(row)).map(|row| bigint(row.position)).collect()
+    };
+    let (changes, checks, all) = (of(&rows, is_change), of(&rows, is_check_result), of(&rows, |_| true));
+    let live = of(&rows, |row| row.went_live.is_some());
+    let returns = positions(connection, expanded_sql!("events/returns"), live).await?;
+    let corrected = positions(connection, sql!("corrections/first_of_events"), all).await?;
+    let frozen = flagged(connection, sql!("events/frozen"), changes, None).await?;
+    let now = Some(i64::MAX);
+    let straddling = flagged(connection, expanded_sql!("events/straddling_checks"), checks, now).await?;
+    for row in &mut rows {
+        let at = bigint(row.position);
+        row.returns_to = returns.get(&at).copied().map(position);
+        row.corrected_by = corrected.get(&at).copied().map(position);
+        let judged = [(&frozen, "during_freeze"), (&straddling, "straddles_change")];
+        let judged = judged.into_iter().filter(|(found, _)| found.contains(&at));
+        row.anomalies.extend(judged.map(|(_, anomaly)| anomaly.to_owned()));
+        row.anomalies.sort_unstable();
+    }
+    Ok(rows)
+}
+
+/// Returns true if an event changes what a lane runs, so that a freeze concerns it.
+const fn is_change(row: &EventRow) -> bool {
+    matches!(row.entry.kind, Kind::DeploySucceeded | Kind::DeployRemoved | Kind::TrafficSwitched)
+}
+
+const fn is_check_result(row: &EventRow) -> bool {
+    matches!(row.entry.kind, Kind::ValidationPassed | Kind::ValidationFailed)
+}
+
+/// Runs a statement that selects a position for some of these events.
+async fn positions(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    of: Vec<i64>,
+) -> Result<HashMap<i64, i64>, Error> {
+    if of.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(i64, i64)> = sqlx::query_as(statement).bind(of).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Runs a statement that selects some of these events, as known at a position if it depends on one.
+async fn flagged(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    of: Vec<i64>,
+    known_at: Option<i64>,
+) -> Result<HashSet<i64>, Error> {
+    if of.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let query = sqlx::query_scalar(statement).bind(of);
+    let query = known_at.into_iter().fold(query, |query, known_at| query.bind(known_at));
+    let rows: Vec<i64> = query.fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// Builds the query for a page of events. The statement has only the conditions that the filter gives, so that Postgres
 /// can use the index for each.
 fn page_query(filter: &EventFilter, start: PageStart, limit: u32, bytes: usize) -> QueryBuilder<Postgres> {
@@ -367,9 +468,7 @@ fn page_query(filter: &EventFilter, start: PageStart, limit: u32, bytes: usize) 
     };
     let mut query = QueryBuilder::new(
         "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats,
-            e.anomalies, e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
-            straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
-            e.leaf_hash, e.bytes
+            e.anomalies, e.first_of, e.went_live, e.target, e.targets, e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (
             SELECT * FROM (
                 SELECT *, sum(octet_length(bytes)) OVER (ORDER BY ",
@@ -386,7 +485,7 @@ fn page_query(filter: &EventFilter, start: PageStart, limit: u32, bytes: usize) 
     push_details(&mut query, &filter.details);
     query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
     query.push(") asked) page WHERE bytes_before < ").push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
-    query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.").push(order);
+    query.push(") e ON true ORDER BY e.").push(order);
     query
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::TenantName;
 use ledger_journal::jetstream::{Outgoing, Publisher};
-use ledger_projections::EventRow;
+use ledger_projections::RecordedEntry;
 use ledger_streams::follower::{DeliveryError, Sink};
 
 /// Name of the follower.
@@ -24,7 +24,7 @@ pub(super) struct EntrySink {
 
 #[async_trait]
 impl Sink for EntrySink {
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         let messages = entries.iter().map(|entry| outgoing(&self.tenant, entry)).collect();
         let published = self.publisher.publish(messages).await;
         published.map_err(|error| DeliveryError(error.to_string()))
@@ -32,7 +32,7 @@ impl Sink for EntrySink {
 }
 
 /// Returns the message of an entry: `events.<tenant>.<environment>.<family>.<verb>`.
-fn outgoing(tenant: &TenantName, entry: &EventRow) -> Outgoing {
+fn outgoing(tenant: &TenantName, entry: &RecordedEntry) -> Outgoing {
     let envelope = Envelope::stored(entry.bytes.clone()).ok();
     let environment = envelope.as_ref().and_then(|envelope| envelope.event().payload.environment());
     let environment = environment.map_or(NO_ENVIRONMENT, |environment| environment.as_str());

@@ -1,24 +1,8 @@
--- Joins what is derived about event `e` when it is queried:
---
--- - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
---   between.
--- - `frozen`: the event occurred within a freeze, by the rule of `freeze_holds.sql`, and is not a step of a rollback.
--- - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
---   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
--- - `k`: the first correction of the event.
-LEFT JOIN LATERAL (
-    -- include fragments/returns_to.sql
-) back ON true
-LEFT JOIN LATERAL (
-    SELECT true AS holds
-    FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
-    WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
-        AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
-        AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
-        AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
-    LIMIT 1
-) frozen ON true
-LEFT JOIN LATERAL (
+-- Selects those events that end a check during which its subject changed: between the start of the check, as known at
+-- `$2`, and its end. The tracks decide, so the result may differ from what counts for a lane that was removed or switched
+-- to an empty slot during the check.
+SELECT e.position FROM events e
+CROSS JOIN LATERAL (
     SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
         SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
             SELECT a.stands AS at_start, b.stands AS at_end,
@@ -90,7 +74,5 @@ LEFT JOIN LATERAL (
     WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
         AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
     LIMIT 1
-) straddle ON true
-LEFT JOIN LATERAL (
-    SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
-) k ON true
+) straddle
+WHERE e.position = ANY($1) AND straddle.holds
