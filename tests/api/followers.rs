@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger_domain::Position;
-use ledger_projections::{EventFilter, EventRow, Projections};
+use ledger_projections::{EventFilter, Projections, RecordedEntry};
 use ledger_streams::follower::{DeliveryError, Follower, FollowerSettings, Sink, StartAt};
 use ledger_tests::{Client, InProcess, deploy};
 use tokio::sync::watch;
@@ -45,7 +45,7 @@ impl Receiving {
 
 #[async_trait]
 impl Sink for Receiving {
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         let fails = {
             let mut broken = self.broken.lock().expect("no panic");
             let fails = *broken > 0;
@@ -225,7 +225,7 @@ struct Narrow(Receiving);
 
 #[async_trait]
 impl Sink for Narrow {
-    async fn deliver(&mut self, entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         if entries.len() > 2 {
             return Err(DeliveryError("too many entries".into()));
         }
@@ -254,7 +254,7 @@ struct Silent(watch::Sender<bool>);
 
 #[async_trait]
 impl Sink for Silent {
-    async fn deliver(&mut self, _entries: &[EventRow]) -> Result<(), DeliveryError> {
+    async fn deliver(&mut self, _entries: &[RecordedEntry]) -> Result<(), DeliveryError> {
         self.0.send_replace(true);
         std::future::pending().await
     }

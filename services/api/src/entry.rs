@@ -39,6 +39,7 @@ pub fn entry_json(row: EventRow) -> Result<Vec<u8>, String> {
 
 /// Returns the body of an entry. It fails if the stored bytes are not JSON.
 pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
+    let EventRow { entry: row, anomalies, returns_to, corrected_by } = row;
     let sent = sender(&row.bytes);
     let actor = sent.as_ref().and_then(|event| event.actor.as_ref()).map(Into::into);
     let principal = sent.and_then(|event| event.sender).map(|sender| principal_body(&sender.principal));
@@ -51,13 +52,13 @@ pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
         recorded_at: row.recorded_at,
         leaf_hash: row.leaf_hash.to_string(),
         repeats: row.repeats.map(Position::get),
-        anomalies: row.anomalies,
-        new: row.entry.first_of,
-        went_live: row.entry.went_live,
-        target: row.entry.target,
-        targets: row.entry.targets,
-        returns_to: row.returns_to.map(Position::get),
-        corrected_by: row.corrected_by.map(Position::get),
+        anomalies,
+        new: row.first_of,
+        went_live: row.went_live,
+        target: row.target,
+        targets: row.targets,
+        returns_to: returns_to.map(Position::get),
+        corrected_by: corrected_by.map(Position::get),
         clock_ahead_ms: (ahead > 0).then_some(ahead),
         principal,
         actor,

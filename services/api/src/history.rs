@@ -263,7 +263,7 @@ pub(crate) async fn get_original(
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     let (projected, row) = readable_entry(&ledger, &path, &query).await?;
-    let origin = Envelope::stored(row.entry.bytes).ok().and_then(|envelope| envelope.origin());
+    let origin = Envelope::stored(row.bytes.clone()).ok().and_then(|envelope| envelope.origin());
     let without = |detail: String| Problem::new(Kind::NoOriginal, detail);
     let Some(origin) = origin else {
         return Err(without(format!(
