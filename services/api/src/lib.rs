@@ -46,6 +46,8 @@ mod openapi;
 mod overview;
 mod pace;
 mod paced_stream;
+mod page_paths;
+mod pages;
 mod parameter_schemas;
 mod parameters;
 mod peer;
@@ -66,6 +68,7 @@ mod rollbacks;
 mod schemas;
 mod security_headers;
 mod server;
+mod sign_in;
 mod stream;
 mod subscriptions;
 mod targets;
@@ -191,10 +194,16 @@ fn service_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(hooks::deliver_webhook))
 }
 
-/// Returns the router of the API, its documentation, health and metrics.
+/// Returns the router of the API, its documentation, the pages unless they are disabled, health and metrics.
 pub fn router(app: Arc<App>) -> Router {
     let (api, document) = openapi::split(ledger_routes());
-    with_middleware(api.merge(health::router()).merge(openapi::docs(document)), app)
+    let pages = app.pages.is_some().then(|| {
+        let api = api.clone().fallback(problem::path_not_found);
+        pages::routes(api.with_state(Arc::clone(&app))).merge(sign_in::routes())
+    });
+    let routes = api.merge(health::router()).merge(openapi::docs(document));
+    let routes = pages.into_iter().fold(routes, Router::merge);
+    with_middleware(routes, app)
 }
 
 /// Returns the router of health and metrics only, for a process without the role `http`.
@@ -212,6 +221,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), throttle::limit_rates))
         .layer(from_fn_with_state(Arc::clone(&app), access::authenticate))
         .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
+        .layer(from_fn_with_state(Arc::clone(&app), pages::show_problems))
         .layer(from_fn_with_state(Arc::clone(&app), security_headers::add_to_answer))
         // An answer is about a moment, unless its handler says otherwise.
         .layer(SetResponseHeaderLayer::if_not_present(
