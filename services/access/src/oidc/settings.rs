@@ -185,6 +185,9 @@ pub enum SettingsError {
         /// Rule that the field breaks.
         reason: String,
     },
+    /// No settings exist for an issuer.
+    #[error("issuer {0} is not configured")]
+    Unknown(String),
     /// Two settings have the same issuer.
     #[error("issuer {0} is configured twice; remove one of the entries")]
     Repeated(String),
