@@ -16,7 +16,7 @@ pub(crate) struct Member {
     pub(crate) link: Option<String>,
 }
 
-/// Members of an event, in the order of the event.
+/// Members of an event.
 pub(crate) struct Members {
     pub(crate) rows: Vec<Member>,
     /// True if the event has more members.
@@ -72,7 +72,8 @@ mod tests {
         let event = json!({"id": "a", "data": {"lanes": [{"service": "web"}], "links": [], "count": 2}});
         let mut found = rows(&event);
         found.sort();
-        let expected = [("data.count", "2"), ("data.lanes[0].service", "web"), ("data.links", "[]"), ("id", "a")];
+        let expected =
+            [("data.count", "2"), ("data.lanes[0].service", "web"), ("data.links", "[]"), ("id", "a")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

@@ -182,7 +182,11 @@ impl Release {
 
 /// Returns the actor with the kind, if the kind says more than "person".
 pub(crate) fn actor(kind: &str, name: &str) -> String {
-    if kind.is_empty() || kind == "person" { shown(name) } else { format!("{} ({})", shown(name), shown(kind)) }
+    if kind.is_empty() || kind == "person" {
+        shown(name)
+    } else {
+        format!("{} ({})", shown(name), shown(kind))
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub(crate) fn prose(word: &str) -> String {
 /// that are invisible or not part of a URL.
 pub(crate) fn web_link(text: &str) -> Option<String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-    let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
+    let is_plain =
+        |c: char| !c.is_whitespace() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
     let has_host = rest.chars().next().is_some_and(char::is_alphanumeric);
     (has_host && rest.chars().all(is_plain) && shown(text) == text).then(|| text.to_owned())
 }

@@ -38,7 +38,8 @@ struct Row {
 /// # Errors
 /// The template is defective.
 pub fn sign_in(issuers: &[IssuerLink<'_>], to: &str, failure: Option<&str>) -> Result<String, RenderError> {
-    let row = |issuer: &IssuerLink<'_>| Row { name: shown(issuer.name), href: sign_in_with(issuer.number, to) };
+    let row =
+        |issuer: &IssuerLink<'_>| Row { name: shown(issuer.name), href: sign_in_with(issuer.number, to) };
     let page = Page {
         layout: Layout::new(&Frame::default(), "Sign in", Section::Other),
         issuers: issuers.iter().map(row).collect(),
