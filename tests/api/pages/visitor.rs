@@ -48,7 +48,7 @@ impl Visitor {
         Client::send(self.request(Method::GET, path)).await
     }
 
-    /// Requests a page, and asserts that it is one.
+    /// Requests a page, and asserts that the answer is a page.
     pub(crate) async fn page(&self, path: &str) -> String {
         let page = self.get(path).await;
         assert_eq!(page.status, 200, "{path}: {}", page.text);

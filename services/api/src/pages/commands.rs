@@ -35,7 +35,7 @@ impl CommandLine {
     }
 }
 
-/// Returns an argument as it is, or in quotes if a shell could read it in another way.
+/// Returns an argument unchanged, or in quotes if a shell could read it in another way.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
