@@ -51,7 +51,7 @@ async fn the_approval_of_a_release_is_recorded_with_the_sender_as_its_actor_and_
     assert!(entry.starts_with("/t/default/events/"), "{entry}");
     let events = rollback_events(stage.admin(), "approval.granted").await;
     let [recorded] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(recorded["event"]["id"], *request);
+    assert_eq!(recorded["event"]["id"], request.as_str());
     assert_eq!(recorded["event"]["source"], "release-ledger-pages");
     let data = json!({
         "environment": "production", "service": "web", "release": {"version": "v3"},
@@ -109,7 +109,7 @@ async fn a_rejection_of_a_release_is_recorded_with_its_artifact() {
     let request = request_id(&noa.page(QUESTION).await);
     let mut fields = approval(&request, "");
     fields[0].1 = "reject";
-    fields.push(("artifact", &artifact));
+    fields.push(("artifact", &*artifact));
 
     location(&noa.submit(APPROVALS, &fields).await);
 

@@ -73,8 +73,8 @@ async fn check_sent_before(
         return Ok(());
     }
     let detail = format!(
-        "this form was sent before with another decision, and is recorded at position {position}; load the page again to \
-         send another one"
+        "this form was sent before with another decision or by another person, and is recorded at position {position}; \
+         load the page again to send another one"
     );
     Err(Problem::new(Kind::IdentityConflict, detail))
 }
