@@ -87,7 +87,7 @@ impl TenantPage {
     fn parameters(&self, is_kept: impl Fn(&str) -> bool) -> String {
         let pairs = self.uri.query().unwrap_or_default().split('&');
         let kept = pairs.filter(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = pair.split_once('=').unwrap_or((*pair, ""));
             !value.is_empty() && is_kept(name)
         });
         kept.collect::<Vec<_>>().join("&")
