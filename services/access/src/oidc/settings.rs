@@ -201,6 +201,16 @@ pub enum SettingsError {
         /// Cause.
         source: std::io::Error,
     },
+    /// The file with the secret of a client cannot be read.
+    #[error("issuer {issuer}: cannot read client_secret_file {}", path.display())]
+    SecretFile {
+        /// Issuer.
+        issuer: String,
+        /// Path of the file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// The HTTP client cannot be created.
     #[error("issuer {issuer}: cannot set up the HTTP client")]
     Http {
