@@ -20,7 +20,8 @@ use crate::shown::shown;
 struct Page {
     layout: Layout,
     is_restricted: bool,
-    has_more: bool,
+    /// Path of the next page.
+    next: Option<String>,
     columns: Vec<Column>,
     rows: Vec<Row>,
     freezes: Vec<Freeze>,
@@ -91,7 +92,7 @@ pub fn overview(
     let page = Page {
         layout: Layout::new(frame, "Overview", Section::Overview).at(overview.position),
         is_restricted: overview.restricted,
-        has_more: overview.next.is_some(),
+        next: overview.next.as_deref().map(|after| paths.overview_after(after)),
         columns: environments.iter().map(|environment| column(&paths, environment)).collect(),
         rows: rows(&paths, environments, now),
         freezes: environments.iter().flat_map(|environment| freezes(&paths, environment)).collect(),

@@ -30,6 +30,10 @@ impl Paths {
         self.tenant.clone()
     }
 
+    pub(crate) fn overview_after(&self, cursor: &str) -> String {
+        format!("{}?after={}", self.tenant, escaped(cursor))
+    }
+
     pub(crate) fn environment(&self, name: &str) -> String {
         format!("{}/environments/{}", self.tenant, escaped(name))
     }
@@ -40,6 +44,13 @@ impl Paths {
 
     pub(crate) fn rollbacks(&self) -> String {
         format!("{}/rollbacks", self.tenant)
+    }
+
+    pub(crate) fn rollbacks_before(&self, environment: Option<&str>, position: u64) -> String {
+        match environment {
+            Some(name) => format!("{}?environment={}&before={position}", self.rollbacks(), escaped(name)),
+            None => format!("{}?before={position}", self.rollbacks()),
+        }
     }
 
     pub(crate) fn rollback(&self, id: &str) -> String {

@@ -19,7 +19,8 @@ struct Page<'a> {
     /// The filter as text, if one is set.
     environment: Option<String>,
     rows: Vec<Row>,
-    has_more: bool,
+    /// Path of the next page.
+    next: Option<String>,
 }
 
 struct Row {
@@ -57,7 +58,7 @@ pub fn rollbacks(
         filter: environment.unwrap_or_default(),
         environment: environment.map(shown),
         rows: rollbacks.rollbacks.iter().map(|rollback| row(&paths, rollback)).collect(),
-        has_more: rollbacks.next.is_some(),
+        next: rollbacks.next.map(|before| paths.rollbacks_before(environment, before)),
     };
     Ok(page.render()?)
 }

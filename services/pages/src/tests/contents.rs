@@ -91,6 +91,22 @@ fn given_no_rollback_of_the_environment_then_the_list_says_so() {
 }
 
 #[test]
+fn given_more_pages_then_the_lists_link_to_them() {
+    let mut list = no_rollbacks();
+    list["next"] = json!(5);
+    list["rollbacks"] = json!([rollback_of("back-1")]);
+    for (environment, path) in [
+        (None, "/t/default/rollbacks?before=5"),
+        (Some("a&b"), "/t/default/rollbacks?environment=a%26b&before=5"),
+    ] {
+        let page = read(rollbacks(&default_frame(), &body(&list), environment));
+        assert!(page.values("href").any(|href| href == path), "{path}");
+    }
+    let page = read(overview(&default_frame(), &body(&overview_of("a/b")), &body(&no_rollbacks()), now()));
+    assert!(page.values("href").any(|href| href == "/t/default?after=a%2Fb"));
+}
+
+#[test]
 fn given_a_request_id_then_a_rollback_under_way_can_be_approved_rejected_and_cancelled() {
     let page = read(rollback(&frame("mira"), &body(&rollback_of("back-1")), Some("3f2a")));
     assert_eq!(decisions(&page), ["approve", "reject", "cancel"]);
@@ -162,11 +178,11 @@ fn given_no_artifact_then_the_form_submits_none() {
 fn given_a_principal_then_the_entry_shows_it_beside_the_claimed_actor() {
     let mut stored = entry_of("web");
     stored["actor"] = json!({"type": "person", "name": "mira"});
-    stored["event"]["data"]["actor"] = json!({"type": "workload", "name": "somebody-else"});
+    stored["event"]["data"]["actor"] = json!({"type": "workload", "name": "another-sender"});
     stored["event"]["type"] = json!("io.releaseledger.deploy.succeeded.v1");
     let page = read(entry(&default_frame(), &body(&stored)));
     assert_says(&page, "mira, by the sender");
-    assert_says(&page, "somebody-else (workload), by the event's data");
+    assert_says(&page, "another-sender (workload), by the event's data");
     assert_says(&page, "deploy.succeeded");
     assert_says(&page, "a repeat has no effect");
     let entries: Vec<_> = page.values("href").filter(|href| href.starts_with("/t/default/events/")).collect();
