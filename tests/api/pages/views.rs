@@ -238,3 +238,21 @@ async fn an_entry_shows_the_principal_beside_the_actor_that_the_event_claims() {
 
     assert!(page.contains("somebody-else") && page.contains("mia"), "{page}");
 }
+
+#[tokio::test]
+async fn an_entry_that_a_page_shows_is_in_the_log_of_reads() {
+    let stage = Stage::start().await;
+
+    stage.mia.page(ENTRY).await;
+
+    let read = loop {
+        let log = stage.admin().get("/v1/access/reads?principal=mia").await.ok();
+        let reads = log["reads"].as_array().expect("reads").clone();
+        match reads.into_iter().find(|read| read["route"] == "/t/{tenant}/events/{position}") {
+            Some(read) => break read,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!((&read["tenant"], &read["status"]), (&json!("default"), &json!(200)), "{read}");
+    assert_eq!((&read["entries"], &read["first_position"]), (&json!(1), &json!(2)), "{read}");
+}
