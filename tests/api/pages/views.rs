@@ -131,6 +131,8 @@ async fn what_does_not_exist_is_the_problem_of_the_api_as_a_page() {
     }
     let unknown = stage.mia.get(&QUESTION.replace("web", "nothing")).await;
     assert_eq!(unknown.status, 404, "{}", unknown.text);
+    let first = stage.mia.page(&format!("{}&new=true", QUESTION.replace("web", "nothing"))).await;
+    assert!(first.contains("release-ledger gate production nothing v3 --new"), "{first}");
 }
 
 #[tokio::test]
