@@ -12,6 +12,7 @@ mod horizon;
 mod http;
 mod live;
 mod manifests;
+mod pages;
 mod points_and_times;
 mod queries;
 mod questions;

@@ -82,6 +82,7 @@ impl Service {
             allowed_hosts: AllowedHosts::default(),
             is_encrypted: false,
             checks: Vec::new(),
+            pages: None,
             history_scans: Semaphore::new(1),
         };
         let router = TowerToHyperService::new(router(Arc::new(app)));

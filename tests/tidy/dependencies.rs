@@ -20,6 +20,7 @@ const OWNERS: &[Owner] = &[
         owner: "projections",
     },
     Owner { packages: &["axum", "axum-extra", "utoipa-axum", "hyper", "tower-http"], owner: "api" },
+    Owner { packages: &["askama", "maud", "minijinja", "tera"], owner: "pages" },
     Owner { packages: &["rdkafka", "rdkafka-sys"], owner: "kafka" },
     Owner { packages: &["tikv-jemallocator", "mimalloc"], owner: "server" },
 ];
@@ -40,6 +41,7 @@ const BANNED: &[(&str, &[&str])] = &[
     ("tlog", &["tokio", "serde_json", "futures", "tracing"]),
     ("codec", &["tokio", "futures", "tracing"]),
     ("api-types", &["tokio", "futures", "tracing"]),
+    ("pages", &["tokio", "futures", "tracing"]),
 ];
 
 /// The crate of the tests, which may use everything.

@@ -44,9 +44,10 @@ pub struct TokenState {
 }
 
 impl TokenState {
-    fn check(&self, token: &ApiToken, now: DateTime<Utc>) -> Result<(), TokenError> {
-        let is_current = token.has_hash(&self.hash);
-        let previous_until = self.previous.filter(|(hash, _)| token.has_hash(hash)).map(|(_, until)| until);
+    /// Checks a secret, of which `has` says whether it has a hash.
+    fn check(&self, has: impl Fn(&SecretHash) -> bool, now: DateTime<Utc>) -> Result<(), TokenError> {
+        let is_current = has(&self.hash);
+        let previous_until = self.previous.filter(|(hash, _)| has(hash)).map(|(_, until)| until);
         match (is_current, previous_until) {
             (false, None) => Err(TokenError::Unknown),
             _ if self.is_revoked => Err(TokenError::Revoked),
@@ -257,9 +258,32 @@ impl Directory {
     /// # Errors
     /// The token is unknown, revoked, expired or replaced.
     pub fn authenticate(&self, token: &ApiToken, now: DateTime<Utc>) -> Result<Principal, TokenError> {
-        let state = self.tokens.get(token.id()).ok_or(TokenError::Unknown)?;
-        state.check(token, now)?;
-        let subject = ShortText::parse(token.id().as_str()).map_err(|_| TokenError::Unknown)?;
+        self.owner(token.id(), |hash| token.has_hash(hash), now)
+    }
+
+    /// Returns the principal of a token whose secret has a hash: for a session that began with this secret, and must not
+    /// outlive it.
+    ///
+    /// # Errors
+    /// The token is unknown, revoked, expired or replaced.
+    pub fn owner_by_hash(
+        &self,
+        token: &TokenId,
+        secret: &SecretHash,
+        now: DateTime<Utc>,
+    ) -> Result<Principal, TokenError> {
+        self.owner(token, |hash| hash == secret, now)
+    }
+
+    fn owner(
+        &self,
+        id: &TokenId,
+        has: impl Fn(&SecretHash) -> bool,
+        now: DateTime<Utc>,
+    ) -> Result<Principal, TokenError> {
+        let state = self.tokens.get(id).ok_or(TokenError::Unknown)?;
+        state.check(has, now)?;
+        let subject = ShortText::parse(id.as_str()).map_err(|_| TokenError::Unknown)?;
         Ok(Principal {
             kind: state.kind,
             issuer: ShortText::parse(Principal::TOKENS).map_err(|_| TokenError::Unknown)?,
@@ -366,6 +390,24 @@ mod tests {
         }
         assert_eq!(directory.authenticate(&first, until), Err(TokenError::Replaced(until)));
         assert!(directory.authenticate(&second, until).is_ok());
+    }
+
+    #[test]
+    fn the_hash_of_a_secret_names_its_owner_as_long_as_the_secret_is_accepted() {
+        let first = generate();
+        let second = ApiToken::generate_for(first.id().clone()).expect("random");
+        let until = now() + TimeDelta::hours(1);
+        let mut directory = directory(&[created(&first, None), rotated(&second, until)]);
+        let owner = |directory: &Directory, token: &ApiToken, at| {
+            directory.owner_by_hash(token.id(), &token.hash(), at).map(|owner| owner.name.to_string())
+        };
+
+        assert_eq!(owner(&directory, &first, now()).as_deref(), Ok("ci"));
+        assert_eq!(owner(&directory, &first, until), Err(TokenError::Replaced(until)));
+        assert_eq!(owner(&directory, &second, until).as_deref(), Ok("ci"));
+        assert_eq!(owner(&directory, &generate(), now()), Err(TokenError::Unknown));
+        directory.apply(&Payload::TokenRevoked(first.id().clone())).expect("revoked");
+        assert_eq!(owner(&directory, &second, until), Err(TokenError::Revoked));
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! [`Verifier`] verifies a token of a configured issuer and returns its [`Principal`]: a workload of GitHub Actions,
 //! GitLab or Kubernetes, or a person. It checks in this order: size, form, header, issuer, key, signature, times,
 //! audience, other claims. Only asymmetric algorithms are allowed, and a key is used only for the algorithms of its type.
-//! Keys come from the issuer's settings alone, never from a token.
+//! Keys come from the issuer's settings alone, never from a token. [`SignIn`] signs a person in with a browser.
 
+mod attempt;
 mod cache;
 mod claims;
 mod error;
 mod fetch;
 mod jwks;
 mod settings;
+mod sign_in;
 mod strict;
 #[cfg(test)]
 mod tests;
@@ -22,11 +24,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use ledger_domain::{Principal, ShortText};
 
+pub use attempt::Attempt;
 use cache::Cache;
 pub use error::OidcError;
 use fetch::Fetcher;
 use jwks::KeySet;
 pub use settings::{IssuerSettings, KeySource, SettingsError};
+pub use sign_in::{AuthorizationAnswer, ClientSettings, SignIn, SignInError};
 use token::Unverified;
 
 /// Maximum number of bytes of a token.

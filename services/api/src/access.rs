@@ -5,11 +5,13 @@
 
 mod authenticator;
 mod authorized;
+mod browser;
 mod credentials;
 mod events;
 mod follower;
 mod handlers;
 mod reads;
+pub(crate) mod sessions;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ledger_domain::Principal;
 
+pub(crate) use authenticator::count_authentication;
 pub use authenticator::{Authenticator, ProxySettings};
 pub(crate) use authorized::{
     AskGate, Authorized, HandleQuarantine, ManageSubscriptions, ReadEnvironment, ReadHistory, ReadSome,
@@ -36,7 +39,8 @@ use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::rates::Rates;
 use crate::too_many::too_many;
-use crate::{App, health_paths};
+use crate::{App, health_paths, page_paths};
+use browser::authenticate_browser;
 
 /// Mode of authentication.
 #[derive(Debug)]
@@ -61,16 +65,26 @@ fn is_public(path: &str) -> bool {
         || path.starts_with("/v1/hooks/")
 }
 
-/// Middleware that authenticates the sender of a request.
+/// Middleware that authenticates the sender of a request. The cookie of a session counts for pages only.
 pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if is_public(request.uri().path()) {
+    let path = request.uri().path();
+    if is_public(path) || (app.pages.is_some() && page_paths::is_public_page(path)) {
         return next.run(request).await;
     }
     let sender = match &app.authentication {
         Authentication::Off => None,
         Authentication::Required(authenticator) => {
             let address = request.extensions().get::<Peer>().map(|peer| peer.counted());
-            match authenticate_sender(&app.rates, authenticator, request.headers(), address).await {
+            let headers = request.headers();
+            let pages = app.pages.as_ref().filter(|_| page_paths::is_page(path));
+            let authenticated = match pages.filter(|_| !authenticator.has_credentials(headers)) {
+                None => authenticate_sender(&app.rates, authenticator, headers, address).await,
+                Some(pages) => {
+                    let head = (request.method(), request.uri(), headers);
+                    authenticate_browser(&app.rates, authenticator, pages, head, address).await
+                }
+            };
+            match authenticated {
                 Ok(principal) => Some(Arc::new(principal)),
                 Err(response) => return *response,
             }

@@ -20,7 +20,7 @@ use ledger_domain::Principal;
 use metrics::counter;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
-use tracing::{Level, event};
+use tracing::{Level, Span, debug_span, event};
 
 use crate::App;
 use crate::access::Sent;
@@ -68,6 +68,16 @@ fn logged_query(query: &str) -> String {
 fn method_label(method: &Method) -> &'static str {
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// Returns the span of a request. It has no query string, which may contain the code of a sign-in.
+pub(crate) fn span(request: &Request) -> Span {
+    debug_span!(
+        "request",
+        method = %request.method(),
+        path = logged_path(request.uri().path()),
+        version = ?request.version()
+    )
 }
 
 /// Middleware that gives a request its id, and logs and counts the request when its answer ends.

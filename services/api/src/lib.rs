@@ -21,6 +21,7 @@ mod conditional;
 mod conditions;
 mod connection;
 mod connections;
+mod cookies;
 mod deploy_frequency;
 mod entry;
 mod entry_feed;
@@ -46,6 +47,9 @@ mod openapi;
 mod overview;
 mod pace;
 mod paced_stream;
+mod page_paths;
+mod pages;
+mod pages_settings;
 mod parameter_schemas;
 mod parameters;
 mod peer;
@@ -63,9 +67,11 @@ mod request_id;
 mod request_stats;
 mod retired_series;
 mod rollbacks;
+mod same_origin;
 mod schemas;
 mod security_headers;
 mod server;
+mod sign_in;
 mod stream;
 mod subscriptions;
 mod targets;
@@ -90,6 +96,7 @@ use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use access::sessions::Sessions;
 pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
 pub use broker::BrokerReceiver;
 pub use entry::entry_json;
@@ -100,6 +107,7 @@ pub use host::{AllowedHosts, InvalidHost};
 pub use ledgers::{Ledger, LedgerMap, Ledgers};
 pub use limits::{Bounds, Limits};
 pub use openapi::document;
+pub use pages_settings::Pages;
 pub use problem::Kind as ProblemKind;
 pub use rates::{RateLimits, Rates};
 pub use read_log::{ReadLog, ReadLogSettings};
@@ -136,6 +144,8 @@ pub struct App {
     pub is_encrypted: bool,
     /// Parts of the process beside the ledgers, which its readiness reports.
     pub checks: Vec<Arc<dyn HealthCheck>>,
+    /// Pages for browsers; `None`: the service has none.
+    pub pages: Option<Pages>,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
     pub history_scans: Semaphore,
 }
@@ -191,10 +201,15 @@ fn service_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(hooks::deliver_webhook))
 }
 
-/// Returns the router of the API, its documentation, health and metrics.
+/// Returns the router of the API, its documentation, health, metrics, and pages.
 pub fn router(app: Arc<App>) -> Router {
     let (api, document) = openapi::split(ledger_routes());
-    with_middleware(api.merge(health::router()).merge(openapi::docs(document)), app)
+    let mut routes = api.clone().merge(health::router()).merge(openapi::docs(document));
+    if app.pages.is_some() {
+        let api = api.fallback(problem::path_not_found).with_state(Arc::clone(&app));
+        routes = routes.merge(pages::routes(api)).merge(sign_in::routes());
+    }
+    with_middleware(routes, app)
 }
 
 /// Returns the router of health and metrics only, for a process without the role `http`.
@@ -211,7 +226,9 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), answers::bound_answers))
         .layer(from_fn_with_state(Arc::clone(&app), throttle::limit_rates))
         .layer(from_fn_with_state(Arc::clone(&app), access::authenticate))
+        .layer(from_fn_with_state(Arc::clone(&app), same_origin::check_origin))
         .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
+        .layer(from_fn_with_state(Arc::clone(&app), pages::show_problems))
         .layer(from_fn_with_state(Arc::clone(&app), security_headers::add_to_answer))
         // An answer is about a moment, unless its handler says otherwise.
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -220,7 +237,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         ))
         .layer(from_fn_with_state(Arc::clone(&app), access_log::log_access))
         // Handlers log their own failures once, with the cause.
-        .layer(TraceLayer::new_for_http().on_failure(()))
+        .layer(TraceLayer::new_for_http().make_span_with(access_log::span).on_failure(()))
         .with_state(app)
 }
 

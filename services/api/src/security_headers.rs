@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::App;
+use crate::page_paths::{is_page, is_public_page};
 
 /// Type of the content of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +21,20 @@ pub(crate) enum Content {
     Data,
     /// The pages below `/docs`: they load their own scripts, styles and images, and send requests to the API.
     Documentation,
+    /// The pages for people: they load a style sheet, and send forms to this service. They have no scripts.
+    Page,
 }
 
 impl Content {
-    fn at(path: &str) -> Self {
+    /// Returns the type of the content at a path. `has_pages`: the service has pages for people.
+    fn at(path: &str, has_pages: bool) -> Self {
         let below = path.strip_prefix("/docs");
         let is_documentation = below.is_some_and(|below| below.is_empty() || below.starts_with('/'));
-        if is_documentation { Self::Documentation } else { Self::Data }
+        match is_documentation {
+            true => Self::Documentation,
+            false if has_pages && (is_page(path) || is_public_page(path)) => Self::Page,
+            false => Self::Data,
+        }
     }
 
     const fn policy(self) -> &'static str {
@@ -37,11 +45,22 @@ impl Content {
                 "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                  connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
             }
+            Self::Page => {
+                "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+                 frame-ancestors 'none'"
+            }
         }
     }
 }
 
-/// Headers of every answer, of data and of documentation.
+/// Headers of pages for people, which replace those of every answer. With `no-referrer`, browsers would state no origin for
+/// forms.
+const OF_PAGES: [(HeaderName, &str); 2] = [
+    (REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// Headers of every answer.
 const ALWAYS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
@@ -57,6 +76,10 @@ pub(crate) fn add(headers: &mut HeaderMap, content: Content, is_encrypted: bool)
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let of_pages = OF_PAGES.into_iter().filter(|_| content == Content::Page);
+    for (name, value) in of_pages {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(content.policy()));
     if is_encrypted {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TRANSPORT_SECURITY));
@@ -65,7 +88,7 @@ pub(crate) fn add(headers: &mut HeaderMap, content: Content, is_encrypted: bool)
 
 /// Adds the headers to the answer to a request.
 pub(crate) async fn add_to_answer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let content = Content::at(request.uri().path());
+    let content = Content::at(request.uri().path(), app.pages.is_some());
     let mut response = next.run(request).await;
     add(response.headers_mut(), content, app.is_encrypted);
     response
@@ -115,6 +138,7 @@ mod tests {
             allowed_hosts: AllowedHosts::default(),
             is_encrypted,
             checks: Vec::new(),
+            pages: None,
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
         })
     }
@@ -181,9 +205,27 @@ mod tests {
 
     #[test]
     fn only_paths_below_docs_are_documentation() {
-        assert_eq!(Content::at("/docs"), Content::Documentation);
-        assert_eq!(Content::at("/docs/swagger-ui.css"), Content::Documentation);
-        assert_eq!(Content::at("/docsx"), Content::Data);
-        assert_eq!(Content::at("/v1/docs"), Content::Data);
+        assert_eq!(Content::at("/docs", true), Content::Documentation);
+        assert_eq!(Content::at("/docs/swagger-ui.css", true), Content::Documentation);
+        assert_eq!(Content::at("/docsx", true), Content::Data);
+        assert_eq!(Content::at("/v1/docs", true), Content::Data);
+    }
+
+    #[test]
+    fn a_page_loads_only_styles_and_sends_its_forms_only_here_and_says_where_they_come_from() {
+        for path in ["/", "/t/default", "/signin/callback", "/signout", "/assets/0/pages.css"] {
+            assert_eq!(Content::at(path, true), Content::Page, "{path}");
+            assert_eq!(Content::at(path, false), Content::Data, "{path}");
+        }
+        let mut headers = HeaderMap::new();
+
+        add(&mut headers, Content::Page, false);
+
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().expect("ASCII");
+        assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+        assert!(policy.contains("form-action 'self'") && !policy.contains("script-src"), "{policy}");
+        assert_eq!(headers[REFERRER_POLICY], "same-origin");
+        assert_eq!(headers["cross-origin-opener-policy"], "same-origin");
+        assert_eq!(headers[X_FRAME_OPTIONS], "DENY");
     }
 }

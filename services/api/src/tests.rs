@@ -108,6 +108,7 @@ impl Service {
             allowed_hosts: AllowedHosts::default(),
             is_encrypted: false,
             checks: Vec::new(),
+            pages: None,
             history_scans: Semaphore::new(1),
         };
         Self(TowerToHyperService::new(router(Arc::new(app))))

@@ -14,6 +14,7 @@ pub(crate) mod rebuild;
 pub(crate) mod rebuilder;
 pub(crate) mod registry;
 pub(crate) mod schema;
+pub(crate) mod sessions;
 pub(crate) mod supervisor;
 pub(crate) mod tenants;
 pub(crate) mod verify;

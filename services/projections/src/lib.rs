@@ -27,6 +27,7 @@ pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations
 pub use generations::rebuilder::{Comparison, Origin, Progress};
 pub use generations::registry::FollowerCheckpoint;
 pub use generations::schema::SchemaDifference;
+pub use generations::sessions::SessionRecord;
 pub use generations::supervisor::{ProjectionSupervisor, SupervisorConfig};
 pub use generations::tenants::SupervisedTenants;
 pub use generations::verify::{Difference, Stall, VerifiedRange, VerifyError};

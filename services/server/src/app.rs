@@ -109,6 +109,11 @@ fn limits(config: &Config) -> Limits {
     Limits { connections, ..config.http.limits() }
 }
 
+/// Returns the router of the roles of the process.
+fn router(config: &Config, app: Arc<ledger_api::App>) -> Router {
+    if config.roles.contains(&Role::Http) { ledger_api::router(app) } else { ledger_api::health_router(app) }
+}
+
 /// Listens on an address. Returns it with its port.
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let listen_error = |source| Error::Listen { address, source };
@@ -181,12 +186,14 @@ impl App {
         let limits = limits(config);
         let hooks = config.hooks()?;
         let kafka = Kafka::open(config, &hooks).map_err(Error::Kafka)?;
+        let authentication = config.access.authentication(&config.tenants, clock::now)?;
         let app = Arc::new(ledger_api::App {
             ledgers: tenants.ledgers(),
             metrics,
             limits,
             bounds: Bounds::new(&limits),
-            authentication: config.access.authentication(&config.tenants, clock::now)?,
+            pages: config.pages(&authentication, &primaries, clock::now)?,
+            authentication,
             rates: Rates::new(config.limits.rates()),
             read_log: config.access.read_log(&primaries, clock::now),
             hooks,
@@ -202,11 +209,7 @@ impl App {
         let tenants = tokio::spawn(following);
         let receiver = BrokerReceiver::new(Arc::clone(&app));
         let kafka = kafka.start(&app, &primaries, process, &stops.streams).map_err(Error::Kafka)?;
-        let router = if config.roles.contains(&Role::Http) {
-            ledger_api::router(app)
-        } else {
-            ledger_api::health_router(app)
-        };
+        let router = router(config, app);
         let (listener, address) = listen(config.http.listen).await?;
         Ok(Self {
             listener,

@@ -10,6 +10,7 @@ mod lists;
 mod local;
 mod misspelt;
 mod nats;
+mod pages;
 mod role;
 mod tls;
 mod webhooks;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 use kafka::KafkaSettings;
 use nats::NatsFlags;
+use pages::PageFlags;
 use tls::TlsFlags;
 
 pub use access::{Access, AuthenticationMode};
@@ -39,6 +41,7 @@ pub use hooks::{HookError, WebhookTable};
 pub use limits::{LimitFlags, Limits};
 pub use local::Local;
 pub use nats::Nats;
+pub use pages::PageSettings;
 pub use role::Role;
 pub use tls::check_plain;
 pub use webhooks::{SigningSecrets, WebhookError, WebhookFlags, Webhooks};
@@ -62,6 +65,8 @@ pub struct Config {
     pub access: Access,
     /// Settings of the API.
     pub http: Http,
+    /// Settings of the pages for browsers.
+    pub pages: PageSettings,
     /// Limits of each client.
     pub limits: Limits,
     /// Webhooks that the service accepts, by name.
@@ -315,6 +320,8 @@ pub struct Flags {
     #[command(flatten)]
     http_tls: TlsFlags,
     #[command(flatten)]
+    pages: PageFlags,
+    #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
     webhooks: WebhookFlags,
@@ -473,6 +480,7 @@ impl Config {
         }
         config.journal.check_client_certificate()?;
         config.nats.check(&config.tenants)?;
+        config.check_pages()?;
         Ok(config)
     }
 
@@ -591,6 +599,7 @@ impl Flags {
                 sections.entry(section).or_default().insert(name.to_owned(), value);
             }
         }
+        sections.insert("pages", self.pages.dict());
         sections.insert("limits", self.limits.dict());
         sections.insert("webhooks", self.webhooks.dict());
         let mut root = sections.remove("").unwrap_or_default();

@@ -66,6 +66,25 @@ pub(super) fn check_audience(claims: &Claims, accepted: &[String]) -> Result<(),
     if is_accepted { Ok(()) } else { Err(OidcError::Audience) }
 }
 
+/// Checks that an ID token was issued to a client (OpenID Connect Core 1.0, section 3.1.3.7): one for several audiences
+/// names the one that asked for it.
+pub(super) fn check_client(claims: &Claims, client_id: &str) -> Result<(), OidcError> {
+    check_audience(claims, &[client_id.to_owned()])?;
+    let has_several =
+        claims.get("aud").and_then(Value::as_array).is_some_and(|audiences| audiences.len() > 1);
+    match claims.get("azp") {
+        None if has_several => Err(OidcError::MissingClaim("azp".into())),
+        None => Ok(()),
+        Some(client) if client == client_id => Ok(()),
+        Some(_) => Err(OidcError::InvalidClaim("azp".into())),
+    }
+}
+
+/// Checks that an ID token is the answer to one request.
+pub(super) fn check_nonce(claims: &Claims, nonce: &str) -> Result<(), OidcError> {
+    if text(claims, "nonce")? == nonce { Ok(()) } else { Err(OidcError::InvalidClaim("nonce".into())) }
+}
+
 /// Returns the principal that verified claims describe.
 ///
 /// A kept claim that is missing, or is not a valid text, is left out: a grant that needs it does not match.
@@ -143,6 +162,35 @@ mod tests {
             assert_eq!(check(name, last), Ok(()), "{name}");
             assert_eq!(check(name, first), Err(error), "{name}");
         }
+    }
+
+    #[test]
+    fn an_id_token_is_for_the_client_that_asked_for_it() {
+        let check = |value: Value| check_client(&claims(value), "ledger");
+        for accepted in [
+            json!({"aud": "ledger"}),
+            json!({"aud": ["ledger"]}),
+            json!({"aud": "ledger", "azp": "ledger"}),
+            json!({"aud": ["other", "ledger"], "azp": "ledger"}),
+        ] {
+            assert_eq!(check(accepted.clone()), Ok(()), "{accepted}");
+        }
+        assert_eq!(check(json!({"aud": ["other", "ledger"]})), Err(OidcError::MissingClaim("azp".into())));
+        assert_eq!(
+            check(json!({"aud": "ledger", "azp": "other"})),
+            Err(OidcError::InvalidClaim("azp".into()))
+        );
+        assert_eq!(check(json!({"aud": "other", "azp": "ledger"})), Err(OidcError::Audience));
+    }
+
+    #[test]
+    fn an_id_token_without_the_nonce_of_its_request_is_refused() {
+        assert_eq!(check_nonce(&claims(json!({"nonce": "a"})), "a"), Ok(()));
+        assert_eq!(
+            check_nonce(&claims(json!({"nonce": "b"})), "a"),
+            Err(OidcError::InvalidClaim("nonce".into()))
+        );
+        assert_eq!(check_nonce(&claims(json!({})), "a"), Err(OidcError::MissingClaim("nonce".into())));
     }
 
     #[test]

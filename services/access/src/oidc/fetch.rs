@@ -1,12 +1,12 @@
-//! Fetching of key sets, with limits on time and size.
+//! Requests to issuers, and fetching of key sets, with limits on time and size.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, StatusCode, Url, header};
-use serde_json::Value;
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, header};
+use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt as _;
 
 use super::jwks::{KeySet, NotAKeySet};
@@ -18,7 +18,7 @@ pub(super) const FETCH_LIMIT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes of a discovery document, and of a key set.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// A fetch failed. The keys may be available later.
+/// A fetch failed. A later one may succeed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No complete response arrived in time.
@@ -78,6 +78,12 @@ pub(super) struct HttpSource {
     issuer: String,
     url: Url,
     is_discovery: bool,
+    http: Http,
+}
+
+/// HTTP clients for the servers of one issuer. No redirect is followed.
+#[derive(Debug)]
+pub(super) struct Http {
     /// Client that uses the proxy of the environment.
     remote: Client,
     /// Client for loopback addresses.
@@ -91,16 +97,10 @@ impl Fetcher {
             return Ok(Some(Self::File(path.clone())));
         }
         let Some(url) = settings.url()? else { return Ok(None) };
-        let authorities = authorities(settings)?;
-        let client = |is_local: bool| {
-            build(&authorities, is_local, url.scheme() == "http")
-                .map_err(|source| SettingsError::Http { issuer: settings.issuer.clone(), source })
-        };
         Ok(Some(Self::Http(Box::new(HttpSource {
             issuer: settings.issuer.clone(),
             is_discovery: settings.keys == KeySource::Discovery,
-            remote: client(false)?,
-            local: client(true)?,
+            http: Http::new(settings, url.scheme() == "http")?,
             url,
         }))))
     }
@@ -121,36 +121,87 @@ impl Fetcher {
 impl HttpSource {
     async fn fetch(&self) -> Result<Vec<u8>, Failure> {
         if !self.is_discovery {
-            return self.get(&self.url).await;
+            return self.http.get(&self.url).await;
         }
-        let document = self.get(&self.url).await?;
+        let document = self.http.discover(&self.url, &self.issuer).await?;
+        let keys = endpoint(&document, "jwks_uri", &self.url);
+        self.http.get(&keys.ok_or(Failure::Discovery("its jwks_uri is not an https URL"))?).await
+    }
+}
+
+impl Http {
+    /// Creates the clients. `is_plain`: the issuer may be reached over plain HTTP.
+    pub(super) fn new(settings: &IssuerSettings, is_plain: bool) -> Result<Self, SettingsError> {
+        let authorities = authorities(settings)?;
+        let client = |is_local: bool| {
+            build(&authorities, is_local, is_plain)
+                .map_err(|source| SettingsError::Http { issuer: settings.issuer.clone(), source })
+        };
+        Ok(Self { remote: client(false)?, local: client(true)? })
+    }
+
+    const fn client(&self, is_local: bool) -> &Client {
+        if is_local { &self.local } else { &self.remote }
+    }
+
+    /// Gets the discovery document of an issuer.
+    pub(super) async fn discover(&self, url: &Url, issuer: &str) -> Result<Map<String, Value>, Failure> {
+        let document = self.get(url).await?;
         let document = strict::object(&document).ok_or(Failure::Discovery("it is not a JSON object"))?;
-        if document.get("issuer").and_then(Value::as_str) != Some(self.issuer.as_str()) {
+        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
             return Err(Failure::Discovery("its issuer is not the configured one"));
         }
-        let keys = document.get("jwks_uri").and_then(Value::as_str).and_then(|url| Url::parse(url).ok());
-        let keys =
-            keys.filter(|url| is_secure(url) && (url.scheme() == "https" || self.url.scheme() == "http"));
-        self.get(&keys.ok_or(Failure::Discovery("its jwks_uri is not an https URL"))?).await
+        Ok(document)
     }
 
     /// Gets a body. Stops reading at the limit.
     async fn get(&self, url: &Url) -> Result<Vec<u8>, Failure> {
-        let client = if is_loopback(url) { &self.local } else { &self.remote };
-        let request = client.get(url.clone()).header(header::ACCEPT, "application/json");
-        let mut response = request.send().await.map_err(|error| unreachable(&error))?;
+        let request = self.client(is_loopback(url)).get(url.clone());
+        let response = send(request).await?;
         if response.status() != StatusCode::OK {
             return Err(Failure::Status(response.status()));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
-            if body.len() + chunk.len() > MAX_BODY_BYTES {
-                return Err(Failure::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        body(response).await
     }
+
+    /// Posts a form, with credentials of the scheme `Basic` if they are given. Returns the status and the body. Stops
+    /// reading at the limit.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        form: String,
+        credentials: Option<(String, String)>,
+    ) -> Result<(StatusCode, Vec<u8>), Failure> {
+        let mut request = self.client(is_loopback(url)).post(url.clone()).body(form);
+        request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some((user, password)) = credentials {
+            request = request.basic_auth(user, Some(password));
+        }
+        let response = send(request).await?;
+        Ok((response.status(), body(response).await?))
+    }
+}
+
+async fn send(request: RequestBuilder) -> Result<Response, Failure> {
+    let request = request.header(header::ACCEPT, "application/json");
+    request.send().await.map_err(|error| unreachable(&error))
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(Failure::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Returns a URL that the discovery document at another URL names; `None` if it is not as secure as that one.
+pub(super) fn endpoint(document: &Map<String, Value>, name: &str, of: &Url) -> Option<Url> {
+    let url = document.get(name).and_then(Value::as_str).and_then(|url| Url::parse(url).ok());
+    url.filter(|url| is_secure(url) && (url.scheme() == "https" || of.scheme() == "http"))
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, Failure> {

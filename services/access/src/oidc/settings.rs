@@ -185,12 +185,25 @@ pub enum SettingsError {
         /// Rule that the field breaks.
         reason: String,
     },
+    /// No settings exist for an issuer.
+    #[error("issuer {0} is not configured")]
+    Unknown(String),
     /// Two settings have the same issuer.
     #[error("issuer {0} is configured twice; remove one of the entries")]
     Repeated(String),
     /// The file with certificate authorities cannot be read.
     #[error("issuer {issuer}: cannot read ca_file {}", path.display())]
     CaFile {
+        /// Issuer.
+        issuer: String,
+        /// Path of the file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The file with the secret of a client cannot be read.
+    #[error("issuer {issuer}: cannot read client_secret_file {}", path.display())]
+    SecretFile {
         /// Issuer.
         issuer: String,
         /// Path of the file.

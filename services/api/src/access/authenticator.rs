@@ -15,6 +15,7 @@ use metrics::counter;
 use tokio::sync::watch;
 
 use super::credentials::{token, unauthorized};
+use super::sessions::Session;
 use crate::problem::{Kind, Problem};
 
 /// A proxy in front of the service that authenticates people.
@@ -165,8 +166,7 @@ impl Authenticator {
             Some(user) => user,
             None => self.owner_of_token(&token(headers)?).await,
         };
-        let outcome = if authenticated.is_ok() { "accepted" } else { "rejected" };
-        counter!("ledger_authentications_total", "outcome" => outcome).increment(1);
+        count_authentication(authenticated.is_ok());
         authenticated
     }
 
@@ -198,14 +198,8 @@ impl Authenticator {
     }
 
     async fn owner_of_token(&self, text: &str) -> Result<Principal, Problem> {
-        let now = (self.clock)();
         if ApiToken::is_like(text) {
-            let token = ApiToken::parse(text).map_err(|error| unauthorized(&error.to_string()))?;
-            let directory = self.complete_directory()?;
-            let owner =
-                directory.authenticate(&token, now).map_err(|error| unauthorized(&error.to_string()))?;
-            self.last_uses.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id().clone(), now);
-            return Ok(owner);
+            return Ok(self.owner_of_api_token(text)?.principal);
         }
         let Some(verifier) = &self.verifier else {
             return Err(unauthorized(
@@ -213,6 +207,46 @@ impl Authenticator {
             ));
         };
         verifier.verify(text).await.map_err(|error| problem_of(&error))
+    }
+
+    fn owner_of_api_token(&self, text: &str) -> Result<Session, Problem> {
+        let now = (self.clock)();
+        let token = ApiToken::parse(text).map_err(|error| unauthorized(&error.to_string()))?;
+        let directory = self.complete_directory()?;
+        let principal =
+            directory.authenticate(&token, now).map_err(|error| unauthorized(&error.to_string()))?;
+        self.last_uses.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id().clone(), now);
+        Ok(Session { principal, token: Some(token.hash()) })
+    }
+
+    /// Returns the session of a person who signs in with an API token.
+    pub(crate) fn sign_in_with_token(&self, text: &str) -> Result<Session, Problem> {
+        let session = self.owner_of_api_token(text);
+        count_authentication(session.is_ok());
+        session
+    }
+
+    /// Returns the principal of a session now; `None` if it is not in force any more: the API token with which it began has
+    /// ended, or, by `has_issuer`, no one signs in with its issuer any more.
+    pub(super) fn owner_of_session(
+        &self,
+        session: Session,
+        has_issuer: impl FnOnce(&str) -> bool,
+    ) -> Result<Option<Principal>, Problem> {
+        let Session { principal, token } = session;
+        if principal.issuer.as_str() != Principal::TOKENS {
+            return Ok(has_issuer(principal.issuer.as_str()).then_some(principal));
+        }
+        let (Some(hash), Ok(id)) = (token, TokenId::parse(principal.subject.as_str())) else {
+            return Ok(None);
+        };
+        Ok(self.complete_directory()?.owner_by_hash(&id, &hash, (self.clock)()).ok())
+    }
+
+    /// Returns the verifier of the tokens of issuers; `None` without issuers.
+    #[must_use]
+    pub const fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
     }
 
     /// Decides whether a principal may do something.
@@ -230,6 +264,12 @@ impl Authenticator {
         }
         Ok(decide(directory.grants(), principal, question).map(|_| ()))
     }
+}
+
+/// Counts credentials that were checked.
+pub(crate) fn count_authentication(are_accepted: bool) {
+    let outcome = if are_accepted { "accepted" } else { "rejected" };
+    counter!("ledger_authentications_total", "outcome" => outcome).increment(1);
 }
 
 fn problem_of(error: &OidcError) -> Problem {

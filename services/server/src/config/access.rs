@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::HeaderName;
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_access::Directory;
-use ledger_access::oidc::{IssuerSettings, KeySource, SettingsError, Verifier};
+use ledger_access::oidc::{ClientSettings, IssuerSettings, KeySource, SettingsError, SignIn, Verifier};
 use ledger_api::{Authentication, Authenticator, ProxySettings, ReadLog, ReadLogSettings};
 use ledger_domain::access::{Grant, Grantee, Pattern, SecretHash, TokenId, VerbSet};
 use ledger_domain::{PrincipalKind, ShortText, TenantName};
 use ledger_projections::Projections;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -51,6 +52,22 @@ struct Issuer {
     keys_url: Option<String>,
     keys_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    sign_in: Option<SignInSetting>,
+}
+
+/// The client that the service is for an issuer, with which people sign in with a browser.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignInSetting {
+    client_id: String,
+    client_secret_file: Option<PathBuf>,
+    #[serde(default = "default_scope")]
+    scope: String,
+}
+
+/// Scope with the name of a person.
+fn default_scope() -> String {
+    "openid profile".to_owned()
 }
 
 /// Product whose claims are known.
@@ -171,6 +188,34 @@ impl Access {
         self.administrators.is_empty() && self.proxy.is_none() && self.issuers.is_empty()
     }
 
+    /// Returns true if people sign in with an issuer.
+    pub(super) fn has_sign_in(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.sign_in.is_some())
+    }
+
+    /// Returns the issuers with which people sign in, in the order of the settings.
+    ///
+    /// # Errors
+    /// The settings of one cannot be used.
+    pub(super) fn sign_ins(
+        &self,
+        verifier: &Verifier,
+        redirect_url: &str,
+    ) -> Result<Vec<SignIn>, SettingsError> {
+        let sign_ins = self.issuers.iter().filter_map(|issuer| Some((issuer, issuer.sign_in.as_ref()?)));
+        let sign_in = |(issuer, setting): (&Issuer, &SignInSetting)| {
+            let secret = setting.client_secret_file.as_deref();
+            let client = ClientSettings {
+                client_id: setting.client_id.clone(),
+                client_secret: secret.map(|path| issuer.read_secret(path)).transpose()?,
+                scope: setting.scope.clone(),
+                redirect_url: redirect_url.to_owned(),
+            };
+            verifier.sign_in(&issuer.issuer, client)
+        };
+        sign_ins.map(sign_in).collect()
+    }
+
     /// Returns the log of the reads of the history, in the database of these projections on the primary. `None` without
     /// authentication: it would name no one.
     #[must_use]
@@ -226,6 +271,16 @@ impl Access {
 }
 
 impl Issuer {
+    /// Reads the secret of the client. The file may end with a line feed.
+    fn read_secret(&self, path: &Path) -> Result<SecretString, SettingsError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::SecretFile {
+            issuer: self.issuer.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
     fn settings(&self) -> IssuerSettings {
         let kind = self.kind.as_ref().map_or(PrincipalKind::Workload, |kind| kind.0);
         let mut settings = match self.preset {

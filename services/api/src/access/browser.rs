@@ -1,0 +1,78 @@
+//! Requests of browsers: the session of a cookie, or the way to the sign-in.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use ledger_access::SessionSecret;
+use ledger_domain::Principal;
+
+use super::authenticator::{Authenticator, count_authentication};
+use super::credentials::unauthorized;
+use crate::cookies;
+use crate::page_paths;
+use crate::pages_settings::Pages;
+use crate::problem::Problem;
+use crate::rates::Rates;
+use crate::too_many::too_many;
+
+/// Authenticates the sender of a request of a page by the cookie of a session. Without a session that is in force, the
+/// answer leads to the sign-in.
+///
+/// Clients behind a proxy share its address. Right secrets are accepted in any case; wrong ones count as failures of the
+/// address.
+pub(super) async fn authenticate_browser(
+    rates: &Rates,
+    authenticator: &Authenticator,
+    pages: &Pages,
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    address: Option<IpAddr>,
+) -> Result<Principal, Box<Response>> {
+    let Some(text) = cookies::read(headers, cookies::SESSION) else {
+        return Err(Box::new(sign_in_first(method, uri)));
+    };
+    let check_failures = || address.map_or(Ok(()), |address| rates.check_failures(address));
+    match find(authenticator, pages, text, check_failures().is_err()).await {
+        Ok(Some(principal)) => {
+            count_authentication(true);
+            Ok(principal)
+        }
+        Ok(None) => {
+            count_authentication(false);
+            if let Err(excess) = check_failures() {
+                return Err(Box::new(too_many(&excess)));
+            }
+            if let Some(address) = address {
+                rates.add_failure(address);
+            }
+            let mut response = sign_in_first(method, uri);
+            cookies::append(&mut response, cookies::remove(cookies::SESSION));
+            Err(Box::new(response))
+        }
+        Err(problem) => Err(Box::new(problem.into_response())),
+    }
+}
+
+/// Returns the principal of the session with this text as its secret; `None` if there is no such session in force.
+async fn find(
+    authenticator: &Authenticator,
+    pages: &Pages,
+    text: &str,
+    is_suspicious: bool,
+) -> Result<Option<Principal>, Problem> {
+    let (Some(sessions), Some(secret)) = (&pages.sessions, SessionSecret::parse(text)) else {
+        return Ok(None);
+    };
+    match sessions.find(&secret, is_suspicious).await? {
+        None => Ok(None),
+        Some(session) => authenticator.owner_of_session(session, |issuer| pages.has_issuer(issuer)),
+    }
+}
+
+/// Returns the answer to a browser without a session. A form would be lost on the way to the sign-in and back.
+fn sign_in_first(method: &Method, uri: &Uri) -> Response {
+    if [Method::GET, Method::HEAD].contains(method) {
+        return Redirect::to(&page_paths::sign_in(uri)).into_response();
+    }
+    unauthorized("no session, or one that has ended: sign in, and send the form again").into_response()
+}

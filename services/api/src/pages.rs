@@ -1,0 +1,40 @@
+//! HTML pages: what runs, rollbacks and approvals, for people with a browser.
+//!
+//! Invariants: a page asks the router of the API in the name of its own sender, and shows that answer: authorisation,
+//! limits and meaning are those of the API. A form records one event, whose actor is the authenticated sender. A problem
+//! becomes a page with the same status.
+
+mod ask;
+mod commands;
+mod decisions;
+mod form;
+mod problems;
+mod record;
+mod tenant_page;
+mod views;
+
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+
+use crate::Shared;
+
+pub(crate) use self::problems::show_problems;
+
+use self::ask::InnerApi;
+
+/// Returns the router of the pages and of their style sheet. `api` answers their questions: the routes of the API with
+/// their state, without middleware, since the request of the page has passed it.
+pub(crate) fn routes(api: Router) -> Router<Shared> {
+    Router::new()
+        .route("/", get(views::index))
+        .route("/t/{tenant}", get(views::overview))
+        .route("/t/{tenant}/environments/{environment}", get(views::environment))
+        .route("/t/{tenant}/rollbacks", get(views::rollbacks))
+        .route("/t/{tenant}/rollbacks/{rollback_id}", get(views::rollback))
+        .route("/t/{tenant}/rollbacks/{rollback_id}/vote", post(decisions::vote))
+        .route("/t/{tenant}/approvals", post(decisions::decide_release))
+        .route("/t/{tenant}/approvals/new", get(views::approval))
+        .route("/t/{tenant}/events/{position}", get(views::entry))
+        .route(ledger_pages::style_path(), get(views::style))
+        .layer(Extension(InnerApi::new(api)))
+}

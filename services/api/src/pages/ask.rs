@@ -1,0 +1,129 @@
+//! Questions of pages to the API, within the process.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderValue, Method, Uri, header};
+use axum::response::Response;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use ledger_api_types::ProblemBody;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::error;
+
+use crate::App;
+use crate::access::Sent;
+use crate::limits::in_time;
+use crate::peer::Peer;
+use crate::problem::{Kind, Problem};
+use crate::rates::Metered;
+use crate::request_stats::RequestStats;
+
+/// Maximum size of an answer of the API that a page shows, in bytes.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// Router of the API for questions of pages: an extension of every request of a page.
+#[derive(Clone)]
+pub(crate) struct InnerApi(TowerToHyperService<Router>);
+
+impl InnerApi {
+    pub(crate) fn new(api: Router) -> Self {
+        Self(TowerToHyperService::new(api))
+    }
+}
+
+/// The API for the sender of a page's request.
+pub(crate) struct PageApi {
+    app: Arc<App>,
+    api: InnerApi,
+    /// What the middleware found out about the request of the page. Parameters of the page's path are no part of it.
+    extensions: Extensions,
+}
+
+impl FromRequestParts<Arc<App>> for PageApi {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let missing = || Problem::new(Kind::Internal, "the page has no router of the API");
+        let api = parts.extensions.get::<InnerApi>().cloned().ok_or_else(missing)?;
+        let mut extensions = Extensions::new();
+        carry::<Sent>(&parts.extensions, &mut extensions);
+        carry::<Arc<RequestStats>>(&parts.extensions, &mut extensions);
+        carry::<Metered>(&parts.extensions, &mut extensions);
+        carry::<Peer>(&parts.extensions, &mut extensions);
+        Ok(Self { app: Arc::clone(app), api, extensions })
+    }
+}
+
+fn carry<T: Clone + Send + Sync + 'static>(from: &Extensions, to: &mut Extensions) {
+    if let Some(value) = from.get::<T>() {
+        to.insert(value.clone());
+    }
+}
+
+impl PageApi {
+    /// Returns the answer to a question, a path of the API with its query.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        let answer = self.send(Method::GET, path, None);
+        in_time(self.app.limits.question_timeout, answer).await
+    }
+
+    /// Returns the answer to a request with a body. It has no time limit but that of its handler: it may record an event.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Problem> {
+        let body = serde_json::to_vec(body).map_err(|error| Problem::new(Kind::Internal, error))?;
+        self.send(Method::POST, path, Some((content_type, body))).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<T, Problem> {
+        let uri: Uri = path.parse().map_err(|error| Problem::parameter("path", error))?;
+        let (content_type, body) = content.map_or((None, Body::empty()), |(content_type, body)| {
+            (Some(HeaderValue::from_static(content_type)), Body::from(body))
+        });
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.extensions_mut() = self.extensions.clone();
+        if let Some(content_type) = content_type {
+            request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            request.headers_mut().insert("prefer", HeaderValue::from_static("return=minimal"));
+        }
+        let answer = self.api.0.call(request).await.unwrap_or_else(|never| match never {});
+        self.parse(answer).await
+    }
+
+    /// Parses an answer. Its bytes count as an answer that the client has not taken, since the page is made of them.
+    async fn parse<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Problem> {
+        let is_success = answer.status().is_success();
+        let too_large = |_| {
+            let detail = format!("the answer exceeds {MAX_ANSWER_BYTES} bytes: ask the API for it");
+            Problem::new(Kind::Internal, detail)
+        };
+        let bytes = to_bytes(answer.into_body(), MAX_ANSWER_BYTES).await.map_err(too_large)?;
+        let mut share = self.app.bounds.answers.share();
+        share.resize(bytes.len())?;
+        if is_success {
+            return serde_json::from_slice(&bytes).map_err(|error| unreadable(&error));
+        }
+        let problem: ProblemBody = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+        Err(Problem::from(Box::new(problem)))
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> Problem {
+    error!(%error, "a page cannot read the answer of the API");
+    Problem::new(Kind::Internal, "a page cannot read the answer of the API; the service log has the cause")
+}

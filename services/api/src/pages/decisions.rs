@@ -1,0 +1,144 @@
+//! Forms with which people decide about rollbacks and releases.
+
+use axum::extract::Request;
+use axum::response::Redirect;
+use ledger_api_types::{EntryBody, RollbackBody};
+use ledger_domain::{EnvironmentName, Kind as EventKind};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::form::{parse_request, read_form, reason};
+use super::record::record;
+use super::tenant_page::TenantPage;
+use crate::parameters::parse;
+use crate::problem::Problem;
+
+/// Form about a rollback.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VoteForm {
+    decision: String,
+    #[serde(default)]
+    reason: String,
+    request: String,
+}
+
+/// Records an approval, a rejection or a cancellation of a rollback, and shows the rollback with it.
+pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
+    page.sender()?;
+    let form: VoteForm = read_form(page.app(), request).await?;
+    let request = parse_request(&form.request)?;
+    let kind = match form.decision.as_str() {
+        "approve" => EventKind::ApprovalGranted,
+        "reject" => EventKind::ApprovalRejected,
+        "cancel" => EventKind::RollbackCancelled,
+        _ => return Err(Problem::parameter("decision", "must be approve, reject or cancel")),
+    };
+    let part = page.part().strip_suffix("/vote").unwrap_or_default();
+    let rollback: RollbackBody = page.api.get(&page.api_path(part)).await?;
+    let reason = reason(&form.reason);
+    let members = [
+        ("environment", Some(rollback.environment.as_str())),
+        ("rollback_id", Some(rollback.rollback_id.as_str())),
+        ("reason", reason.as_deref()),
+    ];
+    let position = record(&page, request, kind, &members, None).await?;
+    Ok(Redirect::to(&page.page_path(&format!("{part}?wait_for={position}"))))
+}
+
+/// Form about a deploy of a release.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseForm {
+    decision: String,
+    environment: String,
+    service: String,
+    version: String,
+    #[serde(default)]
+    artifact: String,
+    #[serde(default)]
+    reason: String,
+    request: String,
+}
+
+/// Records an approval or a rejection of a deploy, and shows what is recorded.
+pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
+    page.sender()?;
+    let form: ReleaseForm = read_form(page.app(), request).await?;
+    let request = parse_request(&form.request)?;
+    let kind = match form.decision.as_str() {
+        "approve" => EventKind::ApprovalGranted,
+        "reject" => EventKind::ApprovalRejected,
+        _ => return Err(Problem::parameter("decision", "must be approve or reject")),
+    };
+    let environment = parse("environment", form.environment.trim(), EnvironmentName::parse)?;
+    check_known(&page, &environment).await?;
+    let reason = reason(&form.reason);
+    let members = [
+        ("environment", Some(environment.as_str())),
+        ("service", Some(form.service.trim())),
+        ("reason", reason.as_deref()),
+    ];
+    let position = record(&page, request, kind, &members, Some(release(&form))).await?;
+    let entry = format!("/events/{position}?wait_for={position}");
+    let is_readable = match page.api.get::<EntryBody<IgnoredAny>>(&page.api_path(&entry)).await {
+        Ok(_) => true,
+        Err(problem) => !matches!(problem.into_body().status, 403 | 404),
+    };
+    // Who may decide need not be allowed to read.
+    let part = if is_readable { entry } else { format!("/approvals/new?{}", question(&form)) };
+    Ok(Redirect::to(&page.page_path(&part)))
+}
+
+fn release(form: &ReleaseForm) -> Value {
+    let mut release = json!({"version": form.version.trim()});
+    if !form.artifact.trim().is_empty() {
+        release["artifact"] = form.artifact.trim().into();
+    }
+    release
+}
+
+/// Returns the query of the page that asks the gate about the release of a form.
+fn question(form: &ReleaseForm) -> String {
+    let ReleaseForm { environment, service, version, artifact, .. } = form;
+    let fields =
+        [("environment", environment), ("service", service), ("version", version), ("artifact", artifact)];
+    let pair = |(name, text): (&str, &String)| {
+        format!("{name}={}", utf8_percent_encode(text.trim(), NON_ALPHANUMERIC))
+    };
+    fields.map(pair).join("&")
+}
+
+/// Checks that the ledger knows an environment, as far as the sender may ask: a misspelt one would be recorded.
+async fn check_known(page: &TenantPage, environment: &EnvironmentName) -> Result<(), Problem> {
+    let path = page.api_path(&format!("/environments/{environment}/state"));
+    match page.api.get::<IgnoredAny>(&path).await.map_err(Problem::into_body) {
+        Ok(_) => Ok(()),
+        Err(problem) if problem.slug() == Some("forbidden") => Ok(()),
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_about_a_release_survives_any_text() {
+        let text = str::to_owned;
+        let form = ReleaseForm {
+            decision: text("approve"),
+            environment: text("production"),
+            service: text("web"),
+            version: text(" v1&new=true "),
+            artifact: String::new(),
+            reason: String::new(),
+            request: String::new(),
+        };
+
+        assert_eq!(question(&form), "environment=production&service=web&version=v1%26new%3Dtrue&artifact=");
+        assert_eq!(release(&form), json!({"version": "v1&new=true"}));
+    }
+}

@@ -1,0 +1,93 @@
+//! Problems of pages, as pages.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use ledger_api_types::ProblemBody;
+use ledger_domain::TenantName;
+use ledger_pages::Frame;
+use tracing::error;
+
+use crate::access::Sent;
+use crate::page_paths::is_page;
+use crate::{App, cookies};
+
+/// Maximum size of a problem, in bytes. A plan in it can be long.
+const MAX_PROBLEM_BYTES: usize = 32 << 20;
+
+/// Returns true if a request has the cookie of a session, right or wrong: a sign-out ends it.
+pub(super) fn has_session(headers: &HeaderMap) -> bool {
+    cookies::read(headers, cookies::SESSION).is_some()
+}
+
+/// Middleware that answers a request of a page with a page if its answer is a problem, of a handler or of other
+/// middleware. Status and headers are those of the problem.
+pub(crate) async fn show_problems(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.pages.is_none() || !is_page(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let tenant = tenant(request.uri().path());
+    let can_sign_out = has_session(request.headers());
+    let response = next.run(request).await;
+    let is_problem = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == b"application/problem+json");
+    if is_problem { to_page(response, tenant.as_ref(), can_sign_out).await } else { response }
+}
+
+/// Returns the tenant in the path of a page; `None` if it names none.
+fn tenant(path: &str) -> Option<TenantName> {
+    let name = path.strip_prefix("/t/")?.split('/').next()?;
+    TenantName::parse_any(name).ok()
+}
+
+async fn to_page(response: Response, tenant: Option<&TenantName>, can_sign_out: bool) -> Response {
+    let (mut head, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, MAX_PROBLEM_BYTES).await else {
+        return Response::from_parts(head, Body::empty());
+    };
+    // The answer to HEAD has no body.
+    let Ok(problem) = serde_json::from_slice::<ProblemBody>(&bytes) else {
+        return Response::from_parts(head, Body::from(bytes));
+    };
+    let sender = head.extensions.get::<Sent>().and_then(|Sent(sender)| sender.clone());
+    let frame = Frame {
+        tenant: tenant.map(TenantName::as_str),
+        reader: sender.as_deref().map(|sender| sender.name.as_str()),
+        can_sign_out,
+        ..Frame::default()
+    };
+    match ledger_pages::failure(&frame, head.status.as_u16(), &problem.title, &problem.detail) {
+        Ok(page) => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            head.headers.insert(header::CONTENT_TYPE, html);
+            Response::from_parts(head, Body::from(page))
+        }
+        Err(error) => {
+            error!(%error, "page not rendered");
+            Response::from_parts(head, Body::from(bytes))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_of_a_page_is_the_first_part_of_its_path() {
+        let name = |path| tenant(path).map(|tenant| tenant.to_string());
+
+        assert_eq!(name("/t/shop/rollbacks/back-1"), Some("shop".to_owned()));
+        assert_eq!(name("/t/shop"), Some("shop".to_owned()));
+        for path in ["/", "/t", "/t/", "/t/%2e%2e/x", "/signin", "/v1/tenants/shop"] {
+            assert_eq!(name(path), None, "{path}");
+        }
+    }
+}

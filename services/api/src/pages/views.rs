@@ -1,0 +1,229 @@
+//! Pages that show answers of the API.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use ledger_api_types::{
+    EntryBody, GateBody, GateRequest, OverviewBody, ReleaseRequest, RollbackBody, RollbacksBody, StateBody,
+    WhoAmIBody,
+};
+use ledger_domain::access::Pattern;
+use ledger_domain::{EnvironmentName, TenantName};
+use ledger_pages::{Frame, ReleaseQuestion};
+use serde::Deserialize;
+
+use super::ask::PageApi;
+use super::commands::CommandLine;
+use super::problems::has_session;
+use super::tenant_page::{TenantPage, page};
+use crate::App;
+use crate::access::{Authentication, Sent};
+use crate::parameters::{NoParameters, StrictQuery, parse};
+use crate::problem::Problem;
+
+/// Phases of a rollback that has not ended.
+const OPEN_PHASES: [&str; 2] = ["requested", "started"];
+
+/// Style sheet of every page. Its path changes with its contents.
+pub(super) async fn style() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
+    ];
+    (headers, ledger_pages::style()).into_response()
+}
+
+/// Shows the tenants that the reader knows. If there is one, shows its overview.
+pub(super) async fn index(
+    State(app): State<Arc<App>>,
+    api: PageApi,
+    Extension(Sent(sender)): Extension<Sent>,
+    StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let tenants = tenants(&app, &api).await?;
+    if let [tenant] = &tenants[..] {
+        return Ok(Redirect::to(&format!("/t/{tenant}")).into_response());
+    }
+    let frame = Frame {
+        tenant: None,
+        reader: sender.as_deref().map(|sender| sender.name.as_str()),
+        can_sign_out: has_session(&headers),
+        api_path: Some("/v1/whoami"),
+        command: Some("release-ledger whoami"),
+    };
+    let names: Vec<&str> = tenants.iter().map(TenantName::as_str).collect();
+    Ok(page(ledger_pages::tenants(&frame, &names))?.into_response())
+}
+
+/// Returns the tenants that the process serves and that a grant of the reader names. The tenant of access has no pages.
+async fn tenants(app: &App, api: &PageApi) -> Result<Vec<TenantName>, Problem> {
+    let served: Vec<TenantName> =
+        app.ledgers.all().keys().filter(|tenant| !tenant.is_admin()).cloned().collect();
+    if matches!(app.authentication, Authentication::Off) {
+        return Ok(served);
+    }
+    let reader: WhoAmIBody = api.get("/v1/whoami").await?;
+    let patterns: Vec<Pattern> =
+        reader.grants.iter().filter_map(|grant| Pattern::parse(&grant.tenant).ok()).collect();
+    let is_known = |tenant: &TenantName| patterns.iter().any(|pattern| pattern.matches(tenant.as_str()));
+    Ok(served.into_iter().filter(is_known).collect())
+}
+
+/// Shows what every environment runs, and the rollbacks that have not ended.
+pub(super) async fn overview(this: TenantPage) -> Result<Html<String>, Problem> {
+    let overview: OverviewBody = this.api.get(&this.question("/overview")).await?;
+    let rollbacks = open_rollbacks(&this, &overview).await?;
+    let flags = |command: CommandLine, name: &str, flag: &str| {
+        let values = this.values(name);
+        let names = values.iter().flat_map(|value| value.split(','));
+        names.fold(command, |command, name| command.flag(flag, Some(name)))
+    };
+    let command = flags(CommandLine::new("overview"), "environment", "--environment");
+    let command = flags(command, "service", "--service").of_tenant(this.tenant.as_str());
+    let path = this.shown_question("/overview");
+    let frame = this.frame(Some(&path), Some(&command));
+    page(ledger_pages::overview(&frame, &overview, &rollbacks, this.now()?))
+}
+
+/// Returns the rollbacks that have not ended: of all environments, or of those in the overview if the reader may not see
+/// all.
+async fn open_rollbacks(this: &TenantPage, overview: &OverviewBody) -> Result<RollbacksBody, Problem> {
+    let scopes: Vec<String> = if overview.restricted {
+        overview.environments.iter().map(|of| format!("&environment={}", of.name)).collect()
+    } else {
+        vec![String::new()]
+    };
+    let mut open = RollbacksBody { position: overview.position, rollbacks: Vec::new(), next: None };
+    for scope in &scopes {
+        for phase in OPEN_PHASES {
+            let path = this.api_path(&format!("/rollbacks?limit=100&phase={phase}{scope}"));
+            let found: RollbacksBody = this.api.get(&path).await?;
+            open.rollbacks.extend(found.rollbacks);
+        }
+    }
+    open.rollbacks.sort_by_key(|rollback| std::cmp::Reverse(rollback.requested.position));
+    // A rollback that starts between two questions is in both answers.
+    open.rollbacks.dedup_by_key(|rollback| rollback.requested.position);
+    Ok(open)
+}
+
+/// Shows what an environment runs, or ran at any point.
+pub(super) async fn environment(this: TenantPage) -> Result<Html<String>, Problem> {
+    let part = format!("{}/state", this.part());
+    let state: StateBody = this.api.get(&this.question(&part)).await?;
+    let command = CommandLine::new("state").argument(&state.environment);
+    let command = command.flag("--at", this.value("at").as_deref());
+    let command = command.flag("--known-at", this.value("known_at").as_deref());
+    let command = command.of_tenant(this.tenant.as_str());
+    let path = this.shown_question(&part);
+    let frame = this.frame(Some(&path), Some(&command));
+    page(ledger_pages::environment(&frame, &state, this.now()?))
+}
+
+/// Lists rollbacks, latest request first.
+pub(super) async fn rollbacks(this: TenantPage) -> Result<Html<String>, Problem> {
+    let rollbacks: RollbacksBody = this.api.get(&this.question("/rollbacks")).await?;
+    let environment = this.value("environment");
+    let command = CommandLine::new("rollback list").flag("--environment", environment.as_deref());
+    let command = command.flag("--phase", this.value("phase").as_deref());
+    let command = command.flag("--before", this.value("before").as_deref());
+    let command = command.flag("--limit", this.value("limit").as_deref());
+    let command = command.of_tenant(this.tenant.as_str());
+    let path = this.shown_question("/rollbacks");
+    let frame = this.frame(Some(&path), Some(&command));
+    page(ledger_pages::rollbacks(&frame, &rollbacks, environment.as_deref()))
+}
+
+/// Shows a rollback, with forms that decide about it.
+pub(super) async fn rollback(this: TenantPage) -> Result<Html<String>, Problem> {
+    let rollback: RollbackBody = this.api.get(&this.question(this.part())).await?;
+    let command = CommandLine::new("rollback show").argument(&rollback.rollback_id);
+    let command = command.of_tenant(this.tenant.as_str());
+    let path = this.shown_question(this.part());
+    let request = this.new_request();
+    page(ledger_pages::rollback(&this.frame(Some(&path), Some(&command)), &rollback, request.as_deref()))
+}
+
+/// Shows an entry of the ledger.
+pub(super) async fn entry(this: TenantPage) -> Result<Html<String>, Problem> {
+    let entry: EntryBody = this.api.get(&this.question(this.part())).await?;
+    let command = CommandLine::new("entry").argument(&entry.position.to_string());
+    let command = command.of_tenant(this.tenant.as_str());
+    let path = this.shown_question(this.part());
+    page(ledger_pages::entry(&this.frame(Some(&path), Some(&command)), &entry))
+}
+
+/// Release that a reader asks about. Empty fields are not given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReleaseQuery {
+    #[serde(default)]
+    environment: String,
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    artifact: String,
+    /// `true` for the first deploy of the service.
+    #[serde(default)]
+    new: String,
+}
+
+/// Shows whether a release may be deployed, with a form that approves or rejects it. Without a release, asks for one.
+pub(super) async fn approval(
+    this: TenantPage,
+    StrictQuery(query): StrictQuery<ReleaseQuery>,
+) -> Result<Html<String>, Problem> {
+    let [environment, service, version, artifact] =
+        [&query.environment, &query.service, &query.version, &query.artifact].map(|text| text.trim());
+    let question = ReleaseQuestion { environment, service, version, artifact };
+    if [environment, service, version].iter().any(|text| text.is_empty()) {
+        check_tenant(&this).await?;
+        return page(ledger_pages::approval(&this.frame(None, None), &question, None, None));
+    }
+    let name = parse("environment", environment, EnvironmentName::parse)?;
+    let artifact = (!artifact.is_empty()).then_some(artifact);
+    let is_new = parse("new", &query.new, parse_new)?;
+    let gate = GateRequest {
+        service: service.to_owned(),
+        target: None,
+        release: ReleaseRequest {
+            version: version.to_owned(),
+            artifact: artifact.map(str::to_owned),
+            config: None,
+            infrastructure: None,
+            commit: None,
+        },
+        requester: None,
+        rollback_id: None,
+        new: is_new,
+    };
+    let path = this.api_path(&format!("/environments/{name}/gate"));
+    let gate: GateBody = this.api.post(&path, "application/json", &gate).await?;
+    let command = CommandLine::new("gate").argument(environment).argument(service).argument(version);
+    let command = command.flag("--artifact", artifact);
+    let command = if is_new { command.argument("--new") } else { command };
+    let command = command.of_tenant(this.tenant.as_str());
+    let request = this.new_request();
+    // The API answers a POST with a body: a path alone is not its question.
+    let frame = this.frame(None, Some(&command));
+    page(ledger_pages::approval(&frame, &question, Some(&gate), request.as_deref()))
+}
+
+fn parse_new(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        _ => Err("must be true or false"),
+    }
+}
+
+/// Checks that the reader knows the tenant, for a page that asks the API nothing else.
+async fn check_tenant(this: &TenantPage) -> Result<(), Problem> {
+    this.api.get::<serde::de::IgnoredAny>(&this.api_path("/environments")).await.map(|_| ())
+}

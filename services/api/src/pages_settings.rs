@@ -1,0 +1,31 @@
+//! Settings and parts of the pages for browsers.
+
+use ledger_access::oidc::SignIn;
+
+use crate::access::sessions::Sessions;
+
+/// The pages of a service that has them.
+pub struct Pages {
+    /// Address of the service for browsers, without a path; `None`: no one signs in with an issuer.
+    pub(crate) url: Option<String>,
+    /// Sessions of browsers; `None` without authentication.
+    pub(crate) sessions: Option<Sessions>,
+    /// Issuers with which people sign in, in the order of the settings.
+    pub(crate) sign_ins: Vec<SignIn>,
+}
+
+impl Pages {
+    /// Creates the pages. `url` is the address of the service for browsers, without a path.
+    #[must_use]
+    pub fn new(url: Option<String>, sessions: Option<Sessions>, sign_ins: Vec<SignIn>) -> Self {
+        Self { url, sessions, sign_ins }
+    }
+
+    /// Path to which issuers send browsers back.
+    pub const CALLBACK: &str = crate::page_paths::CALLBACK;
+
+    /// Returns true if people sign in with an issuer.
+    pub(crate) fn has_issuer(&self, issuer: &str) -> bool {
+        self.sign_ins.iter().any(|sign_in| sign_in.issuer() == issuer)
+    }
+}

@@ -1,0 +1,144 @@
+//! Page of a release that waits for an approval: the gate's findings, and the form that approves or rejects it.
+
+use askama::Template;
+use ledger_api_types::{FindingBody, GateBody};
+
+use crate::frame::{Frame, Layout, Section};
+use crate::parts::{Badge, EntryLink, Release};
+use crate::paths::Paths;
+use crate::render_error::RenderError;
+use crate::shell::argument;
+use crate::shown::{prose, shown, shown_lines};
+
+const NO_READER: &str = "The service runs without authentication, so a page cannot say who approves. \
+                         Approve with the command line:";
+const NO_DECISION: &str =
+    "You cannot approve on this page. A person who may approve can use the command line:";
+
+/// Release that a reader asks about. An empty text is not given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReleaseQuestion<'a> {
+    /// Environment name.
+    pub environment: &'a str,
+    /// Service name.
+    pub service: &'a str,
+    /// Version.
+    pub version: &'a str,
+    /// Artifact; optional.
+    pub artifact: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "approval.html")]
+struct Page<'a> {
+    layout: Layout,
+    question_action: String,
+    /// Submitted as given: the template only escapes its members for HTML.
+    question: ReleaseQuestion<'a>,
+    answer: Option<Answer>,
+    action: String,
+    /// Id of the event that the form records.
+    request: Option<&'a str>,
+    /// Reason why the page has no form.
+    absence: &'static str,
+    command: String,
+}
+
+/// Answer of the gate.
+struct Answer {
+    environment: String,
+    environment_href: String,
+    service: String,
+    version: String,
+    is_allowed: bool,
+    verdict: Badge,
+    release: Option<Release>,
+    known_from: Option<EntryLink>,
+    policy: Option<EntryLink>,
+    findings: Vec<Finding>,
+}
+
+struct Finding {
+    rule: String,
+    target: Option<String>,
+    verdict: Badge,
+    detail: String,
+    counts: Option<String>,
+    entry: Option<EntryLink>,
+    grants: Vec<EntryLink>,
+}
+
+/// Renders the gate's answer about a release, if there is one, with the form that asks about a release. With a request
+/// id, which becomes the id of the event, the page has the form that approves or rejects the release.
+///
+/// # Errors
+/// The template is defective.
+pub fn approval(
+    frame: &Frame<'_>,
+    question: &ReleaseQuestion<'_>,
+    gate: Option<&GateBody>,
+    request_id: Option<&str>,
+) -> Result<String, RenderError> {
+    let paths = Paths::new(frame.tenant);
+    let layout = Layout::new(frame, "Approve a release", Section::Approvals);
+    let page = Page {
+        layout: match gate {
+            Some(gate) => layout.at(gate.position),
+            None => layout,
+        },
+        question_action: paths.new_approval(),
+        question: *question,
+        answer: gate.map(|gate| answer(&paths, question, gate)),
+        action: paths.approvals(),
+        request: request_id,
+        absence: absence(frame),
+        command: shown(&command(question)),
+    };
+    Ok(page.render()?)
+}
+
+fn absence(frame: &Frame<'_>) -> &'static str {
+    match frame.reader {
+        None => NO_READER,
+        Some(_) => NO_DECISION,
+    }
+}
+
+fn command(question: &ReleaseQuestion<'_>) -> String {
+    let ReleaseQuestion { environment, service, version, artifact } = question;
+    let [environment, service, version] = [environment, service, version].map(|text| argument(text));
+    let command = format!("release-ledger approve {environment} {service} {version}");
+    if artifact.is_empty() { command } else { format!("{command} --artifact {}", argument(artifact)) }
+}
+
+fn answer(paths: &Paths, question: &ReleaseQuestion<'_>, gate: &GateBody) -> Answer {
+    Answer {
+        environment: shown(&gate.environment),
+        environment_href: paths.environment(&gate.environment),
+        service: shown(question.service),
+        version: shown(question.version),
+        is_allowed: gate.allowed,
+        verdict: Badge::of(if gate.allowed { "allowed" } else { "denied" }),
+        release: gate.release.as_ref().map(Release::new),
+        known_from: gate.artifact_known_from.map(|position| EntryLink::new(paths, position)),
+        policy: gate.policy.map(|position| EntryLink::new(paths, position)),
+        findings: gate.findings.iter().map(|body| finding(paths, body)).collect(),
+    }
+}
+
+fn finding(paths: &Paths, finding: &FindingBody) -> Finding {
+    let verdict = match (finding.passes, finding.unknown) {
+        (true, _) => "passes",
+        (false, true) => "unknown",
+        (false, false) => "denied",
+    };
+    Finding {
+        rule: prose(&finding.rule),
+        target: finding.target.as_deref().map(shown),
+        verdict: Badge::of(verdict),
+        detail: shown_lines(&finding.detail),
+        counts: finding.counts.map(|counts| counts.to_string()),
+        entry: finding.position.map(|position| EntryLink::new(paths, position)),
+        grants: finding.grants.iter().map(|position| EntryLink::new(paths, *position)).collect(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Paths of the pages.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Characters that are escaped in a segment of a path and in a value of a query: all but the unreserved ones.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Path of the form that ends a session.
+pub(crate) const SIGN_OUT: &str = "/signout";
+
+/// Path of the sign-in page.
+pub(crate) const SIGN_IN: &str = "/signin";
+
+/// Tenant that the links name if the page has none.
+const DEFAULT_TENANT: &str = "default";
+
+/// Paths of a tenant's pages.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    tenant: String,
+}
+
+impl Paths {
+    /// Returns the paths of a tenant's pages.
+    pub(crate) fn new(tenant: Option<&str>) -> Self {
+        Self { tenant: format!("/t/{}", escaped(tenant.unwrap_or(DEFAULT_TENANT))) }
+    }
+
+    pub(crate) fn overview(&self) -> String {
+        self.tenant.clone()
+    }
+
+    pub(crate) fn overview_after(&self, cursor: &str) -> String {
+        format!("{}?after={}", self.tenant, escaped(cursor))
+    }
+
+    pub(crate) fn environment(&self, name: &str) -> String {
+        format!("{}/environments/{}", self.tenant, escaped(name))
+    }
+
+    pub(crate) fn environment_at(&self, name: &str, position: u64) -> String {
+        format!("{}?at={position}", self.environment(name))
+    }
+
+    pub(crate) fn rollbacks(&self) -> String {
+        format!("{}/rollbacks", self.tenant)
+    }
+
+    pub(crate) fn rollbacks_before(&self, environment: Option<&str>, position: u64) -> String {
+        match environment {
+            Some(name) => format!("{}?environment={}&before={position}", self.rollbacks(), escaped(name)),
+            None => format!("{}?before={position}", self.rollbacks()),
+        }
+    }
+
+    pub(crate) fn rollback(&self, id: &str) -> String {
+        format!("{}/{}", self.rollbacks(), escaped(id))
+    }
+
+    pub(crate) fn vote(&self, id: &str) -> String {
+        format!("{}/vote", self.rollback(id))
+    }
+
+    pub(crate) fn approvals(&self) -> String {
+        format!("{}/approvals", self.tenant)
+    }
+
+    pub(crate) fn new_approval(&self) -> String {
+        format!("{}/new", self.approvals())
+    }
+
+    pub(crate) fn entry(&self, position: u64) -> String {
+        format!("{}/events/{position}", self.tenant)
+    }
+}
+
+/// Returns the path that starts a sign-in with an issuer.
+pub(crate) fn sign_in_with(number: usize, to: &str) -> String {
+    format!("{SIGN_IN}/{number}?to={}", escaped(to))
+}
+
+fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_leave_its_segment() {
+        let paths = Paths::new(Some("a/b"));
+        assert_eq!(paths.environment("x?y#z/\"<"), "/t/a%2Fb/environments/x%3Fy%23z%2F%22%3C");
+        assert_eq!(paths.vote("é"), "/t/a%2Fb/rollbacks/%C3%A9/vote");
+    }
+
+    #[test]
+    fn the_target_of_a_sign_in_is_one_value() {
+        assert_eq!(sign_in_with(0, "/t/a?at=1&x=2"), "/signin/0?to=%2Ft%2Fa%3Fat%3D1%26x%3D2");
+    }
+}
