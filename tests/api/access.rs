@@ -2,6 +2,7 @@
 
 mod matrix;
 mod reads;
+mod sign_in;
 
 use ledger_tests::{Client, Guarded, Response, Story, deploy, event, new_token, text};
 use reqwest::Method;
