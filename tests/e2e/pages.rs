@@ -105,7 +105,6 @@ async fn approve_a_release_once(stage: &Stage, mia: &mut Visitor) {
         ("environment", "production"),
         ("service", "web"),
         ("version", "v3"),
-        ("artifact", ""),
         ("reason", "I looked at the change & the <tests>."),
         ("request", &*request),
     ];
