@@ -9,7 +9,9 @@ use ledger_tests::{Story, new_token, rollback_events};
 use serde_json::{Value, json};
 
 pub(crate) use stage::{MIA, Stage};
-use visitor::{Page, Visitor};
+pub(crate) use visitor::Visitor;
+
+use visitor::Page;
 
 /// Maximum time between the acknowledgement of a revocation and its effect on every process.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(1);
