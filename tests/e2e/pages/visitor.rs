@@ -15,8 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Type of the body of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A browser of one person. All servers are on one host, so its cookies are sent to each of them: a cookie has no
-/// port.
+/// A browser of one person. It sends its cookies to each server: all are on one host, and a cookie has no port.
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     http: reqwest::Client,
