@@ -77,6 +77,11 @@ impl Visitor {
         self.send(url, request).await
     }
 
+    /// Returns the value of a cookie.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies.get(name).map(String::as_str)
+    }
+
     /// Returns the value of the `Cookie` header.
     pub(crate) fn cookies(&self) -> String {
         let cookies = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
