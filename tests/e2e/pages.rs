@@ -185,7 +185,7 @@ async fn refuse_the_session_outside_of_pages(stage: &Stage, mia: &Visitor) {
 }
 
 async fn sign_out_of_every_process(stage: &Stage, mut mia: Visitor) {
-    let mut copy = mia.clone();
+    let copy = mia.clone();
     assert!(copy.cookie(SESSION).is_some(), "{}", copy.cookies());
 
     let out = mia.submit(&stage.here("/signout"), &[]).await;
@@ -194,7 +194,7 @@ async fn sign_out_of_every_process(stage: &Stage, mut mia: Visitor) {
     assert_eq!(mia.cookie(SESSION), None, "the cookie is removed");
     // A copy of the cookie is of no use.
     for url in [stage.here(OVERVIEW), stage.there(OVERVIEW)] {
-        let page = copy.get(&url).await;
+        let page = copy.clone().get(&url).await;
         assert_eq!(page.status(), 303, "{url}: {}", page.text());
         assert!(page.redirected_to().starts_with("/signin?to="), "{}", page.redirected_to());
     }
