@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # Functions that provide the requirements besides Rust: compilers, a nats-server, a Postgres, and for tests an object
-# storage, a Kafka broker, generators of API clients and a proxy. Source this from the project's root. Existing
-# installations are used; missing ones are installed: the nats-server into target/servers, where `release-ledger up`
-# finds it, the object storage into target/storage, the broker into target/kafka, the generators into
-# target/generators, the proxy into target/nginx, the others by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces
-# target.
+# storage, a Kafka broker, generators of API clients, a proxy and a browser. Source this from the project's root.
+# Existing installations are used; missing ones are installed: the nats-server into target/servers, where
+# `release-ledger up` finds it, the object storage into target/storage, the broker into target/kafka, the generators into
+# target/generators, the proxy into target/nginx, the packages that drive the browser into target/browser, the others by
+# apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
@@ -24,6 +24,9 @@ TYPESCRIPT_GENERATOR=(openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@
 NODE_OLDEST=18
 GENERATORS="$TARGET_DIR/generators"
 NGINX="$TARGET_DIR/nginx"
+# What drives and examines the browser is in tests/browser/package-lock.json, and needs a newer Node.js.
+BROWSER="$TARGET_DIR/browser"
+BROWSER_NODE_OLDEST=20
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -189,6 +192,28 @@ need_generators() {
     mkdir -p "$npm"
     npm install --prefix "$npm" --no-save --no-audit --no-fund --loglevel=error "${TYPESCRIPT_GENERATOR[@]}" >&2 ||
         fail "npm could not install ${TYPESCRIPT_GENERATOR[*]}"
+}
+
+# For tests only: Chromium, and the npm packages that drive and examine it.
+need_browser() {
+    local version
+    PATH="$BROWSER/node_modules/.bin:$PATH"
+    export PATH
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+        install_packages chromium
+
+    need_node
+    version="$(node --version)"
+    at_least "${version#v}" "$BROWSER_NODE_OLDEST" ||
+        fail "Node.js $version is too old for the tests in a browser; install $BROWSER_NODE_OLDEST or later, then run this again"
+    cmp -s tests/browser/package-lock.json "$BROWSER/package-lock.json" &&
+        [[ -x "$BROWSER/node_modules/.bin/playwright-core" ]] && return
+    say "installing the packages of tests/browser/package-lock.json into $BROWSER"
+    rm -rf "$BROWSER"
+    mkdir -p "$BROWSER"
+    cp tests/browser/package.json tests/browser/package-lock.json "$BROWSER/"
+    npm ci --prefix "$BROWSER" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+        fail "npm could not install the packages of tests/browser/package-lock.json"
 }
 
 # For tests only. The package is unpacked, not installed: an installed nginx starts as a service.

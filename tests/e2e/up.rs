@@ -4,6 +4,7 @@ use ledger_tests::{Client, Command, free_port};
 use reqwest::Method;
 
 use crate::PROGRAM;
+use crate::pages::Visitor;
 use crate::quarantine::{SECRET, delivery, settings};
 
 #[tokio::test]
@@ -40,14 +41,21 @@ async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_nei
     let url = format!("http://{address}");
     let own =
         [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "ada")];
-    let up = Command::start_with(PROGRAM, &["up", "--data-dir", data_path, "--listen", &address], &own);
-    Client::new(&url).wait_until_ready().await;
+    let mut up = Command::start_with(PROGRAM, &["up", "--data-dir", data_path, "--listen", &address], &own);
+    let pages = up.line_with("pages: ").await;
     let emit = ["emit", "deploy.succeeded", "--environment", "dev", "--service", "web", "--version", "v1"];
 
     let recorded = Command::start_with(PROGRAM, &emit, &own).outcome().await;
     assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);
     let shown = Command::start_with(PROGRAM, &["state", "dev"], &own).outcome().await;
     assert!(shown.stdout.contains("v1"), "{} {}", shown.stdout, shown.stderr);
+
+    let (_, token_file) = pages.trim_end_matches(')').split_once("the API token in ").expect("a file");
+    let token = std::fs::read_to_string(token_file).expect("a token");
+    let mut ada = Visitor::new();
+    let signed_in = ada.submit(&format!("{url}/signin"), &[("token", token.trim()), ("to", "/")]).await;
+    let overview = ada.visit(&signed_in.location()).await;
+    assert!(overview.status() == 200 && overview.text().contains("ada"), "{pages}: {}", overview.text());
 
     let elsewhere = folder();
     let other_path = elsewhere.path().to_str().expect("UTF-8");

@@ -40,7 +40,8 @@ impl Service {
     }
 
     fn launch(program: &str, servers: &Servers, more: &[&str]) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        let listen = more.iter().find_map(|flag| flag.strip_prefix("--listen="));
+        let address = listen.map_or_else(|| format!("127.0.0.1:{}", free_port()), str::to_owned);
         let mut arguments = vec![
             "serve".to_owned(),
             format!("--listen={address}"),

@@ -124,7 +124,7 @@ pub use horizon::Horizon;
 pub use import::{Import, ImportReleases};
 pub use invalid::{InvalidArgument, is_invalid_argument};
 pub use lane_reports::{Remove, Switch};
-pub use local_context::save_local_context;
+pub use local_context::{LocalContext, save_local_context};
 pub use login::{Login, Logout};
 pub use manifest::Manifest;
 pub use mark::{MarkPoint, UnmarkPoint};

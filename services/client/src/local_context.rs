@@ -1,6 +1,6 @@
 //! The context of a ledger that runs on this machine: `release-ledger up` writes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ledger_access::ApiToken;
 use reqwest::Url;
@@ -12,17 +12,25 @@ use crate::environment;
 /// Name of the context.
 const LOCAL: &str = "local";
 
+/// Stored context of a local ledger.
+#[derive(Debug, Clone)]
+pub struct LocalContext {
+    /// Sentence that says which context is the current one.
+    pub summary: String,
+    /// File with the token.
+    pub token_file: PathBuf,
+}
+
 /// Stores the token of a local ledger in the context `local`, or `local-<port>` if `local` is of another URL. It becomes
-/// the current context, unless another one than that of a local ledger is. Returns a sentence that says
-/// which one is.
+/// the current context, unless another one than that of a local ledger is.
 ///
 /// # Errors
 /// There is no folder for contexts, or it cannot be written.
-pub fn save_local_context(url: &Url, token: &ApiToken) -> anyhow::Result<String> {
+pub fn save_local_context(url: &Url, token: &ApiToken) -> anyhow::Result<LocalContext> {
     save_in(&environment::config_dir()?, url, token)
 }
 
-fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<String> {
+fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<LocalContext> {
     let mut settings = Settings::open(folder)?;
     let contexts = &settings.contexts.contexts;
     let is_other = contexts.get(LOCAL).is_some_and(|local| !is_same_service(local.url.url(), url));
@@ -30,10 +38,8 @@ fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<String>
         Some(port) if is_other => format!("{LOCAL}-{port}"),
         _ => LOCAL.to_owned(),
     };
-    let context = Context {
-        token_file: Some(settings.store_token(&name, token.expose().as_bytes())?),
-        ..Context::new(ContextUrl::new(url))
-    };
+    let token_file = settings.store_token(&name, token.expose().as_bytes())?;
+    let context = Context { token_file: Some(token_file.clone()), ..Context::new(ContextUrl::new(url)) };
     settings.contexts.contexts.insert(name.clone(), context);
     // A local ledger that ended leaves its context behind.
     let is_local = |current: &String| current == LOCAL || current.starts_with("local-");
@@ -41,12 +47,13 @@ fn save_in(folder: &Path, url: &Url, token: &ApiToken) -> anyhow::Result<String>
         settings.contexts.current = Some(name.clone());
     }
     settings.save()?;
-    Ok(match &settings.contexts.current {
+    let summary = match &settings.contexts.current {
         Some(current) if *current != name => {
             format!("the current context is {current}; commands reach this ledger with --context {name}")
         }
         _ => format!("its context {name} is now the current one"),
-    })
+    };
+    Ok(LocalContext { summary, token_file })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::config::{Config, Flags, Local, check_plain};
 use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
-use ledger_client::{self, Client, Url};
+use ledger_client::{self, Client, LocalContext, Url};
 use ledger_devstack::{Options, Stack};
 
 /// Longest wait for the projections before the ledger counts as up: a question at once would fail.
@@ -117,18 +117,13 @@ impl Up {
             // A closed stderr leaves nowhere to report it.
             let _ = writeln!(std::io::stderr().lock(), "warning: {}", ledger_client::printable(&text));
         }
+        let pages = config.pages.enabled.then(|| url.clone());
         let client = Client::with_token(url, &TenantName::default(), token);
         tokio::select! {
             () = client.wait_until_ready(READY_TIMEOUT) => {}
             () = shutdown.cancelled() => {}
         }
-        writeln!(
-            std::io::stdout().lock(),
-            "release-ledger is up at http://{address} (API: http://{address}/docs)"
-        )?;
-        if let Ok(context) = saved {
-            writeln!(std::io::stdout().lock(), "{}", ledger_client::printable(&context))?;
-        }
+        announce(address, saved.ok().as_ref(), pages.as_ref())?;
         let demo = self.demo.then(|| load_demo(client, shutdown.clone()));
         let failure = tokio::select! {
             () = shutdown.cancelled() => None,
@@ -141,6 +136,17 @@ impl Up {
         serving.await?;
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
+}
+
+/// Prints where the ledger is, which context reaches it, and how its user signs in to the pages, if it has some.
+fn announce(address: SocketAddr, context: Option<&LocalContext>, pages: Option<&Url>) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "release-ledger is up at http://{address} (API: http://{address}/docs)")?;
+    let Some(LocalContext { summary, token_file }) = context else { return Ok(()) };
+    writeln!(stdout, "{}", ledger_client::printable(summary))?;
+    let Some(pages) = pages else { return Ok(()) };
+    let sign_in = format!("pages: {pages} (sign in with the API token in {})", token_file.display());
+    writeln!(stdout, "{}", ledger_client::printable(&sign_in))
 }
 
 /// Returns the settings of the user who started the ledger.
