@@ -19,7 +19,7 @@ use super::{Config, Error, Role};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageSettings {
-    enabled: bool,
+    pub(crate) enabled: bool,
     /// Origin of the address for browsers.
     #[serde(default, deserialize_with = "origin")]
     url: Option<String>,
