@@ -142,7 +142,7 @@ fn unavailable() -> Problem {
     Problem::new(Kind::AccessUnavailable, detail)
 }
 
-/// Returns a session as it is stored.
+/// Returns the stored form of a session.
 fn record(session: &Session, ends_at: DateTime<Utc>) -> Result<SessionRecord, Problem> {
     let Principal { kind, issuer, subject, name, claims } = &session.principal;
     let claims = claims.iter().map(|(name, value)| (name.to_string(), value.to_string()));
