@@ -32,7 +32,7 @@ pub(crate) async fn check_origin(State(app): State<Arc<App>>, request: Request, 
     Problem::new(Kind::Forbidden, detail).into_response()
 }
 
-/// Returns true if a request comes from a page of the host that it is sent to. `is_encrypted`: pages of this service are
+/// Returns true if a request comes from a page of the host to which it was sent. `is_encrypted`: pages of this service are
 /// reached over TLS only.
 fn is_same_origin(headers: &HeaderMap, is_encrypted: bool) -> bool {
     if headers.contains_key(SEC_FETCH_SITE) {

@@ -24,6 +24,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+mod pages;
+
 use super::*;
 use crate::peer::Peer;
 use crate::rates::tests::{advance, rates};
@@ -70,17 +72,26 @@ impl Answer {
 
 struct Service(TowerToHyperService<axum::Router>);
 
+/// Returns projections in a database that does not exist.
+fn no_projections() -> Projections {
+    let settings = ledger_projections::Settings {
+        url: "postgres://nowhere@127.0.0.1:1/nothing".to_owned().into(),
+        connections: 1,
+        acquire_timeout: Duration::from_millis(1),
+        schema_version: SchemaVersion::CURRENT,
+    };
+    Projections::new(&settings, TenantName::default()).expect("settings")
+}
+
 impl Service {
     fn new(authentication: Authentication) -> Self {
+        Self::with_pages(authentication, None)
+    }
+
+    fn with_pages(authentication: Authentication, pages: Option<Pages>) -> Self {
         let tenant = TenantName::default();
         let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant.clone(), || DateTime::UNIX_EPOCH));
-        let settings = ledger_projections::Settings {
-            url: "postgres://nowhere@127.0.0.1:1/nothing".to_owned().into(),
-            connections: 1,
-            acquire_timeout: Duration::from_millis(1),
-            schema_version: SchemaVersion::CURRENT,
-        };
-        let projections = Projections::new(&settings, tenant.clone()).expect("settings");
+        let projections = no_projections();
         let (ingest, _task) =
             Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), || DateTime::UNIX_EPOCH);
         let ledger = Ledger {
@@ -108,7 +119,7 @@ impl Service {
             allowed_hosts: AllowedHosts::default(),
             is_encrypted: false,
             checks: Vec::new(),
-            pages: None,
+            pages,
             history_scans: Semaphore::new(1),
         };
         Self(TowerToHyperService::new(router(Arc::new(app))))

@@ -4,5 +4,6 @@ mod bad_tokens;
 mod good_tokens;
 mod issuers;
 mod random;
+mod sign_ins;
 mod support;
 mod tls;

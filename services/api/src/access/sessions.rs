@@ -142,7 +142,7 @@ fn unavailable() -> Problem {
     Problem::new(Kind::AccessUnavailable, detail)
 }
 
-/// Returns a session as it is stored.
+/// Returns the stored form of a session.
 fn record(session: &Session, ends_at: DateTime<Utc>) -> Result<SessionRecord, Problem> {
     let Principal { kind, issuer, subject, name, claims } = &session.principal;
     let claims = claims.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -184,16 +184,18 @@ mod tests {
 
     use super::*;
 
+    type ByHash = HashMap<[u8; 32], SessionRecord>;
+
     /// Sessions in memory; `None`: the database does not answer.
     #[derive(Clone, Default)]
-    struct Store(Arc<Mutex<Option<HashMap<[u8; 32], SessionRecord>>>>);
+    struct Store(Arc<Mutex<Option<ByHash>>>);
 
     impl Store {
         fn new() -> Self {
-            Self(Arc::new(Mutex::new(Some(HashMap::new()))))
+            Self(Arc::new(Mutex::new(Some(ByHash::new()))))
         }
 
-        async fn with<T>(&self, action: impl FnOnce(&mut HashMap<[u8; 32], SessionRecord>) -> T) -> T {
+        async fn with<T>(&self, action: impl FnOnce(&mut ByHash) -> T) -> T {
             let done = self.0.lock().expect("unlocked").as_mut().map(action);
             match done {
                 Some(done) => done,
