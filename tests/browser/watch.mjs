@@ -12,9 +12,8 @@ export class Watch {
     const add = (text) => watch.#found.push(`${new URL(page.url()).pathname}: ${text}`);
     page.on("console", (message) => {
       const { url } = message.location();
-      // The browser reports each answer with an error, also to its own request for an icon, which the pages do not have.
-      const isExpected = watch.#expected.has(url) || new URL(url || page.url()).pathname === "/favicon.ico";
-      if (!isExpected) add(`console: ${message.text()}`);
+      // The browser reports each answer with an error.
+      if (!watch.#expected.has(url)) add(`console: ${message.text()}`);
     });
     page.on("pageerror", (error) => add(`script error: ${error.message}`));
     page.on("dialog", async (dialog) => {

@@ -22,7 +22,7 @@ pub(crate) use self::problems::show_problems;
 
 use self::ask::InnerApi;
 
-/// Returns the router of the pages and of their style sheet. `api` answers their questions: the routes of the API with
+/// Returns the router of the pages and of their style sheet and icon. `api` answers their questions: the routes of the API with
 /// their state, without middleware, since the request of the page has passed it.
 pub(crate) fn routes(api: Router) -> Router<Shared> {
     Router::new()
@@ -36,5 +36,6 @@ pub(crate) fn routes(api: Router) -> Router<Shared> {
         .route("/t/{tenant}/approvals/new", get(views::approval))
         .route("/t/{tenant}/events/{position}", get(views::entry))
         .route(ledger_pages::style_path(), get(views::style))
+        .route(ledger_pages::icon_path(), get(views::icon))
         .layer(Extension(InnerApi::new(api)))
 }

@@ -20,7 +20,7 @@ const TYPE_PREFIX: &str = "io.releaseledger.";
 struct Page {
     layout: Layout,
     previous: Option<String>,
-    next: String,
+    next: Option<String>,
     kind: String,
     recorded: Moment,
     occurred: Option<Moment>,
@@ -56,18 +56,21 @@ struct Claim {
     value: String,
 }
 
-/// Renders an entry of the ledger: its event, the sender, its effects, and the event as stored.
+/// Renders an entry of the ledger: its event, the sender, its effects, and the event as stored. `latest` is the position
+/// of the last entry, if it is known: that one has no link to the next.
 ///
 /// # Errors
 /// The template is defective.
-pub fn entry(frame: &Frame<'_>, entry: &EntryBody) -> Result<String, RenderError> {
+pub fn entry(frame: &Frame<'_>, entry: &EntryBody, latest: Option<u64>) -> Result<String, RenderError> {
     let paths = Paths::new(frame.tenant);
     let link = |position| EntryLink::new(&paths, position);
     let event: Value = serde_json::from_str(entry.event.get()).unwrap_or_default();
     let page = Page {
         layout: Layout::new(frame, &format!("Entry {}", entry.position), Section::Other),
         previous: entry.position.checked_sub(1).filter(|position| *position > 0).map(|it| paths.entry(it)),
-        next: paths.entry(entry.position.saturating_add(1)),
+        next: latest
+            .is_none_or(|latest| entry.position < latest)
+            .then(|| paths.entry(entry.position.saturating_add(1))),
         kind: kind(&event),
         recorded: Moment::new(entry.recorded_at),
         occurred: occurred(&event),

@@ -3,7 +3,7 @@
 use crate::paths::{Paths, SIGN_OUT};
 use crate::shell::curl;
 use crate::shown::shown;
-use crate::style::style_path;
+use crate::style::{icon_path, style_path};
 
 /// Surroundings of a page's content: tenant, reader, and the same answer by other means.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +38,7 @@ pub(crate) enum Section {
 pub(crate) struct Layout {
     pub(crate) title: String,
     pub(crate) style: &'static str,
+    pub(crate) icon: &'static str,
     pub(crate) tenant: Option<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) reader: Option<String>,
@@ -62,6 +63,7 @@ impl Layout {
         Self {
             title: shown(title),
             style: style_path(),
+            icon: icon_path(),
             tenant: frame.tenant.map(shown),
             links: frame.tenant.map_or_else(Vec::new, |tenant| links(tenant, section)),
             reader: frame.reader.map(shown),

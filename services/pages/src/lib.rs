@@ -32,7 +32,7 @@ pub use render_error::RenderError;
 pub use rollback::rollback;
 pub use rollbacks::rollbacks;
 pub use sign_in::{IssuerLink, sign_in};
-pub use style::{style, style_path};
+pub use style::{icon, icon_path, style, style_path};
 pub use tenants::tenants;
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! Style sheet of the pages.
+//! Style sheet and icon of the pages.
 
 use std::sync::LazyLock;
 
 use sha2::{Digest as _, Sha256};
 
 const STYLE: &str = include_str!("../assets/pages.css");
+const ICON: &str = include_str!("../assets/icon.svg");
 
 /// Number of bytes of the hash in the path.
 const HASH_BYTES: usize = 8;
 
-static STYLE_PATH: LazyLock<String> = LazyLock::new(|| path_of(STYLE));
+static STYLE_PATH: LazyLock<String> = LazyLock::new(|| path_of(STYLE, "pages.css"));
+static ICON_PATH: LazyLock<String> = LazyLock::new(|| path_of(ICON, "icon.svg"));
 
 /// Returns the style sheet of every page.
 #[must_use]
@@ -24,9 +26,21 @@ pub fn style_path() -> &'static str {
     STYLE_PATH.as_str()
 }
 
-fn path_of(style: &str) -> String {
-    let hash = Sha256::digest(style.as_bytes());
-    format!("/assets/{}/pages.css", hex::encode(&hash[..HASH_BYTES]))
+/// Returns the icon of every page, an SVG image.
+#[must_use]
+pub fn icon() -> &'static str {
+    ICON
+}
+
+/// Returns the path of the icon: `/assets/<hash>/icon.svg`. It changes with the contents.
+#[must_use]
+pub fn icon_path() -> &'static str {
+    ICON_PATH.as_str()
+}
+
+fn path_of(content: &str, name: &str) -> String {
+    let hash = Sha256::digest(content.as_bytes());
+    format!("/assets/{}/{name}", hex::encode(&hash[..HASH_BYTES]))
 }
 
 #[cfg(test)]
@@ -38,9 +52,10 @@ mod tests {
 
     #[test]
     fn the_path_changes_with_the_contents() {
-        assert_ne!(path_of("a{}"), path_of("b{}"));
-        assert_eq!(path_of("a{}"), path_of("a{}"));
-        assert_eq!(style_path(), path_of(style()));
+        assert_ne!(path_of("a{}", "a.css"), path_of("b{}", "a.css"));
+        assert_eq!(path_of("a{}", "a.css"), path_of("a{}", "a.css"));
+        assert_eq!(style_path(), path_of(style(), "pages.css"));
+        assert_eq!(icon_path(), path_of(icon(), "icon.svg"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tracing::error;
 use crate::App;
 use crate::access::Sent;
 use crate::limits::in_time;
+use crate::parameters::LEDGER_POSITION;
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::rates::Metered;
@@ -68,7 +69,20 @@ fn carry<T: Clone + Send + Sync + 'static>(from: &Extensions, to: &mut Extension
 impl PageApi {
     /// Returns the answer to a question, a path of the API with its query.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
-        let answer = self.send(Method::GET, path, None);
+        Ok(self.get_with_position(path).await?.0)
+    }
+
+    /// Returns the answer to a question, and the position that it reflects, if it states one.
+    pub(super) async fn get_with_position<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(T, Option<u64>), Problem> {
+        let answer = async {
+            let answer = self.send(Method::GET, path, None).await?;
+            let position = answer.headers().get(LEDGER_POSITION);
+            let position = position.and_then(|position| position.to_str().ok()?.parse().ok());
+            Ok((self.parse(answer).await?, position))
+        };
         in_time(self.app.limits.question_timeout, answer).await
     }
 
@@ -80,15 +94,15 @@ impl PageApi {
         body: &(impl Serialize + Sync),
     ) -> Result<T, Problem> {
         let body = serde_json::to_vec(body).map_err(|error| Problem::new(Kind::Internal, error))?;
-        self.send(Method::POST, path, Some((content_type, body))).await
+        self.parse(self.send(Method::POST, path, Some((content_type, body))).await?).await
     }
 
-    async fn send<T: DeserializeOwned>(
+    async fn send(
         &self,
         method: Method,
         path: &str,
         content: Option<(&'static str, Vec<u8>)>,
-    ) -> Result<T, Problem> {
+    ) -> Result<Response, Problem> {
         let uri: Uri = path.parse().map_err(|error| Problem::parameter("path", error))?;
         let (content_type, body) = content.map_or((None, Body::empty()), |(content_type, body)| {
             (Some(HeaderValue::from_static(content_type)), Body::from(body))
@@ -101,8 +115,7 @@ impl PageApi {
             request.headers_mut().insert(header::CONTENT_TYPE, content_type);
             request.headers_mut().insert("prefer", HeaderValue::from_static("return=minimal"));
         }
-        let answer = self.api.0.call(request).await.unwrap_or_else(|never| match never {});
-        self.parse(answer).await
+        Ok(self.api.0.call(request).await.unwrap_or_else(|never| match never {}))
     }
 
     /// Parses an answer. Its bytes count as an answer that the client has not taken, since the page is made of them.

@@ -29,11 +29,21 @@ const OPEN_PHASES: [&str; 2] = ["requested", "started"];
 
 /// Style sheet of every page. Its path changes with its contents.
 pub(super) async fn style() -> Response {
+    immutable("text/css; charset=utf-8", ledger_pages::style())
+}
+
+/// Returns the icon.
+pub(super) async fn icon() -> Response {
+    immutable("image/svg+xml", ledger_pages::icon())
+}
+
+/// Returns a file whose path changes with its contents.
+fn immutable(content_type: &'static str, content: &'static str) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
     ];
-    (headers, ledger_pages::style()).into_response()
+    (headers, content).into_response()
 }
 
 /// Shows the tenants that the reader knows. If there is one, shows its overview.
@@ -150,11 +160,11 @@ pub(super) async fn rollback(this: TenantPage) -> Result<Html<String>, Problem> 
 
 /// Shows an entry of the ledger.
 pub(super) async fn entry(this: TenantPage) -> Result<Html<String>, Problem> {
-    let entry: EntryBody = this.api.get(&this.question(this.part())).await?;
+    let (entry, latest): (EntryBody, _) = this.api.get_with_position(&this.question(this.part())).await?;
     let command = CommandLine::new("entry").argument(&entry.position.to_string());
     let command = command.of_tenant(this.tenant.as_str());
     let path = this.shown_question(this.part());
-    page(ledger_pages::entry(&this.frame(Some(&path), Some(&command)), &entry))
+    page(ledger_pages::entry(&this.frame(Some(&path), Some(&command)), &entry, latest))
 }
 
 /// Release that a reader asks about. Empty fields are not given.

@@ -179,7 +179,7 @@ pub(super) fn pages(text: &str) -> Vec<(&'static str, String)> {
         ("approval", approval(&frame, &question(text), Some(&gate), Some(text))),
         ("approval without form", approval(&frame, &question(text), Some(&gate), None)),
         ("question", approval(&frame, &question(text), None, Some(text))),
-        ("entry", entry(&frame, &entry_body)),
+        ("entry", entry(&frame, &entry_body, None)),
         ("sign-in", sign_in(&issuers, text, Some(text))),
         ("failure", failure(&frame, 401, text, text)),
     ];

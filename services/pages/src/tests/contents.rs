@@ -180,7 +180,7 @@ fn given_a_principal_then_the_entry_shows_it_beside_the_claimed_actor() {
     stored["actor"] = json!({"type": "person", "name": "mira"});
     stored["event"]["data"]["actor"] = json!({"type": "workload", "name": "another-sender"});
     stored["event"]["type"] = json!("io.releaseledger.deploy.succeeded.v1");
-    let page = read(entry(&default_frame(), &body(&stored)));
+    let page = read(entry(&default_frame(), &body(&stored), None));
     assert_says(&page, "mira, by the sender");
     assert_says(&page, "another-sender (workload), by the event's data");
     assert_says(&page, "deploy.succeeded");
@@ -193,13 +193,23 @@ fn given_a_principal_then_the_entry_shows_it_beside_the_claimed_actor() {
 fn given_the_first_entry_then_there_is_no_previous_one() {
     let mut stored = entry_of("web");
     stored["position"] = json!(1);
-    let page = read(entry(&default_frame(), &body(&stored)));
+    let page = read(entry(&default_frame(), &body(&stored), None));
     assert!(!page.text.contains("Previous entry"));
 }
 
 #[test]
+fn given_the_last_entry_then_there_is_no_next_one() {
+    let stored = entry_of("web");
+    let latest = stored["position"].as_u64();
+    let page = read(entry(&default_frame(), &body(&stored), latest));
+    assert!(!page.text.contains("Next entry"));
+    let page = read(entry(&default_frame(), &body(&stored), latest.map(|latest| latest + 1)));
+    assert!(page.text.contains("Next entry"));
+}
+
+#[test]
 fn given_a_link_in_an_event_then_it_opens_without_referrer_and_without_opener() {
-    let page = read(entry(&default_frame(), &body(&entry_of("https://ci.example/run/1"))));
+    let page = read(entry(&default_frame(), &body(&entry_of("https://ci.example/run/1")), None));
     let links: Vec<_> =
         page.named("a").filter(|link| link.attribute("href") == Some("https://ci.example/run/1")).collect();
     assert!(!links.is_empty());

@@ -26,7 +26,7 @@ const TEXTS: &[&str] = &[
     "https://ci.example/run?a=1&b=2",
 ];
 
-/// Elements that the templates use. None loads, runs or embeds anything but the style sheet.
+/// Elements that the templates use. None loads, runs or embeds anything but the style sheet and the icon.
 const ELEMENTS: &[&str] = &[
     "a", "body", "button", "caption", "code", "dd", "div", "dl", "dt", "footer", "form", "h1", "h2", "head",
     "header", "html", "input", "label", "li", "link", "main", "meta", "nav", "ol", "p", "pre", "progress",

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::bodies::{body, entry_of, now, pages, rollback_of};
 use super::document::Document;
 use crate::{
-    Frame, ReleaseQuestion, approval, entry, environment, overview, rollback, rollbacks, style_path,
+    Frame, ReleaseQuestion, approval, entry, environment, icon_path, overview, rollback, rollbacks,
+    style_path,
 };
 
 /// Returns the pages with data and those without.
@@ -18,7 +19,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("empty rollbacks", rollbacks(&frame, &no_rollbacks(), None)),
         ("empty question", approval(&frame, &ReleaseQuestion::default(), None, None)),
         ("rollback", rollback(&frame, &body(&rollback_of("a")), None)),
-        ("entry", entry(&frame, &body(&entry_of("a")))),
+        ("entry", entry(&frame, &body(&entry_of("a")), None)),
     ];
     all.extend(empty.map(|(name, page)| (name, page.expect("a rendered page"))));
     all
@@ -51,8 +52,8 @@ fn a_page_has_a_language_a_title_one_heading_and_one_style_sheet() {
         for name in ["title", "h1", "main", "header"] {
             assert_eq!(document.named(name).count(), 1, "{page}: {name}");
         }
-        let sheets: Vec<_> = document.named("link").filter_map(|link| link.attribute("href")).collect();
-        assert_eq!(sheets, [style_path()], "{page}");
+        let loaded: Vec<_> = document.named("link").filter_map(|link| link.attribute("href")).collect();
+        assert_eq!(loaded, [icon_path(), style_path()], "{page}");
     }
 }
 
