@@ -101,14 +101,14 @@ async fn approve_a_release_once(stage: &Stage, mia: &mut Visitor) {
     assert_eq!(stage.gate("v3").await["allowed"], false);
     let question = mia.get(&stage.here(QUESTION)).await;
     assert_shows(&question, "0 of 1 approvals");
-    let request = question.input("request");
+    let event_id = question.input("event_id");
     let fields = [
         ("decision", "approve"),
         ("environment", "production"),
         ("service", "web"),
         ("version", "v3"),
         ("reason", "I looked at the change & the <tests>."),
-        ("request", &*request),
+        ("event_id", &*event_id),
     ];
     let (here, there) = (stage.here("/t/default/approvals"), stage.there("/t/default/approvals"));
 
@@ -138,8 +138,8 @@ async fn approve_a_release_once(stage: &Stage, mia: &mut Visitor) {
 async fn approve_a_rollback(stage: &Stage, mia: &mut Visitor) {
     let page = mia.get(&stage.there(ROLLBACK)).await;
     assert_eq!(page.status(), 200, "{}", page.text());
-    let request = page.input("request");
-    let fields = [("decision", "approve"), ("reason", "Customers see errors."), ("request", &*request)];
+    let event_id = page.input("event_id");
+    let fields = [("decision", "approve"), ("reason", "Customers see errors."), ("event_id", &*event_id)];
 
     let voted = mia.submit(&stage.there(&format!("{ROLLBACK}/vote")), &fields).await;
 
@@ -154,8 +154,8 @@ async fn approve_a_rollback(stage: &Stage, mia: &mut Visitor) {
 
 async fn refuse_forms_that_no_page_of_the_service_sends(stage: &Stage, mia: &Visitor) {
     let (_, head) = stage.admin().positions().await;
-    let request = mia.clone().get(&stage.here(ROLLBACK)).await.input("request");
-    let fields = [("decision", "approve"), ("reason", "A trap."), ("request", &*request)];
+    let event_id = mia.clone().get(&stage.here(ROLLBACK)).await.input("event_id");
+    let fields = [("decision", "approve"), ("reason", "A trap."), ("event_id", &*event_id)];
     let vote = stage.here(&format!("{ROLLBACK}/vote"));
     let own = stage.one.url();
     let foreign: [&[(&str, &str)]; 6] = [

@@ -31,6 +31,7 @@ mod event_message;
 mod event_result;
 mod feed_entry;
 mod foreign;
+mod form;
 mod freezes;
 mod gate;
 mod gauges;

@@ -4,7 +4,6 @@
 //! Each sign-in begins a new session, whose secret is in a cookie. A sign-in that is in progress is in a cookie of the
 //! browser only: nothing is stored before a person is authenticated. No page here needs a session.
 
-mod form;
 mod pending;
 
 use std::net::IpAddr;
@@ -24,6 +23,7 @@ use tracing::error;
 
 use crate::access::sessions::{Session, Sessions};
 use crate::access::{Authentication, Authenticator, Sent, count_authentication};
+use crate::form::read_form;
 use crate::pages_settings::Pages;
 use crate::parameters::StrictQuery;
 use crate::peer::Peer;
@@ -31,7 +31,6 @@ use crate::problem::{Kind, Problem, path_not_found};
 use crate::too_many::too_many;
 use crate::{App, Shared, cookies, page_paths};
 
-use self::form::read_form;
 use self::pending::Pending;
 
 /// Returns the router of the sign-in and the sign-out.
@@ -235,7 +234,7 @@ async fn sign_in_with_token(
 ) -> Result<Response, Problem> {
     let Some(parts) = Parts::of(&app) else { return Ok(Redirect::to("/").into_response()) };
     let headers = request.headers().clone();
-    let form: TokenForm = read_form(&app, request).await?;
+    let form: TokenForm = read_form(&app, request, "token and, if given, to").await?;
     let to = page_paths::target(form.to.as_deref().unwrap_or("/"));
     let problem = match parts.authenticator.sign_in_with_token(form.token.trim()) {
         Ok(session) => return parts.enter(session, &headers, to).await,

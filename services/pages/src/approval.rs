@@ -38,7 +38,7 @@ struct Page<'a> {
     answer: Option<Answer>,
     action: String,
     /// Id of the event that the form records.
-    request: Option<&'a str>,
+    event_id: Option<&'a str>,
     /// Reason why the page has no form.
     absence: &'static str,
     command: String,
@@ -68,8 +68,8 @@ struct Finding {
     grants: Vec<EntryLink>,
 }
 
-/// Renders the gate's answer about a release, if there is one, with the form that asks about a release. With a request
-/// id, which becomes the id of the event, the page has the form that approves or rejects the release.
+/// Renders the gate's answer about a release, if there is one, with the form that asks about a release. With the id
+/// of the event to record, the page has the form that approves or rejects the release.
 ///
 /// # Errors
 /// The template is defective.
@@ -77,7 +77,7 @@ pub fn approval(
     frame: &Frame<'_>,
     question: &ReleaseQuestion<'_>,
     gate: Option<&GateBody>,
-    request_id: Option<&str>,
+    event_id: Option<&str>,
 ) -> Result<String, RenderError> {
     let paths = Paths::new(frame.tenant);
     let layout = Layout::new(frame, "Approve a release", Section::Approvals);
@@ -90,7 +90,7 @@ pub fn approval(
         question: *question,
         answer: gate.map(|gate| answer(&paths, question, gate)),
         action: paths.approvals(),
-        request: request_id,
+        event_id,
         absence: absence(frame),
         command: shown(&command(question)),
     };

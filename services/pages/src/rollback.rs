@@ -100,7 +100,7 @@ struct Change {
 struct Forms<'a> {
     action: String,
     /// Id of the event that a form records.
-    request: Option<&'a str>,
+    event_id: Option<&'a str>,
     /// True if the reader requested the rollback: the approval of another person is needed.
     is_requester: bool,
     /// Reason why the page has no forms, and the command that decides.
@@ -108,15 +108,15 @@ struct Forms<'a> {
     command: Option<String>,
 }
 
-/// Renders a rollback. With a request id, which becomes the id of the event, it has the forms that approve, reject and
-/// cancel a rollback that has not ended.
+/// Renders a rollback. With the id of the event to record, it has the forms that approve, reject and cancel a rollback that
+/// has not ended.
 ///
 /// # Errors
 /// The template is defective.
 pub fn rollback(
     frame: &Frame<'_>,
     rollback: &RollbackBody,
-    request_id: Option<&str>,
+    event_id: Option<&str>,
 ) -> Result<String, RenderError> {
     let paths = Paths::new(frame.tenant);
     let entry = |position| EntryLink::new(&paths, position);
@@ -153,7 +153,7 @@ pub fn rollback(
         steps: rollback.steps.iter().flatten().map(|body| step(&paths, body)).collect(),
         differences: rollback.differences.iter().flatten().map(|text| shown(text)).collect(),
         changes: rollback.others.iter().flatten().map(|body| change(&paths, body)).collect(),
-        forms: forms(frame, &paths, rollback, request_id),
+        forms: forms(frame, &paths, rollback, event_id),
     };
     Ok(page.render()?)
 }
@@ -220,7 +220,7 @@ fn forms<'a>(
     frame: &Frame<'_>,
     paths: &Paths,
     rollback: &RollbackBody,
-    request_id: Option<&'a str>,
+    event_id: Option<&'a str>,
 ) -> Forms<'a> {
     let is_active = rollback.phase.is_active();
     let absence = match (is_active, frame.reader) {
@@ -231,7 +231,7 @@ fn forms<'a>(
     let command = || format!("release-ledger rollback approve {}", argument(&rollback.rollback_id));
     Forms {
         action: paths.vote(&rollback.rollback_id),
-        request: request_id.filter(|_| is_active),
+        event_id: event_id.filter(|_| is_active),
         is_requester: frame.reader == Some(rollback.initiated_by.name.as_str()),
         absence,
         command: is_active.then(|| shown(&command())),

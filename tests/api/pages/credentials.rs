@@ -68,7 +68,7 @@ async fn a_service_without_authentication_shows_pages_and_no_form_that_records()
         ("environment", "production"),
         ("service", "web"),
         ("version", "v1"),
-        ("request", "0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c"),
+        ("event_id", "0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c"),
     ];
     let refused = anyone.submit(APPROVALS, &fields).await;
     assert_eq!(refused.status, 409, "{}", refused.text);

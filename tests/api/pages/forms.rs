@@ -3,23 +3,23 @@
 use ledger_tests::{Client, Response, Story, at, event, rollback_events};
 use serde_json::{Value, json};
 
-use super::visitor::{Visitor, assert_shows_problem, request_id, unescaped};
+use super::visitor::{Visitor, assert_shows_problem, form_event_id, unescaped};
 use super::{APPROVALS, QUESTION, ROLLBACK, Stage, VOTE};
 
 /// Fields of the form that approves the release of [`QUESTION`].
-fn approval<'f>(request: &'f str, reason: &'f str) -> Vec<(&'f str, &'f str)> {
+fn approval<'f>(event_id: &'f str, reason: &'f str) -> Vec<(&'f str, &'f str)> {
     vec![
         ("decision", "approve"),
         ("environment", "production"),
         ("service", "web"),
         ("version", "v3"),
         ("reason", reason),
-        ("request", request),
+        ("event_id", event_id),
     ]
 }
 
-fn vote<'f>(decision: &'f str, request: &'f str, reason: &'f str) -> [(&'f str, &'f str); 3] {
-    [("decision", decision), ("reason", reason), ("request", request)]
+fn vote<'f>(decision: &'f str, event_id: &'f str, reason: &'f str) -> [(&'f str, &'f str); 3] {
+    [("decision", decision), ("reason", reason), ("event_id", event_id)]
 }
 
 /// Asserts that an answer redirects, and returns where to.
@@ -43,15 +43,15 @@ async fn refusal(voter: &Visitor, kind: &str) -> Response {
 async fn the_approval_of_a_release_is_recorded_with_the_sender_as_its_actor_and_shown() {
     let stage = Stage::start().await;
     let noa = stage.person("noa").await;
-    let request = request_id(&noa.page(QUESTION).await);
+    let event_id = form_event_id(&noa.page(QUESTION).await);
 
-    let approved = noa.submit(APPROVALS, &approval(&request, "Looks & <feels>\r\nright.")).await;
+    let approved = noa.submit(APPROVALS, &approval(&event_id, "Looks & <feels>\r\nright.")).await;
 
     let entry = location(&approved);
     assert!(entry.starts_with("/t/default/events/"), "{entry}");
     let events = rollback_events(stage.admin(), "approval.granted").await;
     let [recorded] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(recorded["event"]["id"], request.as_str());
+    assert_eq!(recorded["event"]["id"], event_id.as_str());
     assert_eq!(recorded["event"]["source"], "release-ledger-pages");
     let data = json!({
         "environment": "production", "service": "web", "release": {"version": "v3"},
@@ -69,8 +69,8 @@ async fn the_approval_of_a_release_is_recorded_with_the_sender_as_its_actor_and_
 async fn a_form_that_is_sent_twice_at_once_and_again_later_is_recorded_once() {
     let stage = Stage::start().await;
     let noa = stage.person("noa").await;
-    let request = request_id(&noa.page(QUESTION).await);
-    let fields = approval(&request, "Fine.");
+    let event_id = form_event_id(&noa.page(QUESTION).await);
+    let fields = approval(&event_id, "Fine.");
 
     let (first, second) = tokio::join!(noa.submit(APPROVALS, &fields), noa.submit(APPROVALS, &fields));
     let later = noa.submit(APPROVALS, &fields).await;
@@ -84,15 +84,15 @@ async fn a_form_that_is_sent_twice_at_once_and_again_later_is_recorded_once() {
 async fn a_form_that_was_sent_with_another_decision_or_by_another_person_is_refused() {
     let stage = Stage::start().await;
     let (noa, ada) = (stage.person("noa").await, stage.person("ada").await);
-    let request = request_id(&noa.page(QUESTION).await);
-    location(&noa.submit(APPROVALS, &approval(&request, "Fine.")).await);
+    let event_id = form_event_id(&noa.page(QUESTION).await);
+    location(&noa.submit(APPROVALS, &approval(&event_id, "Fine.")).await);
     let head_before = head(stage.admin()).await;
 
-    let other_reason = noa.submit(APPROVALS, &approval(&request, "Not fine.")).await;
-    let mut rejection = approval(&request, "Fine.");
+    let other_reason = noa.submit(APPROVALS, &approval(&event_id, "Not fine.")).await;
+    let mut rejection = approval(&event_id, "Fine.");
     rejection[0].1 = "reject";
     let other_decision = noa.submit(APPROVALS, &rejection).await;
-    let other_person = ada.submit(APPROVALS, &approval(&request, "Fine.")).await;
+    let other_person = ada.submit(APPROVALS, &approval(&event_id, "Fine.")).await;
 
     for refused in [other_reason, other_decision, other_person] {
         assert_eq!(refused.status, 409, "{}", refused.text);
@@ -106,8 +106,8 @@ async fn a_rejection_of_a_release_is_recorded_with_its_artifact() {
     let stage = Stage::start().await;
     let noa = stage.person("noa").await;
     let artifact = format!("pkg:oci/web@sha256:{}", "0".repeat(64));
-    let request = request_id(&noa.page(QUESTION).await);
-    let mut fields = approval(&request, "");
+    let event_id = form_event_id(&noa.page(QUESTION).await);
+    let mut fields = approval(&event_id, "");
     fields[0].1 = "reject";
     fields.push(("artifact", &*artifact));
 
@@ -123,8 +123,8 @@ async fn a_rejection_of_a_release_is_recorded_with_its_artifact() {
 async fn a_vote_on_a_rollback_is_recorded_once_and_shown() {
     let stage = Stage::start().await;
     let noa = stage.person("noa").await;
-    let request = request_id(&noa.page(ROLLBACK).await);
-    let fields = vote("approve", &request, "Customers see errors.");
+    let event_id = form_event_id(&noa.page(ROLLBACK).await);
+    let fields = vote("approve", &event_id, "Customers see errors.");
 
     let voted = location(&noa.submit(VOTE, &fields).await);
     let again = location(&noa.submit(VOTE, &fields).await);
@@ -146,8 +146,8 @@ async fn a_vote_on_a_rollback_is_recorded_once_and_shown() {
 async fn a_cancelled_rollback_is_shown_as_cancelled_also_if_the_form_is_sent_again() {
     let stage = Stage::start().await;
     let noa = stage.person("noa").await;
-    let request = request_id(&noa.page(ROLLBACK).await);
-    let fields = vote("cancel", &request, "It was the load balancer.");
+    let event_id = form_event_id(&noa.page(ROLLBACK).await);
+    let fields = vote("cancel", &event_id, "It was the load balancer.");
 
     let cancelled = location(&noa.submit(VOTE, &fields).await);
     let again = location(&noa.submit(VOTE, &fields).await);
@@ -165,32 +165,32 @@ async fn a_vote_that_the_rules_refuse_is_a_page_with_the_words_of_the_problem() 
     let stage = Stage::start().await;
     let ci = Visitor::new(&stage.guarded, "ci", "workload", &["*"], &["*"]).await;
     let reader = Visitor::new(&stage.guarded, "reader", "person", &["*"], &["read"]).await;
-    let request = request_id(&stage.mia.page(ROLLBACK).await);
+    let event_id = form_event_id(&stage.mia.page(ROLLBACK).await);
     let head_before = head(stage.admin()).await;
 
     for (voter, slug) in [(&stage.mia, "self-approval"), (&ci, "not-a-person"), (&reader, "forbidden")] {
         let problem = refusal(voter, "approval.granted").await;
         assert_eq!(problem.problem(), slug, "{}", problem.text);
 
-        let page = voter.submit(VOTE, &vote("approve", &request, "")).await;
+        let page = voter.submit(VOTE, &vote("approve", &event_id, "")).await;
 
         assert_shows_problem(&page, &problem);
     }
-    let unknown = stage.mia.submit("/t/default/rollbacks/none/vote", &vote("approve", &request, "")).await;
+    let unknown = stage.mia.submit("/t/default/rollbacks/none/vote", &vote("approve", &event_id, "")).await;
     assert_eq!(unknown.status, 404, "{}", unknown.text);
     assert_eq!(head(stage.admin()).await, head_before, "nothing is recorded");
     let page = ci.page(ROLLBACK).await;
-    assert!(!page.contains("name=\"request\""), "a workload has no vote, and no form: {page}");
+    assert!(!page.contains("name=\"event_id\""), "a workload has no vote, and no form: {page}");
 }
 
 #[tokio::test]
 async fn an_invalid_form_is_refused_and_records_nothing() {
     let stage = Stage::start().await;
-    let request = "0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c";
+    let event_id = "0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c";
     let head_before = head(stage.admin()).await;
     let noa = stage.person("noa").await;
     let with = |name: &'static str, value: &'static str| {
-        let mut fields = approval(request, "");
+        let mut fields = approval(event_id, "");
         fields.retain(|(field, _)| *field != name);
         fields.push((name, value));
         fields
@@ -198,7 +198,7 @@ async fn an_invalid_form_is_refused_and_records_nothing() {
 
     for (fields, status) in [
         (with("decision", "perhaps"), 400),
-        (with("request", "1"), 400),
+        (with("event_id", "1"), 400),
         (with("environment", "a b"), 400),
         (with("environment", "nowhere"), 404),
         (with("service", "a b"), 422),
@@ -214,8 +214,8 @@ async fn an_invalid_form_is_refused_and_records_nothing() {
     let json = noa.send(APPROVALS, "application/json", "{}".to_owned()).await;
     assert_eq!(json.status, 415, "{}", json.text);
     let long = "x".repeat(70_000);
-    assert_eq!(noa.submit(APPROVALS, &approval(request, &long)).await.status, 413);
-    assert_eq!(noa.submit(APPROVALS, &approval(request, &long[..5_000])).await.status, 422);
+    assert_eq!(noa.submit(APPROVALS, &approval(event_id, &long)).await.status, 413);
+    assert_eq!(noa.submit(APPROVALS, &approval(event_id, &long[..5_000])).await.status, 422);
     assert_eq!(noa.get(APPROVALS).await.status, 405);
     let events = rollback_events(stage.admin(), "approval.granted").await;
     assert_eq!((head(stage.admin()).await, events), (head_before, Vec::<Value>::new()));
@@ -225,9 +225,9 @@ async fn an_invalid_form_is_refused_and_records_nothing() {
 async fn who_may_decide_and_not_read_sees_the_question_again() {
     let stage = Stage::start().await;
     let approver = Visitor::new(&stage.guarded, "ada", "person", &["production"], &["gate", "approve"]).await;
-    let request = request_id(&approver.page(QUESTION).await);
+    let event_id = form_event_id(&approver.page(QUESTION).await);
 
-    let approved = location(&approver.submit(APPROVALS, &approval(&request, "")).await);
+    let approved = location(&approver.submit(APPROVALS, &approval(&event_id, "")).await);
 
     let question = "/t/default/approvals/new?environment=production&service=web&version=v3&artifact=";
     assert_eq!(approved, question);

@@ -112,9 +112,9 @@ pub(crate) fn api_path(page: &str) -> String {
     path.trim_matches('\'').to_owned()
 }
 
-/// Returns the id that a page gives its form.
-pub(crate) fn request_id(page: &str) -> String {
-    let (_, rest) = page.split_once("name=\"request\" value=\"").expect("a page with a form");
+/// Returns the event id in the form of a page.
+pub(crate) fn form_event_id(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"event_id\" value=\"").expect("a page with a form");
     rest.split('"').next().expect("a value").to_owned()
 }
 

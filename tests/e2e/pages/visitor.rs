@@ -184,7 +184,7 @@ fn attribute(element: &str, name: &str) -> Option<String> {
 #[test]
 fn links_and_inputs_are_found_with_their_values() {
     let html = "<abbr title=\"x\">a</abbr><a class=\"b\"\n href=\"/x?a=1&#38;b=2\">x</a><input type=\"hidden\" \
-                name=\"request\" value=\"1\">";
+                name=\"event_id\" value=\"1\">";
     let links: Vec<_> = elements(html, "a").filter_map(|element| attribute(element, "href")).collect();
     assert_eq!(links, ["/x?a=1&b=2"]);
     let inputs: Vec<_> = elements(html, "input").filter_map(|element| attribute(element, "value")).collect();

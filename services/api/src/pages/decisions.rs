@@ -9,27 +9,29 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::form::{parse_request, read_form, reason};
+use super::form::{parse_event_id, reason};
 use super::record::record;
 use super::tenant_page::TenantPage;
+use crate::form::read_form;
 use crate::parameters::parse;
 use crate::problem::Problem;
 
-/// Form about a rollback.
+/// Form that decides about a rollback.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VoteForm {
     decision: String,
     #[serde(default)]
     reason: String,
-    request: String,
+    event_id: String,
 }
 
 /// Records an approval, a rejection or a cancellation of a rollback, and shows the rollback with it.
 pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
     page.sender()?;
-    let form: VoteForm = read_form(page.app(), request).await?;
-    let request = parse_request(&form.request)?;
+    let fields = "decision, event_id and, if given, reason";
+    let form: VoteForm = read_form(page.app(), request, fields).await?;
+    let event_id = parse_event_id(&form.event_id)?;
     let kind = match form.decision.as_str() {
         "approve" => EventKind::ApprovalGranted,
         "reject" => EventKind::ApprovalRejected,
@@ -44,11 +46,11 @@ pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect,
         ("rollback_id", Some(rollback.rollback_id.as_str())),
         ("reason", reason.as_deref()),
     ];
-    let position = record(&page, request, kind, &members, None).await?;
+    let position = record(&page, event_id, kind, &members, None).await?;
     Ok(Redirect::to(&page.page_path(&format!("{part}?wait_for={position}"))))
 }
 
-/// Form about a deploy of a release.
+/// Form that decides about a deploy of a release.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReleaseForm {
@@ -60,14 +62,16 @@ struct ReleaseForm {
     artifact: String,
     #[serde(default)]
     reason: String,
-    request: String,
+    event_id: String,
 }
 
-/// Records an approval or a rejection of a deploy, and shows what is recorded.
+/// Records an approval or a rejection of a deploy, and shows its entry, or the gate's findings to a sender who may not read
+/// it.
 pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
     page.sender()?;
-    let form: ReleaseForm = read_form(page.app(), request).await?;
-    let request = parse_request(&form.request)?;
+    let fields = "decision, event_id, environment, service, version and, if given, artifact and reason";
+    let form: ReleaseForm = read_form(page.app(), request, fields).await?;
+    let event_id = parse_event_id(&form.event_id)?;
     let kind = match form.decision.as_str() {
         "approve" => EventKind::ApprovalGranted,
         "reject" => EventKind::ApprovalRejected,
@@ -81,14 +85,14 @@ pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result
         ("service", Some(form.service.trim())),
         ("reason", reason.as_deref()),
     ];
-    let position = record(&page, request, kind, &members, Some(release(&form))).await?;
+    let position = record(&page, event_id, kind, &members, Some(release(&form))).await?;
     let entry = format!("/events/{position}?wait_for={position}");
     let is_readable = match page.api.get::<EntryBody<IgnoredAny>>(&page.api_path(&entry)).await {
         Ok(_) => true,
         Err(problem) => !matches!(problem.into_body().status, 403 | 404),
     };
-    // Who may decide need not be allowed to read.
-    let part = if is_readable { entry } else { format!("/approvals/new?{}", question(&form)) };
+    // The verb `approve` does not include `read`.
+    let part = if is_readable { entry } else { format!("/approvals/new?{}", gate_query(&form)) };
     Ok(Redirect::to(&page.page_path(&part)))
 }
 
@@ -101,7 +105,7 @@ fn release(form: &ReleaseForm) -> Value {
 }
 
 /// Returns the query of the page that asks the gate about the release of a form.
-fn question(form: &ReleaseForm) -> String {
+fn gate_query(form: &ReleaseForm) -> String {
     let ReleaseForm { environment, service, version, artifact, .. } = form;
     let fields =
         [("environment", environment), ("service", service), ("version", version), ("artifact", artifact)];
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_question_about_a_release_survives_any_text() {
+    fn the_query_about_a_release_survives_any_text() {
         let text = str::to_owned;
         let form = ReleaseForm {
             decision: text("approve"),
@@ -135,10 +139,10 @@ mod tests {
             version: text(" v1&new=true "),
             artifact: String::new(),
             reason: String::new(),
-            request: String::new(),
+            event_id: String::new(),
         };
 
-        assert_eq!(question(&form), "environment=production&service=web&version=v1%26new%3Dtrue&artifact=");
+        assert_eq!(gate_query(&form), "environment=production&service=web&version=v1%26new%3Dtrue&artifact=");
         assert_eq!(release(&form), json!({"version": "v1&new=true"}));
     }
 }

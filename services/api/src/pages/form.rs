@@ -1,38 +1,12 @@
-//! Forms that pages send.
+//! Fields of the forms of pages.
 
-use std::sync::Arc;
-
-use axum::Form;
-use axum::body::Body;
-use axum::extract::{FromRequest as _, Request};
-use axum::http::StatusCode;
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::App;
-use crate::body::read;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 
-/// Maximum size of a form, in bytes.
-const FORM_LIMIT: usize = 64 << 10;
-
-/// Reads the form in the body of a request.
-pub(super) async fn read_form<T: DeserializeOwned>(app: &Arc<App>, request: Request) -> Result<T, Problem> {
-    let (head, body) = request.into_parts();
-    let body = read(&app.bounds.bodies, &head.headers, body, FORM_LIMIT).await?;
-    let request = Request::from_parts(head, Body::from(body.bytes.clone()));
-    match Form::<T>::from_request(request, &()).await {
-        Ok(Form(form)) => Ok(form),
-        Err(error) if error.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Err(Problem::new(Kind::UnsupportedMediaType, "send application/x-www-form-urlencoded"))
-        }
-        Err(error) => Err(Problem::new(Kind::InvalidBody, error.body_text())),
-    }
-}
-
-/// Parses the id that a page gave to its form: it becomes the id of the event, so that the form is recorded once.
-pub(super) fn parse_request(text: &str) -> Result<Uuid, Problem> {
-    let invalid = |_| Problem::parameter("request", "must be the UUID of the page; load the page again");
+/// Parses the event id that a page put into its form, so that a form that is sent twice is recorded once.
+pub(super) fn parse_event_id(text: &str) -> Result<Uuid, Problem> {
+    let invalid = |_| Problem::parameter("event_id", "must be the UUID of the page; load the page again");
     Uuid::try_parse(text).map_err(invalid)
 }
 
@@ -54,10 +28,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_a_uuid() {
-        assert!(parse_request("0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c").is_ok());
+    fn an_event_id_is_a_uuid() {
+        assert!(parse_event_id("0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2c").is_ok());
         for wrong in ["", "1", "0193f3a0-7c2b-7d11-9a52-6b4f5f0e1d2cc"] {
-            assert!(parse_request(wrong).is_err(), "{wrong}");
+            assert!(parse_event_id(wrong).is_err(), "{wrong}");
         }
     }
 }

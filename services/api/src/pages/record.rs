@@ -9,17 +9,17 @@ use uuid::Uuid;
 use super::tenant_page::TenantPage;
 use crate::problem::{Kind, Problem};
 
-/// Source of the events that forms of pages record. With the id that a page gives its form, it identifies an event.
+/// Source of the events that forms of pages record. With the event id in the form, it identifies an event.
 const SOURCE: &str = "release-ledger-pages";
 
-/// Records the event of a form, with the authenticated sender as its actor, and returns its position. The id of the form
-/// is that of the event: a form that is sent again is recorded once.
+/// Records the event of a form, with the authenticated sender as its actor, and returns its position. The event has the id
+/// that is in the form, so a form that is sent again is recorded once.
 ///
 /// # Errors
 /// The service does not authenticate its clients, or the event is not recorded.
 pub(super) async fn record(
     page: &TenantPage,
-    request: Uuid,
+    event_id: Uuid,
     kind: EventKind,
     members: &[(&str, Option<&str>)],
     release: Option<Value>,
@@ -33,7 +33,7 @@ pub(super) async fn record(
     let data = Value::Object(data);
     let event = json!({
         "specversion": "1.0",
-        "id": request.to_string(),
+        "id": event_id.to_string(),
         "source": SOURCE,
         "type": kind.event_type(),
         "time": page.now()?.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -44,7 +44,7 @@ pub(super) async fn record(
     let path = page.api_path("/events");
     let results: Vec<EventResult> =
         page.api.post(&path, "application/cloudevents-batch+json", &[event]).await?;
-    let missing = || Problem::new(Kind::Internal, "the API gives no result for the event");
+    let missing = || Problem::new(Kind::Internal, "the API returned no result for the event");
     let EventResult { status, position, problem, .. } = results.into_iter().next().ok_or_else(missing)?;
     match (status, position) {
         (status, Some(position)) if status.is_recorded() => Ok(position),
@@ -55,8 +55,8 @@ pub(super) async fn record(
     }
 }
 
-/// Checks that the event at a position is of the same form with the same contents, and of the same sender. Only its time
-/// differs: a form is decided when it is sent.
+/// Checks that the event at a position has the same type, data and sender. Its time may differ: it is that of the first
+/// attempt.
 async fn check_sent_before(
     page: &TenantPage,
     sender: &Principal,

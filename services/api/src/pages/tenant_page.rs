@@ -117,12 +117,12 @@ impl TenantPage {
         })
     }
 
-    /// Returns a new id for a form of the page; `None` if the sender cannot decide anything.
+    /// Returns a new event id for the forms of the page; `None` without a sender, and for workloads, which do not decide.
     #[expect(
         clippy::disallowed_methods,
-        reason = "generates the id of an event that the form of a page records"
+        reason = "generates the id of the event that a form of the page records"
     )]
-    pub(super) fn new_request(&self) -> Option<String> {
+    pub(super) fn new_event_id(&self) -> Option<String> {
         let sender = self.sender.as_deref()?;
         (sender.kind != PrincipalKind::Workload).then(|| Uuid::now_v7().to_string())
     }

@@ -154,8 +154,8 @@ pub(super) async fn rollback(this: TenantPage) -> Result<Html<String>, Problem> 
     let command = CommandLine::new("rollback show").argument(&rollback.rollback_id);
     let command = command.of_tenant(this.tenant.as_str());
     let path = this.shown_question(this.part());
-    let request = this.new_request();
-    page(ledger_pages::rollback(&this.frame(Some(&path), Some(&command)), &rollback, request.as_deref()))
+    let event_id = this.new_event_id();
+    page(ledger_pages::rollback(&this.frame(Some(&path), Some(&command)), &rollback, event_id.as_deref()))
 }
 
 /// Shows an entry of the ledger.
@@ -219,10 +219,10 @@ pub(super) async fn approval(
     let command = command.flag("--artifact", artifact);
     let command = if is_new { command.argument("--new") } else { command };
     let command = command.of_tenant(this.tenant.as_str());
-    let request = this.new_request();
+    let event_id = this.new_event_id();
     // The API answers a POST with a body: a path alone is not its question.
     let frame = this.frame(None, Some(&command));
-    page(ledger_pages::approval(&frame, &question, Some(&gate), request.as_deref()))
+    page(ledger_pages::approval(&frame, &question, Some(&gate), event_id.as_deref()))
 }
 
 fn parse_new(text: &str) -> Result<bool, &'static str> {

@@ -107,10 +107,10 @@ fn given_more_pages_then_the_lists_link_to_them() {
 }
 
 #[test]
-fn given_a_request_id_then_a_rollback_under_way_can_be_approved_rejected_and_cancelled() {
+fn given_an_event_id_then_a_rollback_under_way_can_be_approved_rejected_and_cancelled() {
     let page = read(rollback(&frame("mira"), &body(&rollback_of("back-1")), Some("3f2a")));
     assert_eq!(decisions(&page), ["approve", "reject", "cancel"]);
-    assert_eq!(field(&page, "request"), Some("3f2a"));
+    assert_eq!(field(&page, "event_id"), Some("3f2a"));
     let actions: Vec<_> = page.values("action").filter(|action| action.ends_with("/vote")).collect();
     assert_eq!(actions, ["/t/mira/rollbacks/back-1/vote"; 2]);
     assert!(!page.text.contains("only the approval of another person counts"));
@@ -123,7 +123,7 @@ fn given_the_reader_requested_the_rollback_then_the_page_says_that_another_perso
 }
 
 #[test]
-fn given_no_request_id_then_a_rollback_has_no_form_and_says_why() {
+fn given_no_event_id_then_a_rollback_has_no_form_and_says_why() {
     let page = read(rollback(&default_frame(), &body(&rollback_of("back-1")), None));
     assert_eq!(page.named("form").count(), 0);
     assert_says(&page, "The service runs without authentication");
@@ -156,7 +156,7 @@ fn given_the_answer_of_the_gate_then_the_form_submits_the_release_as_given() {
     let hidden = page.named("input").filter(|input| input.attribute("type") == Some("hidden"));
     let hidden: Vec<_> = hidden.map(|input| (input.attribute("name"), input.attribute("value"))).collect();
     let expected = [
-        ("request", "3f2a"),
+        ("event_id", "3f2a"),
         ("environment", version),
         ("service", version),
         ("version", version),

@@ -1,4 +1,4 @@
-//! Form of the sign-in.
+//! Forms of pages, in the bodies of requests.
 
 use axum::Form;
 use axum::body::Body;
@@ -6,16 +6,23 @@ use axum::extract::{FromRequest as _, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
+use crate::Shared;
 use crate::body::read;
 use crate::problem::{Kind, Problem};
-use crate::{App, Shared};
 
 /// Maximum size of a form, in bytes.
 const FORM_LIMIT: usize = 64 << 10;
 
-/// Reads the form in the body of a request. Errors do not quote it: it has a secret.
-pub(super) async fn read_form<T: DeserializeOwned>(app: &Shared, request: Request) -> Result<T, Problem> {
-    let app: &App = app;
+/// Reads the form in the body of a request. `fields` lists its fields for the error of another form, which does not quote
+/// the body: a form may contain a secret.
+///
+/// # Errors
+/// The body is too large, is not a form, or has other fields.
+pub(crate) async fn read_form<T: DeserializeOwned>(
+    app: &Shared,
+    request: Request,
+    fields: &str,
+) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     let body = read(&app.bounds.bodies, &head.headers, body, FORM_LIMIT).await?;
     let request = Request::from_parts(head, Body::from(body.bytes.clone()));
@@ -25,7 +32,9 @@ pub(super) async fn read_form<T: DeserializeOwned>(app: &Shared, request: Reques
             Err(Problem::new(Kind::UnsupportedMediaType, "send application/x-www-form-urlencoded"))
         }
         Err(_) => {
-            Err(Problem::new(Kind::InvalidBody, "the form must have the fields token and to, each once"))
+            let detail =
+                format!("the form has the fields {fields}, each once; load the page and send its form");
+            Err(Problem::new(Kind::InvalidBody, detail))
         }
     }
 }
