@@ -30,7 +30,7 @@ pub use error::OidcError;
 use fetch::Fetcher;
 use jwks::KeySet;
 pub use settings::{IssuerSettings, KeySource, SettingsError};
-pub use sign_in::{AuthorizationAnswer, ClientSettings, SignIn, SignInError};
+pub use sign_in::{AuthorizationResponse, ClientSettings, SignIn, SignInError};
 use token::Unverified;
 
 /// Maximum number of bytes of a token.

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use ledger_access::SessionSecret;
-use ledger_access::oidc::{AuthorizationAnswer, SignInError};
+use ledger_access::oidc::{AuthorizationResponse, SignInError};
 use ledger_pages::IssuerLink;
 use serde::Deserialize;
 use tracing::error;
@@ -31,7 +31,7 @@ use crate::problem::{Kind, Problem, path_not_found};
 use crate::too_many::too_many;
 use crate::{App, Shared, cookies, page_paths};
 
-use self::pending::Pending;
+use self::pending::PendingSignIn;
 
 /// Returns the router of the sign-in and the sign-out.
 pub(crate) fn routes() -> Router<Shared> {
@@ -42,15 +42,15 @@ pub(crate) fn routes() -> Router<Shared> {
         .route(page_paths::SIGN_OUT, post(sign_out))
 }
 
-/// Parameters of the pages that begin a sign-in.
+/// Query of the pages that begin a sign-in.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Begin {
+struct SignInQuery {
     /// Path and query of the page to which the sign-in leads.
     to: Option<String>,
 }
 
-impl Begin {
+impl SignInQuery {
     fn target(&self) -> &str {
         page_paths::target(self.to.as_deref().unwrap_or("/"))
     }
@@ -64,16 +64,16 @@ struct TokenForm {
     to: Option<String>,
 }
 
-/// What a sign-in needs of the service.
-struct Parts<'a> {
+/// Parts of the service that a sign-in uses.
+struct SignInContext<'a> {
     app: &'a App,
     pages: &'a Pages,
     sessions: &'a Sessions,
     authenticator: &'a Authenticator,
 }
 
-impl<'a> Parts<'a> {
-    /// Returns the parts; `None` if the service authenticates no one, so that there is no session.
+impl<'a> SignInContext<'a> {
+    /// Returns them; `None` if the service authenticates no one, so that there is no session.
     fn of(app: &'a App) -> Option<Self> {
         let pages = app.pages.as_ref()?;
         let sessions = pages.sessions.as_ref()?;
@@ -115,13 +115,18 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Returns the answer to an address that has failed too often; `None` if it has not.
-    fn refusal(&self, address: Option<IpAddr>) -> Option<Response> {
+    /// Returns the response to an address with too many failures; `None` for any other.
+    fn check_failures(&self, address: Option<IpAddr>) -> Option<Response> {
         self.app.rates.check_failures(address?).err().map(|excess| too_many(&excess))
     }
 
-    /// Begins a session with a new secret, ends the one that the browser had, and leads to a page.
-    async fn enter(&self, session: Session, headers: &HeaderMap, to: &str) -> Result<Response, Problem> {
+    /// Begins a session with a new secret, ends the one that the browser had, and redirects to a page.
+    async fn begin_session(
+        &self,
+        session: Session,
+        headers: &HeaderMap,
+        to: &str,
+    ) -> Result<Response, Problem> {
         let meter = self.app.rates.meter(&session.principal);
         let _in_progress = match self.app.rates.admit(&meter, false) {
             Ok(in_progress) => in_progress,
@@ -129,7 +134,7 @@ impl<'a> Parts<'a> {
         };
         let secret = self.sessions.begin(&session).await?;
         if let Some(former) = cookies::read(headers, cookies::SESSION).and_then(SessionSecret::parse) {
-            // If this fails, it ends at its time, and no browser has its secret any more.
+            // If this fails, the former session ends at its time: the browser has lost its secret.
             let _ = self.sessions.end(&former).await;
         }
         let mut response = Redirect::to(page_paths::target(to)).into_response();
@@ -141,86 +146,90 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Returns the address by which failures are counted.
+/// Returns the address for which failures are counted.
 fn counted(peer: Option<Extension<Peer>>) -> Option<IpAddr> {
     peer.map(|Extension(peer)| peer.counted())
 }
 
 /// Shows the page on which people sign in.
-async fn show_sign_in(State(app): State<Shared>, StrictQuery(begin): StrictQuery<Begin>) -> Response {
-    match Parts::of(&app) {
-        Some(parts) => parts.page(StatusCode::OK, begin.target(), None),
+async fn show_sign_in(State(app): State<Shared>, StrictQuery(query): StrictQuery<SignInQuery>) -> Response {
+    match SignInContext::of(&app) {
+        Some(context) => context.page(StatusCode::OK, query.target(), None),
         None => Redirect::to("/").into_response(),
     }
 }
 
-/// Sends a browser to an issuer, with the number of the issuer in the settings.
+/// Redirects a browser to the issuer with a number: its place among the issuers of the settings.
 async fn begin_sign_in(
     State(app): State<Shared>,
     Path(number): Path<String>,
     uri: Uri,
-    StrictQuery(begin): StrictQuery<Begin>,
+    StrictQuery(query): StrictQuery<SignInQuery>,
 ) -> Response {
-    let Some(parts) = Parts::of(&app) else { return Redirect::to("/").into_response() };
+    let Some(context) = SignInContext::of(&app) else { return Redirect::to("/").into_response() };
     let number = number.parse::<usize>().ok();
-    let found = number.and_then(|number| Some((number, parts.pages.sign_ins.get(number)?)));
+    let found = number.and_then(|number| Some((number, context.pages.sign_ins.get(number)?)));
     let Some((number, sign_in)) = found else { return path_not_found(uri).await.into_response() };
     match sign_in.begin().await {
         Ok((url, attempt)) => {
             let mut response = Redirect::to(&url).into_response();
-            let pending = Pending { issuer: number, attempt, to: begin.target().to_owned() };
-            let cookie = cookies::set(cookies::SIGN_IN, &pending.expose(), Pending::SECONDS);
+            let pending = PendingSignIn { issuer: number, attempt, to: query.target().to_owned() };
+            let cookie = cookies::set(cookies::SIGN_IN, &pending.expose(), PendingSignIn::SECONDS);
             cookies::append(&mut response, cookie);
             response
         }
-        Err(error) => parts.failed(&error, begin.target(), None),
+        Err(error) => context.failed(&error, query.target(), None),
     }
 }
 
-/// Takes the answer of an issuer. The secrets of the sign-in are removed from the browser: each is for one answer.
+/// Handles the authorization response of an issuer, and removes the secrets of the sign-in, which are for one response,
+/// from the browser.
 async fn complete_sign_in(
     State(app): State<Shared>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
-    answer: Result<Query<AuthorizationAnswer>, QueryRejection>,
+    received: Result<Query<AuthorizationResponse>, QueryRejection>,
 ) -> Response {
-    let Some(parts) = Parts::of(&app) else { return Redirect::to("/").into_response() };
-    let answer = answer.ok().map(|Query(answer)| answer);
-    let mut response = complete(&parts, counted(peer), &headers, answer).await;
+    let Some(context) = SignInContext::of(&app) else { return Redirect::to("/").into_response() };
+    let received = received.ok().map(|Query(received)| received);
+    let mut response = complete(&context, counted(peer), &headers, received).await;
     cookies::append(&mut response, cookies::remove(cookies::SIGN_IN));
     response
 }
 
 /// Completes a sign-in, and begins a session.
 async fn complete(
-    parts: &Parts<'_>,
+    context: &SignInContext<'_>,
     address: Option<IpAddr>,
     headers: &HeaderMap,
-    answer: Option<AuthorizationAnswer>,
+    received: Option<AuthorizationResponse>,
 ) -> Response {
-    let Some(pending) = cookies::read(headers, cookies::SIGN_IN).and_then(Pending::parse) else {
-        let at = parts.pages.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+    let Some(pending) = cookies::read(headers, cookies::SIGN_IN).and_then(PendingSignIn::parse) else {
+        let at = context.pages.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
         let failure = format!(
             "Sign-in failed: it took longer than ten minutes, or it began in another browser or at another address of \
              this service. Begin again{at}."
         );
-        return parts.page(StatusCode::BAD_REQUEST, "/", Some(&failure));
+        return context.page(StatusCode::BAD_REQUEST, "/", Some(&failure));
     };
-    let failed = |error: &SignInError| parts.failed(error, &pending.to, address);
-    let Some(answer) = answer else { return failed(&SignInError::OtherSignIn) };
-    let Some(sign_in) = parts.pages.sign_ins.get(pending.issuer) else {
+    let failed = |error: &SignInError| context.failed(error, &pending.to, address);
+    let Some(received) = received else { return failed(&SignInError::OtherSignIn) };
+    let Some(sign_in) = context.pages.sign_ins.get(pending.issuer) else {
         return failed(&SignInError::OtherIssuer);
     };
-    // Each answer may cost a request to the issuer.
-    if let Some(refusal) = parts.refusal(address) {
-        return refusal;
+    // Each authorization response may cause a request to the issuer.
+    if let Some(too_many) = context.check_failures(address) {
+        return too_many;
     }
-    let completed = sign_in.complete(&pending.attempt, &answer).await;
+    let completed = sign_in.complete(&pending.attempt, &received).await;
     count_authentication(completed.is_ok());
     match completed {
         Ok(principal) => {
             let session = Session { principal, token: None };
-            parts.enter(session, headers, &pending.to).await.unwrap_or_else(|problem| problem.into_response())
+            context
+                .begin_session(session, headers, &pending.to)
+                .await
+                .unwrap_or_else(|problem| problem.into_response())
         }
         Err(error) => failed(&error),
     }
@@ -232,32 +241,32 @@ async fn sign_in_with_token(
     peer: Option<Extension<Peer>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Some(parts) = Parts::of(&app) else { return Ok(Redirect::to("/").into_response()) };
+    let Some(context) = SignInContext::of(&app) else { return Ok(Redirect::to("/").into_response()) };
     let headers = request.headers().clone();
     let form: TokenForm = read_form(&app, request, "token and, if given, to").await?;
     let to = page_paths::target(form.to.as_deref().unwrap_or("/"));
-    let problem = match parts.authenticator.sign_in_with_token(form.token.trim()) {
-        Ok(session) => return parts.enter(session, &headers, to).await,
+    let problem = match context.authenticator.sign_in_with_token(form.token.trim()) {
+        Ok(session) => return context.begin_session(session, &headers, to).await,
         Err(problem) => problem.into_body(),
     };
     if problem.status != StatusCode::UNAUTHORIZED.as_u16() {
         return Err(problem.into());
     }
     let address = counted(peer);
-    if let Some(refusal) = parts.refusal(address) {
-        return Ok(refusal);
+    if let Some(too_many) = context.check_failures(address) {
+        return Ok(too_many);
     }
-    parts.add_failure(address);
+    context.add_failure(address);
     let failure = format!("Sign-in failed: {}.", problem.detail);
-    Ok(parts.page(StatusCode::UNAUTHORIZED, to, Some(&failure)))
+    Ok(context.page(StatusCode::UNAUTHORIZED, to, Some(&failure)))
 }
 
 /// Ends the session of a browser on all processes.
 async fn sign_out(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    let Some(parts) = Parts::of(&app) else { return Ok(Redirect::to("/").into_response()) };
+    let Some(context) = SignInContext::of(&app) else { return Ok(Redirect::to("/").into_response()) };
     if let Some(secret) = cookies::read(&headers, cookies::SESSION).and_then(SessionSecret::parse) {
-        // If this fails, the browser keeps the secret, with which the person can try again.
-        parts.sessions.end(&secret).await?;
+        // If this fails, the browser keeps the secret: the person can sign out again.
+        context.sessions.end(&secret).await?;
     }
     let mut response = Redirect::to(page_paths::SIGN_IN).into_response();
     cookies::append(&mut response, cookies::remove(cookies::SESSION));

@@ -2,8 +2,8 @@
 //!
 //! [`SignIn::begin`] returns the address to which the browser is sent, and secrets that it keeps; [`SignIn::complete`]
 //! takes the answer of the issuer with these secrets, and returns the person. Nothing is stored in between. The answer
-//! must have the state of the browser (no sign-in as another person), come from the issuer that was asked (RFC 9207), and
-//! lead to an ID token of that issuer, for this client, with the nonce of the request.
+//! must have the state of the browser, so that no one is signed in as another person, come from the issuer that was asked
+//! (RFC 9207), and lead to an ID token of that issuer, for this client, with the nonce of the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,9 @@ use super::{MAX_TOKEN_BYTES, Verifier};
 
 /// Age at which the addresses of an issuer are read again.
 const REFRESH_AGE: Duration = Duration::from_secs(10 * 60);
-/// Age up to which they are used while the issuer does not answer.
+/// Age up to which these addresses are used while the issuer does not answer.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time after a failed request for them during which none is sent.
+/// Time after a failed request for these addresses during which none is sent.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Maximum number of codes of an issuer that are exchanged at the same time.
 const MAX_EXCHANGES: usize = 16;
@@ -50,16 +50,16 @@ pub struct ClientSettings {
     pub redirect_url: String,
 }
 
-/// Answer of an issuer: the query with which it sends a browser back.
+/// Authorization response of an issuer: the query with which it sends a browser back.
 #[derive(Deserialize)]
-pub struct AuthorizationAnswer {
+pub struct AuthorizationResponse {
     /// Code, to be exchanged for an ID token.
     pub code: Option<String>,
     /// State of the request.
     pub state: Option<String>,
     /// Issuer (RFC 9207).
     pub iss: Option<String>,
-    /// Word for a failure.
+    /// Code of a failure, such as `access_denied`.
     pub error: Option<String>,
     /// Description of the failure.
     pub error_description: Option<String>,
@@ -126,10 +126,10 @@ pub struct SignIn {
 struct Endpoints {
     authorization: Url,
     token: Url,
-    /// True if every answer of the issuer names it.
-    names_itself: bool,
-    /// True if the issuer takes the secret of a client only as a field of the form.
-    takes_secret_in_form: bool,
+    /// True if every authorization response of the issuer has `iss`.
+    sends_iss: bool,
+    /// True if the issuer accepts the secret of a client only as a field of the form.
+    secret_in_form_only: bool,
 }
 
 #[derive(Debug, Default)]
@@ -208,14 +208,14 @@ impl SignIn {
     }
 
     /// Takes the answer of the issuer, and returns the person. It may wait for the issuer, at most 5 s for each of its
-    /// addresses, the exchange and its keys. Every attempt is for one answer: the caller forgets it.
+    /// addresses, the exchange and its keys. An attempt is for one answer: the caller must not use it again.
     ///
     /// # Errors
     /// The answer is not accepted, or the issuer does not answer.
     pub async fn complete(
         &self,
         attempt: &Attempt,
-        answer: &AuthorizationAnswer,
+        answer: &AuthorizationResponse,
     ) -> Result<Principal, SignInError> {
         if !answer.state.as_deref().is_some_and(|state| attempt.has_state(state)) {
             return Err(SignInError::OtherSignIn);
@@ -227,7 +227,7 @@ impl SignIn {
             return Err(SignInError::Reported(reported(error, answer.error_description.as_deref())));
         }
         let endpoints = self.endpoints().await?;
-        if endpoints.names_itself && answer.iss.is_none() {
+        if endpoints.sends_iss && answer.iss.is_none() {
             return Err(SignInError::OtherIssuer);
         }
         let code = answer.code.as_deref().filter(|code| !code.is_empty()).ok_or(SignInError::NoCode)?;
@@ -253,7 +253,7 @@ impl SignIn {
         ];
         let mut credentials = None;
         if let Some(secret) = &self.client.client_secret {
-            if endpoints.takes_secret_in_form {
+            if endpoints.secret_in_form_only {
                 fields.push(("client_secret", secret.expose_secret()));
             } else {
                 // RFC 6749, section 2.3.1: both are encoded like the fields of a form.
@@ -349,9 +349,9 @@ impl SignIn {
             authorization,
             token: endpoint("token_endpoint")
                 .ok_or(Failure::Discovery("its token_endpoint is not an https URL"))?,
-            names_itself: document.get("authorization_response_iss_parameter_supported")
+            sends_iss: document.get("authorization_response_iss_parameter_supported")
                 == Some(&Value::Bool(true)),
-            takes_secret_in_form: takes_secret_in_form(&document),
+            secret_in_form_only: secret_in_form_only(&document),
         })
     }
 
@@ -364,7 +364,7 @@ impl SignIn {
 
 /// Returns true if an issuer states how clients authenticate, with `client_secret_post` and without
 /// `client_secret_basic`, which is the default.
-fn takes_secret_in_form(document: &Map<String, Value>) -> bool {
+fn secret_in_form_only(document: &Map<String, Value>) -> bool {
     let methods = document.get("token_endpoint_auth_methods_supported").and_then(Value::as_array);
     methods.is_some_and(|methods| {
         methods.iter().any(|method| method == "client_secret_post")
@@ -397,11 +397,11 @@ mod tests {
     fn a_secret_is_a_field_only_if_the_issuer_takes_no_other_way() {
         let with = |methods: Value| {
             let document = json!({"token_endpoint_auth_methods_supported": methods});
-            takes_secret_in_form(document.as_object().expect("an object"))
+            secret_in_form_only(document.as_object().expect("an object"))
         };
         assert!(with(json!(["client_secret_post", "private_key_jwt"])));
         assert!(!with(json!(["client_secret_post", "client_secret_basic"])));
         assert!(!with(json!(["private_key_jwt"])));
-        assert!(!takes_secret_in_form(&Map::new()));
+        assert!(!secret_in_form_only(&Map::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! A sign-in that is in progress: what the browser keeps until the issuer answers.
+//! A sign-in that is in progress: the content of its cookie until the issuer responds.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,16 +8,16 @@ use crate::page_paths;
 
 /// A sign-in that is in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pending {
-    /// Number of the issuer in the settings: an answer of another one does not count.
+pub(super) struct PendingSignIn {
+    /// Number of the issuer in the settings: the response of another one is rejected.
     pub(super) issuer: usize,
     pub(super) attempt: Attempt,
     /// Path and query of the page to which the sign-in leads.
     pub(super) to: String,
 }
 
-impl Pending {
-    /// Time in which a person has to sign in, in seconds.
+impl PendingSignIn {
+    /// Time limit of a sign-in, in seconds.
     pub(super) const SECONDS: i64 = 600;
 
     /// Returns the value of the cookie.
@@ -42,34 +42,34 @@ mod tests {
     #[test]
     fn a_sign_in_is_read_from_its_cookie() {
         let attempt = Attempt::generate().expect("random");
-        let pending = Pending { issuer: 1, attempt, to: "/t/default?at=-1".to_owned() };
-        assert_eq!(Pending::parse(&pending.expose()), Some(pending));
+        let pending = PendingSignIn { issuer: 1, attempt, to: "/t/default?at=-1".to_owned() };
+        assert_eq!(PendingSignIn::parse(&pending.expose()), Some(pending));
     }
 
     #[test]
     fn a_cookie_of_another_form_is_no_sign_in() {
         let attempt = Attempt::generate().expect("random").expose();
-        let with = |issuer: &str, to: &str| Pending::parse(&format!("{issuer}.{to}.{attempt}"));
+        let with = |issuer: &str, to: &str| PendingSignIn::parse(&format!("{issuer}.{to}.{attempt}"));
         assert!(with("0", "Lw").is_some());
         for (issuer, to) in [("", "Lw"), ("-1", "Lw"), ("0", "?"), ("0", "_w"), ("0.0", "Lw")] {
             assert_eq!(with(issuer, to), None, "{issuer} {to}");
         }
-        assert_eq!(Pending::parse(""), None);
+        assert_eq!(PendingSignIn::parse(""), None);
     }
 
     #[test]
     fn a_cookie_does_not_lead_to_another_site() {
         let attempt = Attempt::generate().expect("random");
-        let pending = Pending { issuer: 0, attempt, to: "//evil.example".to_owned() };
-        assert_eq!(Pending::parse(&pending.expose()).expect("a sign-in").to, "/");
+        let pending = PendingSignIn { issuer: 0, attempt, to: "//evil.example".to_owned() };
+        assert_eq!(PendingSignIn::parse(&pending.expose()).expect("a sign-in").to, "/");
     }
 
     #[test]
     fn the_longest_target_fits_into_a_cookie() {
         let attempt = Attempt::generate().expect("random");
-        let pending = Pending { issuer: 99, attempt, to: format!("/{}", "x".repeat(1_999)) };
+        let pending = PendingSignIn { issuer: 99, attempt, to: format!("/{}", "x".repeat(1_999)) };
         // Browsers keep 4,096 bytes of a cookie's name and value.
         assert!(pending.expose().len() < 3_900, "{}", pending.expose().len());
-        assert_eq!(Pending::parse(&pending.expose()), Some(pending));
+        assert_eq!(PendingSignIn::parse(&pending.expose()), Some(pending));
     }
 }

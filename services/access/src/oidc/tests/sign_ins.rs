@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::support::{KEYS, NOW, header as token_header, now};
 use crate::oidc::{
-    Attempt, AuthorizationAnswer, ClientSettings, IssuerSettings, KeySource, SignIn, SignInError, Verifier,
+    Attempt, AuthorizationResponse, ClientSettings, IssuerSettings, KeySource, SignIn, SignInError, Verifier,
 };
 
 const CLIENT: &str = "ledger";
@@ -110,8 +110,8 @@ fn fields(url: &str) -> HashMap<String, String> {
     url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-fn answer(fields: &HashMap<String, String>) -> AuthorizationAnswer {
-    AuthorizationAnswer {
+fn answer(fields: &HashMap<String, String>) -> AuthorizationResponse {
+    AuthorizationResponse {
         code: Some("a code".to_owned()),
         state: Some(fields["state"].clone()),
         iss: None,
@@ -179,9 +179,9 @@ async fn an_answer_to_another_request_costs_the_issuer_nothing() {
     let (url, attempt) = sign_in.begin().await.expect("an address");
     let other = Attempt::generate().expect("random");
     let right = answer(&fields(&url));
-    let without_state = AuthorizationAnswer { state: None, ..answer(&fields(&url)) };
+    let without_state = AuthorizationResponse { state: None, ..answer(&fields(&url)) };
     let of_another =
-        AuthorizationAnswer { iss: Some("https://evil.example".into()), ..answer(&fields(&url)) };
+        AuthorizationResponse { iss: Some("https://evil.example".into()), ..answer(&fields(&url)) };
 
     assert_eq!(sign_in.complete(&other, &right).await, Err(SignInError::OtherSignIn));
     assert_eq!(sign_in.complete(&attempt, &without_state).await, Err(SignInError::OtherSignIn));
@@ -249,6 +249,6 @@ async fn an_issuer_that_names_itself_must_name_itself() {
     issuer.reply(200, json!({"id_token": issuer.id_token(&fields["nonce"])}).to_string());
 
     assert_eq!(sign_in.complete(&attempt, &answer(&fields)).await, Err(SignInError::OtherIssuer));
-    let named = AuthorizationAnswer { iss: Some(issuer.url.clone()), ..answer(&fields) };
+    let named = AuthorizationResponse { iss: Some(issuer.url.clone()), ..answer(&fields) };
     assert!(sign_in.complete(&attempt, &named).await.is_ok());
 }
