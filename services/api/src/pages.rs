@@ -5,7 +5,6 @@
 //! becomes a page with the same status.
 
 mod ask;
-mod commands;
 mod decisions;
 mod form;
 mod problems;

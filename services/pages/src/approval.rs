@@ -5,9 +5,9 @@ use ledger_api_types::{FindingBody, GateBody};
 
 use crate::frame::{Frame, Layout, Section};
 use crate::parts::{Badge, EntryLink, Release};
-use crate::paths::Paths;
+use crate::paths::{DEFAULT_TENANT, Paths};
 use crate::render_error::RenderError;
-use crate::shell::argument;
+use crate::shell::CommandLine;
 use crate::shown::{prose, shown, shown_lines};
 
 const NO_READER: &str = "The service runs without authentication, so a page cannot say who approves. \
@@ -92,7 +92,7 @@ pub fn approval(
         action: paths.approvals(),
         event_id,
         absence: absence(frame),
-        command: shown(&command(question)),
+        command: shown(command(frame, question).as_str()),
     };
     Ok(page.render()?)
 }
@@ -104,11 +104,12 @@ fn absence(frame: &Frame<'_>) -> &'static str {
     }
 }
 
-fn command(question: &ReleaseQuestion<'_>) -> String {
-    let ReleaseQuestion { environment, service, version, artifact } = question;
-    let [environment, service, version] = [environment, service, version].map(|text| argument(text));
-    let command = format!("release-ledger approve {environment} {service} {version}");
-    if artifact.is_empty() { command } else { format!("{command} --artifact {}", argument(artifact)) }
+/// Returns the command that approves the release.
+fn command(frame: &Frame<'_>, question: &ReleaseQuestion<'_>) -> CommandLine {
+    let ReleaseQuestion { environment, service, version, artifact } = *question;
+    let command = CommandLine::new("approve").argument(environment).argument(service).argument(version);
+    let command = command.flag("--artifact", (!artifact.is_empty()).then_some(artifact));
+    command.of_tenant(frame.tenant.unwrap_or(DEFAULT_TENANT))
 }
 
 fn answer(paths: &Paths, question: &ReleaseQuestion<'_>, gate: &GateBody) -> Answer {

@@ -31,6 +31,7 @@ pub use overview::overview;
 pub use render_error::RenderError;
 pub use rollback::rollback;
 pub use rollbacks::rollbacks;
+pub use shell::CommandLine;
 pub use sign_in::{IssuerLink, sign_in};
 pub use style::{icon, icon_path, style, style_path};
 pub use tenants::tenants;

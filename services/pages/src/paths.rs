@@ -12,7 +12,7 @@ pub(crate) const SIGN_OUT: &str = "/signout";
 pub(crate) const SIGN_IN: &str = "/signin";
 
 /// Tenant that the links name if the page has none.
-const DEFAULT_TENANT: &str = "default";
+pub(crate) const DEFAULT_TENANT: &str = "default";
 
 /// Paths of a tenant's pages.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use ledger_api_types::{ApprovalsBody, ConcurrentChangeBody, ReleaseBody, Rollbac
 
 use crate::frame::{Frame, Layout, Section};
 use crate::parts::{Badge, Digest, EntryLink, Moment, Release, actor};
-use crate::paths::Paths;
+use crate::paths::{DEFAULT_TENANT, Paths};
 use crate::render_error::RenderError;
-use crate::shell::argument;
+use crate::shell::CommandLine;
 use crate::shown::{shown, shown_lines};
 
 const HAS_ENDED: &str = "The rollback has ended: there is nothing left to decide.";
@@ -228,12 +228,13 @@ fn forms<'a>(
         (true, None) => NO_READER,
         (true, Some(_)) => NO_DECISION,
     };
-    let command = || format!("release-ledger rollback approve {}", argument(&rollback.rollback_id));
+    let command = CommandLine::new("rollback approve").argument(&rollback.rollback_id);
+    let command = command.of_tenant(frame.tenant.unwrap_or(DEFAULT_TENANT));
     Forms {
         action: paths.vote(&rollback.rollback_id),
         event_id: event_id.filter(|_| is_active),
         is_requester: frame.reader == Some(rollback.initiated_by.name.as_str()),
         absence,
-        command: is_active.then(|| shown(&command())),
+        command: is_active.then(|| shown(command.as_str())),
     }
 }

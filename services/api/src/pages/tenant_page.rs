@@ -8,12 +8,11 @@ use axum::http::request::Parts;
 use axum::response::Html;
 use chrono::{DateTime, Utc};
 use ledger_domain::{Principal, PrincipalKind, TenantName};
-use ledger_pages::{Frame, RenderError};
+use ledger_pages::{CommandLine, Frame, RenderError};
 use tracing::error;
 use uuid::Uuid;
 
 use super::ask::PageApi;
-use super::commands::CommandLine;
 use super::problems::has_session;
 use crate::App;
 use crate::access::Sent;

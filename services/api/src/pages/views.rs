@@ -12,11 +12,10 @@ use ledger_api_types::{
 };
 use ledger_domain::access::Pattern;
 use ledger_domain::{EnvironmentName, TenantName};
-use ledger_pages::{Frame, ReleaseQuestion};
+use ledger_pages::{CommandLine, Frame, ReleaseQuestion};
 use serde::Deserialize;
 
 use super::ask::PageApi;
-use super::commands::CommandLine;
 use super::problems::has_session;
 use super::tenant_page::{TenantPage, page};
 use crate::App;

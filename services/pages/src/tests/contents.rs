@@ -128,6 +128,9 @@ fn given_no_event_id_then_a_rollback_has_no_form_and_says_why() {
     assert_eq!(page.named("form").count(), 0);
     assert_says(&page, "The service runs without authentication");
     assert_says(&page, "release-ledger rollback approve back-1");
+    let shop = Frame { tenant: Some("shop"), ..Frame::default() };
+    let page = read(rollback(&shop, &body(&rollback_of("back-1")), None));
+    assert_says(&page, "release-ledger rollback approve back-1 --tenant shop");
 }
 
 #[test]
