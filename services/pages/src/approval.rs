@@ -10,12 +10,12 @@ use crate::render_error::RenderError;
 use crate::shell::CommandLine;
 use crate::shown::{prose, shown, shown_lines};
 
-const NO_READER: &str = "The service runs without authentication, so a page cannot say who approves. \
+const NO_AUTHENTICATION: &str = "The service runs without authentication, so a page cannot say who approves. \
                          Approve with the command line:";
-const NO_DECISION: &str =
-    "You cannot approve on this page. A person who may approve can use the command line:";
+const IS_WORKLOAD: &str = "You are signed in as a workload: only people approve and reject. \
+                           A person can use this page, or the command line:";
 
-/// Release that a reader asks about. An empty text is not given.
+/// Release that a reader asks about. An empty text stands for none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReleaseQuestion<'a> {
     /// Environment name.
@@ -40,7 +40,7 @@ struct Page<'a> {
     /// Id of the event that the form records.
     event_id: Option<&'a str>,
     /// Reason why the page has no form.
-    absence: &'static str,
+    no_form_reason: &'static str,
     command: String,
 }
 
@@ -91,16 +91,16 @@ pub fn approval(
         answer: gate.map(|gate| answer(&paths, question, gate)),
         action: paths.approvals(),
         event_id,
-        absence: absence(frame),
+        no_form_reason: no_form_reason(frame),
         command: shown(command(frame, question).as_str()),
     };
     Ok(page.render()?)
 }
 
-fn absence(frame: &Frame<'_>) -> &'static str {
+fn no_form_reason(frame: &Frame<'_>) -> &'static str {
     match frame.reader {
-        None => NO_READER,
-        Some(_) => NO_DECISION,
+        None => NO_AUTHENTICATION,
+        Some(_) => IS_WORKLOAD,
     }
 }
 

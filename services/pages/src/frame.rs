@@ -33,7 +33,7 @@ pub(crate) enum Section {
     Other,
 }
 
-/// View of the template `layout.html`.
+/// Values of the template `layout.html`.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) title: String,
@@ -43,7 +43,7 @@ pub(crate) struct Layout {
     pub(crate) links: Vec<Link>,
     pub(crate) reader: Option<String>,
     pub(crate) sign_out: Option<&'static str>,
-    /// Position that the page is true for.
+    /// Ledger position that the page reflects.
     pub(crate) position: Option<u64>,
     pub(crate) curl: Option<String>,
     pub(crate) command: Option<String>,
@@ -74,7 +74,7 @@ impl Layout {
         }
     }
 
-    /// Sets the position that the page is true for.
+    /// Sets the ledger position that the page reflects.
     pub(crate) fn at(self, position: u64) -> Self {
         Self { position: Some(position), ..self }
     }

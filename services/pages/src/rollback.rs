@@ -11,9 +11,10 @@ use crate::shell::CommandLine;
 use crate::shown::{shown, shown_lines};
 
 const HAS_ENDED: &str = "The rollback has ended: there is nothing left to decide.";
-const NO_READER: &str = "The service runs without authentication, so a page cannot say who decides. \
+const NO_AUTHENTICATION: &str = "The service runs without authentication, so a page cannot say who decides. \
                          Decide with the command line:";
-const NO_DECISION: &str = "You cannot decide on this page. A person who may decide can use the command line:";
+const IS_WORKLOAD: &str = "You are signed in as a workload: only people vote. A person can use this page, or the \
+                           command line:";
 
 #[derive(Template)]
 #[template(path = "rollback.html")]
@@ -48,10 +49,10 @@ struct Page<'a> {
     forms: Forms<'a>,
 }
 
-/// Point that the rollback leads to.
+/// Point to which the rollback leads.
 struct Target {
     href: String,
-    /// `production@12`, or `position 12`.
+    /// `production@12`.
     name: String,
     entry: EntryLink,
     at: Option<Moment>,
@@ -103,8 +104,9 @@ struct Forms<'a> {
     event_id: Option<&'a str>,
     /// True if the reader requested the rollback: the approval of another person is needed.
     is_requester: bool,
-    /// Reason why the page has no forms, and the command that decides.
-    absence: &'static str,
+    /// Reason why the page has no forms.
+    no_form_reason: &'static str,
+    /// Command that approves; `None` for a rollback that has ended.
     command: Option<String>,
 }
 
@@ -223,10 +225,10 @@ fn forms<'a>(
     event_id: Option<&'a str>,
 ) -> Forms<'a> {
     let is_active = rollback.phase.is_active();
-    let absence = match (is_active, frame.reader) {
+    let no_form_reason = match (is_active, frame.reader) {
         (false, _) => HAS_ENDED,
-        (true, None) => NO_READER,
-        (true, Some(_)) => NO_DECISION,
+        (true, None) => NO_AUTHENTICATION,
+        (true, Some(_)) => IS_WORKLOAD,
     };
     let command = CommandLine::new("rollback approve").argument(&rollback.rollback_id);
     let command = command.of_tenant(frame.tenant.unwrap_or(DEFAULT_TENANT));
@@ -234,7 +236,7 @@ fn forms<'a>(
         action: paths.vote(&rollback.rollback_id),
         event_id: event_id.filter(|_| is_active),
         is_requester: frame.reader == Some(rollback.initiated_by.name.as_str()),
-        absence,
+        no_form_reason,
         command: is_active.then(|| shown(command.as_str())),
     }
 }

@@ -85,10 +85,8 @@ fn row(paths: &Paths, rollback: &RollbackBody) -> Row {
     }
 }
 
-/// Returns the target point: `production@12`, or `12` for a point of the environment itself.
+/// Returns the target point: `production@12`.
 fn target_point(rollback: &RollbackBody) -> String {
-    match &rollback.source {
-        Some(source) => format!("{}@{}", shown(source), rollback.to),
-        None => rollback.to.to_string(),
-    }
+    let environment = rollback.source.as_deref().unwrap_or(&rollback.environment);
+    format!("{}@{}", shown(environment), rollback.to)
 }

@@ -79,7 +79,7 @@ fn given_a_point_in_the_past_then_the_environment_says_so_and_links_to_now() {
     state["at"] = json!("7");
     let page = read(environment(&default_frame(), &body(&state), now()));
     assert_says(&page, "You are looking at 7, not at what runs now.");
-    assert_says(&page, "True for position 9");
+    assert_says(&page, "As of position 9");
     assert!(page.values("href").any(|href| href == "/t/default/environments/production"));
 }
 
