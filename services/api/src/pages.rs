@@ -1,7 +1,7 @@
 //! HTML pages: what runs, rollbacks and approvals, for people with a browser.
 //!
-//! Invariants: a page asks the router of the API in the name of its own sender, and shows that answer: authorisation,
-//! limits and meaning are those of the API. A form records one event, whose actor is the authenticated sender. A problem
+//! Invariants: a page requests the router of the API within the process, in the name of its own sender, and shows the
+//! response: authorization, limits and meaning are those of the API. A form records one event, whose actor is the authenticated sender. A problem
 //! becomes a page with the same status.
 
 mod ask;
@@ -18,11 +18,12 @@ use axum::{Extension, Router};
 use crate::Shared;
 
 pub(crate) use self::problems::show_problems;
+pub(crate) use self::tenant_page::html;
 
 use self::ask::InnerApi;
 
-/// Returns the router of the pages and of their style sheet and icon. `api` answers their questions: the routes of the API with
-/// their state, without middleware, since the request of the page has passed it.
+/// Returns the router of the pages and of their style sheet and icon. `api` is the router that they request: the routes of
+/// the API with their state, without middleware, since the request of the page has passed it.
 pub(crate) fn routes(api: Router) -> Router<Shared> {
     Router::new()
         .route("/", get(views::index))

@@ -13,21 +13,21 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use ledger_access::SessionSecret;
 use ledger_access::oidc::{AuthorizationResponse, SignInError};
 use ledger_pages::IssuerLink;
 use serde::Deserialize;
-use tracing::error;
 
 use crate::access::sessions::{Session, Sessions};
 use crate::access::{Authentication, Authenticator, Sent, count_authentication};
 use crate::form::read_form;
+use crate::pages::html;
 use crate::pages_settings::Pages;
 use crate::parameters::StrictQuery;
 use crate::peer::Peer;
-use crate::problem::{Kind, Problem, path_not_found};
+use crate::problem::{Problem, path_not_found};
 use crate::too_many::too_many;
 use crate::{App, Shared, cookies, page_paths};
 
@@ -88,14 +88,7 @@ impl<'a> SignInContext<'a> {
         let sign_ins = self.pages.sign_ins.iter().enumerate();
         let links: Vec<_> =
             sign_ins.map(|(number, sign_in)| IssuerLink { name: sign_in.issuer(), number }).collect();
-        match ledger_pages::sign_in(&links, to, failure) {
-            Ok(page) => (status, Html(page)).into_response(),
-            Err(error) => {
-                error!(%error, "page not rendered");
-                Problem::new(Kind::Internal, "the page cannot be rendered; the service log has the cause")
-                    .into_response()
-            }
-        }
+        html(ledger_pages::sign_in(&links, to, failure)).map(|page| (status, page)).into_response()
     }
 
     /// Returns the page after a failed sign-in. A failure that is not temporary counts as one of the address.

@@ -1,4 +1,4 @@
-//! Questions of pages to the API, within the process.
+//! Requests of pages to the API, within the process.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::request_stats::RequestStats;
 /// Maximum size of an answer of the API that a page shows, in bytes.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 
-/// Router of the API for questions of pages: an extension of every request of a page.
+/// Router of the API that pages request: an extension of every request of a page.
 #[derive(Clone)]
 pub(crate) struct InnerApi(TowerToHyperService<Router>);
 
@@ -37,11 +37,11 @@ impl InnerApi {
     }
 }
 
-/// The API for the sender of a page's request.
+/// Client of the API in the name of the sender of a page's request.
 pub(crate) struct PageApi {
     app: Arc<App>,
     api: InnerApi,
-    /// What the middleware found out about the request of the page. Parameters of the page's path are no part of it.
+    /// Extensions that the middleware added to the request of the page, without the parameters of its path.
     extensions: Extensions,
 }
 
@@ -49,7 +49,8 @@ impl FromRequestParts<Arc<App>> for PageApi {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let missing = || Problem::new(Kind::Internal, "the page has no router of the API");
+        let missing =
+            || Problem::new(Kind::Internal, "the page has no router of the API; report this as a defect");
         let api = parts.extensions.get::<InnerApi>().cloned().ok_or_else(missing)?;
         let mut extensions = Extensions::new();
         carry::<Sent>(&parts.extensions, &mut extensions);
@@ -67,12 +68,12 @@ fn carry<T: Clone + Send + Sync + 'static>(from: &Extensions, to: &mut Extension
 }
 
 impl PageApi {
-    /// Returns the answer to a question, a path of the API with its query.
+    /// Gets a path of the API with its query.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         Ok(self.get_with_position(path).await?.0)
     }
 
-    /// Returns the answer to a question, and the position that it reflects, if it states one.
+    /// Gets a path of the API with its query, and the position that the answer reflects, if it states one.
     pub(super) async fn get_with_position<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -86,7 +87,7 @@ impl PageApi {
         in_time(self.app.limits.question_timeout, answer).await
     }
 
-    /// Returns the answer to a request with a body. It has no time limit but that of its handler: it may record an event.
+    /// Posts a body to a path of the API. The only time limit is that of the handler, since it may record an event.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -118,11 +119,11 @@ impl PageApi {
         Ok(self.api.0.call(request).await.unwrap_or_else(|never| match never {}))
     }
 
-    /// Parses an answer. Its bytes count as an answer that the client has not taken, since the page is made of them.
+    /// Parses an answer. While it is read, its bytes count for the budget of answers.
     async fn parse<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Problem> {
         let is_success = answer.status().is_success();
         let too_large = |_| {
-            let detail = format!("the answer exceeds {MAX_ANSWER_BYTES} bytes: ask the API for it");
+            let detail = format!("the answer exceeds {MAX_ANSWER_BYTES} bytes; request it from the API");
             Problem::new(Kind::Internal, detail)
         };
         let bytes = to_bytes(answer.into_body(), MAX_ANSWER_BYTES).await.map_err(too_large)?;

@@ -18,7 +18,7 @@ use crate::App;
 use crate::access::Sent;
 use crate::problem::{Kind, Problem};
 
-/// Parameters of a page that only make it wait: no part of the question that it shows.
+/// Parameters that only make a page wait: they are left out of the path of the API that it shows.
 const WAITS: [&str; 2] = ["wait_for", "wait_ms"];
 
 /// Request of a page about a tenant's ledger, with its sender.
@@ -65,21 +65,21 @@ impl TenantPage {
         format!("/t/{}{part}", self.tenant)
     }
 
-    /// Returns what follows the tenant in the path of this page, encoded as it was sent: it names the same thing in a path
-    /// of the API.
+    /// Returns what follows the tenant in the path of this page, encoded as it was sent. The API has the same resource
+    /// there.
     pub(super) fn part(&self) -> &str {
         let below = self.uri.path().strip_prefix("/t/").unwrap_or_default();
         below.find('/').map_or("", |end| &below[end..])
     }
 
-    /// Returns the path of the API with the parameters of this page, which are those of the API. An empty field of a form
-    /// is no parameter.
-    pub(super) fn question(&self, part: &str) -> String {
+    /// Returns the path of the API for a part of the tenant's ledger, with the parameters of this page except those that
+    /// are empty: fields of a form that were not filled in.
+    pub(super) fn api_request(&self, part: &str) -> String {
         with_query(self.api_path(part), self.parameters(|_| true))
     }
 
-    /// Returns the path of the API for readers: without the parameters that only make this page wait.
-    pub(super) fn shown_question(&self, part: &str) -> String {
+    /// Returns the path of the API to show on this page: without [`WAITS`].
+    pub(super) fn shown_api_request(&self, part: &str) -> String {
         with_query(self.api_path(part), self.parameters(|name| !WAITS.contains(&name)))
     }
 
@@ -110,8 +110,8 @@ impl TenantPage {
     /// The service does not authenticate its clients.
     pub(super) fn sender(&self) -> Result<&Principal, Problem> {
         self.sender.as_deref().ok_or_else(|| {
-            let detail = "the service does not authenticate its clients, so a page cannot say who decides; decide with \
-                          the command line: release-ledger approve, reject, or rollback approve";
+            let detail = "the service does not authenticate its clients, so a page cannot record who decides; use the \
+                          command line: release-ledger approve, reject, or rollback approve";
             Problem::new(Kind::AuthenticationOff, detail)
         })
     }
@@ -158,13 +158,12 @@ fn with_query(path: String, query: String) -> String {
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
-/// Returns the answer with a rendered page.
-pub(super) fn page(rendered: Result<String, RenderError>) -> Result<Html<String>, Problem> {
+/// Returns a rendered page as HTML.
+pub(crate) fn html(rendered: Result<String, RenderError>) -> Result<Html<String>, Problem> {
     rendered.map(Html).map_err(|error| {
         error!(%error, "page not rendered");
-        Problem::new(
-            Kind::Internal,
-            "the page cannot be rendered; the API and the command line have the answer",
-        )
+        let detail =
+            "the page cannot be rendered; use the command line, and see the service log for the cause";
+        Problem::new(Kind::Internal, detail)
     })
 }

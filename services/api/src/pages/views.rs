@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::ask::PageApi;
 use super::problems::has_session;
-use super::tenant_page::{TenantPage, page};
+use super::tenant_page::{TenantPage, html};
 use crate::App;
 use crate::access::{Authentication, Sent};
 use crate::parameters::{NoParameters, StrictQuery, parse};
@@ -26,7 +26,7 @@ use crate::problem::Problem;
 /// Phases of a rollback that has not ended.
 const OPEN_PHASES: [&str; 2] = ["requested", "started"];
 
-/// Style sheet of every page. Its path changes with its contents.
+/// Returns the style sheet of every page.
 pub(super) async fn style() -> Response {
     immutable("text/css; charset=utf-8", ledger_pages::style())
 }
@@ -45,7 +45,7 @@ fn immutable(content_type: &'static str, content: &'static str) -> Response {
     (headers, content).into_response()
 }
 
-/// Shows the tenants that the reader knows. If there is one, shows its overview.
+/// Lists the tenants that the reader may know. If there is one, redirects to its overview.
 pub(super) async fn index(
     State(app): State<Arc<App>>,
     api: PageApi,
@@ -65,10 +65,11 @@ pub(super) async fn index(
         command: Some("release-ledger whoami"),
     };
     let names: Vec<&str> = tenants.iter().map(TenantName::as_str).collect();
-    Ok(page(ledger_pages::tenants(&frame, &names))?.into_response())
+    Ok(html(ledger_pages::tenants(&frame, &names))?.into_response())
 }
 
-/// Returns the tenants that the process serves and that a grant of the reader names. The tenant of access has no pages.
+/// Returns the tenants that the process serves and that a grant of the reader names. `_admin` is left out: nothing runs
+/// there.
 async fn tenants(app: &App, api: &PageApi) -> Result<Vec<TenantName>, Problem> {
     let served: Vec<TenantName> =
         app.ledgers.all().keys().filter(|tenant| !tenant.is_admin()).cloned().collect();
@@ -84,7 +85,7 @@ async fn tenants(app: &App, api: &PageApi) -> Result<Vec<TenantName>, Problem> {
 
 /// Shows what every environment runs, and the rollbacks that have not ended.
 pub(super) async fn overview(this: TenantPage) -> Result<Html<String>, Problem> {
-    let overview: OverviewBody = this.api.get(&this.question("/overview")).await?;
+    let overview: OverviewBody = this.api.get(&this.api_request("/overview")).await?;
     let rollbacks = open_rollbacks(&this, &overview).await?;
     let flags = |command: CommandLine, name: &str, flag: &str| {
         let values = this.values(name);
@@ -93,9 +94,9 @@ pub(super) async fn overview(this: TenantPage) -> Result<Html<String>, Problem> 
     };
     let command = flags(CommandLine::new("overview"), "environment", "--environment");
     let command = flags(command, "service", "--service").of_tenant(this.tenant.as_str());
-    let path = this.shown_question("/overview");
+    let path = this.shown_api_request("/overview");
     let frame = this.frame(Some(&path), Some(&command));
-    page(ledger_pages::overview(&frame, &overview, &rollbacks, this.now()?))
+    html(ledger_pages::overview(&frame, &overview, &rollbacks, this.now()?))
 }
 
 /// Returns the rollbacks that have not ended: of all environments, or of those in the overview if the reader may not see
@@ -115,7 +116,7 @@ async fn open_rollbacks(this: &TenantPage, overview: &OverviewBody) -> Result<Ro
         }
     }
     open.rollbacks.sort_by_key(|rollback| std::cmp::Reverse(rollback.requested.position));
-    // A rollback that starts between two questions is in both answers.
+    // A rollback that starts between the two requests is in both answers.
     open.rollbacks.dedup_by_key(|rollback| rollback.requested.position);
     Ok(open)
 }
@@ -123,50 +124,50 @@ async fn open_rollbacks(this: &TenantPage, overview: &OverviewBody) -> Result<Ro
 /// Shows what an environment runs, or ran at any point.
 pub(super) async fn environment(this: TenantPage) -> Result<Html<String>, Problem> {
     let part = format!("{}/state", this.part());
-    let state: StateBody = this.api.get(&this.question(&part)).await?;
+    let state: StateBody = this.api.get(&this.api_request(&part)).await?;
     let command = CommandLine::new("state").argument(&state.environment);
     let command = command.flag("--at", this.value("at").as_deref());
     let command = command.flag("--known-at", this.value("known_at").as_deref());
     let command = command.of_tenant(this.tenant.as_str());
-    let path = this.shown_question(&part);
+    let path = this.shown_api_request(&part);
     let frame = this.frame(Some(&path), Some(&command));
-    page(ledger_pages::environment(&frame, &state, this.now()?))
+    html(ledger_pages::environment(&frame, &state, this.now()?))
 }
 
 /// Lists rollbacks, latest request first.
 pub(super) async fn rollbacks(this: TenantPage) -> Result<Html<String>, Problem> {
-    let rollbacks: RollbacksBody = this.api.get(&this.question("/rollbacks")).await?;
+    let rollbacks: RollbacksBody = this.api.get(&this.api_request("/rollbacks")).await?;
     let environment = this.value("environment");
     let command = CommandLine::new("rollback list").flag("--environment", environment.as_deref());
     let command = command.flag("--phase", this.value("phase").as_deref());
     let command = command.flag("--before", this.value("before").as_deref());
     let command = command.flag("--limit", this.value("limit").as_deref());
     let command = command.of_tenant(this.tenant.as_str());
-    let path = this.shown_question("/rollbacks");
+    let path = this.shown_api_request("/rollbacks");
     let frame = this.frame(Some(&path), Some(&command));
-    page(ledger_pages::rollbacks(&frame, &rollbacks, environment.as_deref()))
+    html(ledger_pages::rollbacks(&frame, &rollbacks, environment.as_deref()))
 }
 
 /// Shows a rollback, with forms that decide about it.
 pub(super) async fn rollback(this: TenantPage) -> Result<Html<String>, Problem> {
-    let rollback: RollbackBody = this.api.get(&this.question(this.part())).await?;
+    let rollback: RollbackBody = this.api.get(&this.api_request(this.part())).await?;
     let command = CommandLine::new("rollback show").argument(&rollback.rollback_id);
     let command = command.of_tenant(this.tenant.as_str());
-    let path = this.shown_question(this.part());
+    let path = this.shown_api_request(this.part());
     let event_id = this.new_event_id();
-    page(ledger_pages::rollback(&this.frame(Some(&path), Some(&command)), &rollback, event_id.as_deref()))
+    html(ledger_pages::rollback(&this.frame(Some(&path), Some(&command)), &rollback, event_id.as_deref()))
 }
 
 /// Shows an entry of the ledger.
 pub(super) async fn entry(this: TenantPage) -> Result<Html<String>, Problem> {
-    let (entry, latest): (EntryBody, _) = this.api.get_with_position(&this.question(this.part())).await?;
+    let (entry, latest): (EntryBody, _) = this.api.get_with_position(&this.api_request(this.part())).await?;
     let command = CommandLine::new("entry").argument(&entry.position.to_string());
     let command = command.of_tenant(this.tenant.as_str());
-    let path = this.shown_question(this.part());
-    page(ledger_pages::entry(&this.frame(Some(&path), Some(&command)), &entry, latest))
+    let path = this.shown_api_request(this.part());
+    html(ledger_pages::entry(&this.frame(Some(&path), Some(&command)), &entry, latest))
 }
 
-/// Release that a reader asks about. Empty fields are not given.
+/// Release that a reader asks about. An empty field stands for none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReleaseQuery {
@@ -193,7 +194,7 @@ pub(super) async fn approval(
     let question = ReleaseQuestion { environment, service, version, artifact };
     if [environment, service, version].iter().any(|text| text.is_empty()) {
         check_tenant(&this).await?;
-        return page(ledger_pages::approval(&this.frame(None, None), &question, None, None));
+        return html(ledger_pages::approval(&this.frame(None, None), &question, None, None));
     }
     let name = parse("environment", environment, EnvironmentName::parse)?;
     let artifact = (!artifact.is_empty()).then_some(artifact);
@@ -219,9 +220,9 @@ pub(super) async fn approval(
     let command = if is_new { command.argument("--new") } else { command };
     let command = command.of_tenant(this.tenant.as_str());
     let event_id = this.new_event_id();
-    // The API answers a POST with a body: a path alone is not its question.
+    // The request of the API is a POST with a body, which a path alone does not show.
     let frame = this.frame(None, Some(&command));
-    page(ledger_pages::approval(&frame, &question, Some(&gate), event_id.as_deref()))
+    html(ledger_pages::approval(&frame, &question, Some(&gate), event_id.as_deref()))
 }
 
 fn parse_new(text: &str) -> Result<bool, &'static str> {
@@ -232,7 +233,7 @@ fn parse_new(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// Checks that the reader knows the tenant, for a page that asks the API nothing else.
+/// Checks that the reader may know the tenant, for a page that requests nothing else.
 async fn check_tenant(this: &TenantPage) -> Result<(), Problem> {
     this.api.get::<serde::de::IgnoredAny>(&this.api_path("/environments")).await.map(|_| ())
 }
