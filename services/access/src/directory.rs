@@ -44,7 +44,7 @@ pub struct TokenState {
 }
 
 impl TokenState {
-    /// Checks a secret, of which `has` says whether it has a hash.
+    /// Checks a secret. `has` returns true for the hash of the secret.
     fn check(&self, has: impl Fn(&SecretHash) -> bool, now: DateTime<Utc>) -> Result<(), TokenError> {
         let is_current = has(&self.hash);
         let previous_until = self.previous.filter(|(hash, _)| has(hash)).map(|(_, until)| until);

@@ -3,7 +3,8 @@
 //! [`decide`] is the one decision: a pure function of a principal, the grants and a [`Question`]. Nothing is allowed
 //! without a grant. [`ApiToken`] is the form of the ledger's own tokens, of which only hashes are stored.
 //! [`Directory`] is the state of tokens, grants and tenants, folded from the events of the tenant `_admin`. [`oidc`] verifies the
-//! tokens of OpenID Connect issuers, and signs people in with them. [`SessionSecret`] is what a browser then keeps.
+//! tokens of OpenID Connect issuers, and signs people in with them. [`SessionSecret`] is the secret in the cookie of a
+//! session.
 
 mod decision;
 mod directory;

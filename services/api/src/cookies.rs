@@ -1,7 +1,7 @@
 //! Cookies of browsers.
 //!
-//! Their names begin with `__Host-`: browsers take them over TLS only (or from this machine), with the path `/`, and from
-//! no other host, so that a neighbouring site cannot set them.
+//! Their names begin with `__Host-`: browsers accept them only over TLS (or from this machine), with the path `/`, and
+//! from no other host, so that a neighbouring site cannot set them.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -28,7 +28,7 @@ pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 pub(crate) fn set(name: &str, value: &str, seconds: i64) -> Option<HeaderValue> {
     let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     let mut header = HeaderValue::try_from(cookie).ok()?;
-    // Its `Debug` output then lacks the secret.
+    // Keeps the secret out of `Debug` output.
     header.set_sensitive(true);
     Some(header)
 }

@@ -10,7 +10,7 @@ pub(crate) const CALLBACK: &str = "/signin/callback";
 /// Path that ends a session.
 pub(crate) const SIGN_OUT: &str = "/signout";
 
-/// Maximum length of the path and query to which a sign-in leads, in bytes.
+/// Maximum length of the path and query to which a sign-in redirects, in bytes.
 const MAX_TARGET: usize = 2_000;
 
 /// Returns true for the paths of pages.
@@ -23,7 +23,7 @@ pub(crate) fn is_public_page(path: &str) -> bool {
     matches!(path, SIGN_IN | SIGN_OUT) || path.starts_with("/signin/") || path.starts_with("/assets/")
 }
 
-/// Returns the path of the sign-in that leads back to a page.
+/// Returns the path of the sign-in that redirects back to a page.
 pub(crate) fn sign_in(page: &Uri) -> String {
     let page = page.path_and_query().map_or("/", |page| page.as_str());
     match target(page) {
@@ -32,13 +32,13 @@ pub(crate) fn sign_in(page: &Uri) -> String {
     }
 }
 
-/// Returns the path and query to which a sign-in leads: the given one if it is a path of this service, or else `/`. Other
-/// texts could lead a browser to another site.
+/// Returns the path and query to which a sign-in redirects: the given one if it is a path of this service, or else `/`.
+/// Other texts could send a browser to another site (an open redirect).
 pub(crate) fn target(text: &str) -> &str {
     let is_path = text.starts_with('/') && !text.starts_with("//") && !text.starts_with("/\\");
     let is_safe = text.len() <= MAX_TARGET && text.bytes().all(|byte| byte.is_ascii_graphic());
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    // After the sign-in, its own pages lead nowhere.
+    // The pages of the sign-in itself are no target.
     if is_path && is_safe && !is_public_page(path) { text } else { "/" }
 }
 

@@ -1,4 +1,4 @@
-//! Settings and parts of the pages for browsers.
+//! Settings of the pages for browsers, with their sessions and sign-ins.
 
 use ledger_access::oidc::SignIn;
 
@@ -6,7 +6,7 @@ use crate::access::sessions::Sessions;
 
 /// The pages of a service that has them.
 pub struct Pages {
-    /// Address of the service for browsers, without a path; `None`: no one signs in with an issuer.
+    /// Origin of the service for browsers, such as `https://ledger.example`; `None`: no one signs in with an issuer.
     pub(crate) url: Option<String>,
     /// Sessions of browsers; `None` without authentication.
     pub(crate) sessions: Option<Sessions>,
@@ -15,7 +15,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Creates the pages. `url` is the address of the service for browsers, without a path.
+    /// Creates the pages. `url` is the origin of the service for browsers.
     #[must_use]
     pub fn new(url: Option<String>, sessions: Option<Sessions>, sign_ins: Vec<SignIn>) -> Self {
         Self { url, sessions, sign_ins }
@@ -24,7 +24,7 @@ impl Pages {
     /// Path to which issuers send browsers back.
     pub const CALLBACK: &str = crate::page_paths::CALLBACK;
 
-    /// Returns true if people sign in with an issuer.
+    /// Returns true if people sign in with this issuer.
     pub(crate) fn has_issuer(&self, issuer: &str) -> bool {
         self.sign_ins.iter().any(|sign_in| sign_in.issuer() == issuer)
     }

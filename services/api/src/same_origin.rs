@@ -1,6 +1,6 @@
-//! Origin of the forms of pages.
+//! Protection of pages against forms of other sites (cross-site request forgery).
 //!
-//! A form of another site could make a browser with a session act for it. Browsers say where a request comes from:
+//! A form of another site could make a browser with a session act for that site. Browsers say where a request comes from:
 //! `Sec-Fetch-Site`, which scripts cannot change, or `Origin` where that is not sent. A request that says neither is
 //! rejected.
 

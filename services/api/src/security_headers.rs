@@ -53,8 +53,8 @@ impl Content {
     }
 }
 
-/// Headers of pages for people, which replace those of every answer. With `no-referrer`, browsers would state no origin for
-/// forms.
+/// Headers of pages for people, which replace those of every answer. With `no-referrer`, browsers would send forms with
+/// `Origin: null`.
 const OF_PAGES: [(HeaderName, &str); 2] = [
     (REFERRER_POLICY, "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_loads_only_styles_and_sends_its_forms_only_here_and_says_where_they_come_from() {
+    fn a_page_loads_only_styles_and_images_and_sends_its_forms_with_their_origin_to_this_service_only() {
         for path in ["/", "/t/default", "/signin/callback", "/signout", "/assets/0/pages.css"] {
             assert_eq!(Content::at(path, true), Content::Page, "{path}");
             assert_eq!(Content::at(path, false), Content::Data, "{path}");

@@ -112,8 +112,8 @@ fn controller_actor() -> Actor {
 /// The event that responds to a failed check.
 pub(crate) struct CheckResponse {
     pub(crate) event: Event,
-    /// The services of the check whose lanes in the environment do not state their artifact: deploys of them to other
-    /// environments may change what their versions mean, and so to which lanes the check applies.
+    /// Services of the check that run a release without its artifact in the environment. A deploy of one of them elsewhere
+    /// may change which artifact its version means, and so to which lanes the check applies.
     pub(crate) services: Vec<ServiceName>,
 }
 

@@ -20,7 +20,7 @@ use tracing::{error, warn};
 
 use crate::rejection::DecisionError;
 use crate::repeats::repeated_outcome;
-use crate::request::{Answer, Request, decide};
+use crate::request::{DecidedEvent, Request, decide};
 use crate::{DECISION_TIMEOUT, RecordError, RecordOutcome, Undecided};
 
 /// Number of decisions that are made at a time for one tenant.
@@ -113,7 +113,7 @@ impl Decider {
         snapshot: &mut Snapshot,
         request: &Request,
     ) -> Result<Decision, DecisionError> {
-        let Answer { envelope, checked_services } = decide(snapshot, request, (self.clock)()).await?;
+        let DecidedEvent { envelope, checked_services } = decide(snapshot, request, (self.clock)()).await?;
         let mut environments = request.environments();
         let of_plan = |plan: &Plan| plan.steps.iter().map(|step| step.service.clone()).collect();
         let services = match &envelope.event().payload {

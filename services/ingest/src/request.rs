@@ -146,8 +146,8 @@ impl Request {
     }
 }
 
-/// The event that answers a request.
-pub(crate) struct Answer {
+/// Event that was decided for a request.
+pub(crate) struct DecidedEvent {
     pub(crate) envelope: Envelope,
     /// If the request is a failed check, [`CheckResponse::services`]; otherwise empty.
     pub(crate) checked_services: Vec<ServiceName>,
@@ -158,7 +158,7 @@ pub(crate) async fn decide(
     snapshot: &mut Snapshot,
     request: &Request,
     now: DateTime<Utc>,
-) -> Result<Answer, DecisionError> {
+) -> Result<DecidedEvent, DecisionError> {
     let mut checked_services = Vec::new();
     let envelope = match request {
         Request::Event(envelope) => {
@@ -184,7 +184,7 @@ pub(crate) async fn decide(
             compose(request.identity(), now, declined)?
         }
     };
-    Ok(Answer { envelope, checked_services })
+    Ok(DecidedEvent { envelope, checked_services })
 }
 
 fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envelope, DecisionError> {

@@ -12,13 +12,13 @@ use crate::{
     SubjectFilter, Until,
 };
 
-/// What precedes the calls of an [`InterceptedJournal`]. A method that is not overridden does nothing.
+/// Actions before the calls of an [`InterceptedJournal`]. A method that is not overridden does nothing.
 #[async_trait]
 pub trait Interceptor: Send + Sync + 'static {
     /// Precedes each [`Journal::append`] of these events.
     ///
     /// # Errors
-    /// Each of the events gets the error, and none is recorded.
+    /// The append fails with this error for each event, and nothing is recorded.
     async fn before_append(&self, _new_entries: &[NewEntry]) -> Result<(), AppendError> {
         Ok(())
     }

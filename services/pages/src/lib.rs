@@ -1,7 +1,8 @@
 //! HTML pages of the service, rendered from the bodies of the API.
 //!
-//! Invariants: no I/O, no clock and no rules: a page shows what an answer of the API says. Every text is hostile: it is
-//! escaped, its control and format characters are visible, and it becomes a link only with the scheme `http` or `https`.
+//! Invariants: no I/O, no clock and no rules: a page shows what an answer of the API says. Every text may be hostile:
+//! it is escaped, its control and format characters are visible, and it becomes a link only with the scheme `http` or
+//! `https`.
 //! A page has no script, no inline style and no frame.
 
 mod approval;

@@ -11,7 +11,7 @@ pub(crate) const SIGN_OUT: &str = "/signout";
 /// Path of the sign-in page.
 pub(crate) const SIGN_IN: &str = "/signin";
 
-/// Tenant that the links name if the page has none.
+/// Tenant of the paths if a page has none.
 pub(crate) const DEFAULT_TENANT: &str = "default";
 
 /// Paths of a tenant's pages.

@@ -1,4 +1,4 @@
-//! Text of events and requests as pages show it.
+//! Escapes of control and format characters in the texts that pages show. Templates escape them for HTML.
 
 use ledger_domain::{escape_line, escape_unprintable};
 

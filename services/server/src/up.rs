@@ -138,7 +138,7 @@ impl Up {
     }
 }
 
-/// Prints where the ledger is, which context reaches it, and how its user signs in to the pages, if it has some.
+/// Prints the address of the ledger, the context of its commands and, if it has pages, how to sign in to them.
 fn announce(address: SocketAddr, context: Option<&LocalContext>, pages: Option<&Url>) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "release-ledger is up at http://{address} (API: http://{address}/docs)")?;

@@ -1,4 +1,4 @@
-//! Secrets of one sign-in, which the browser keeps until it ends.
+//! Secrets of one sign-in, in a cookie of the browser until the sign-in ends.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

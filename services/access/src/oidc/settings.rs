@@ -185,8 +185,8 @@ pub enum SettingsError {
         /// Rule that the field breaks.
         reason: String,
     },
-    /// No settings exist for an issuer.
-    #[error("issuer {0} is not configured")]
+    /// A sign-in names an issuer without settings.
+    #[error("issuer {0} is not configured; add it to access.issuers")]
     Unknown(String),
     /// Two settings have the same issuer.
     #[error("issuer {0} is configured twice; remove one of the entries")]

@@ -37,7 +37,7 @@ const MAX_EXCHANGES: usize = 16;
 /// Maximum number of characters of an error of the issuer that is shown.
 const MAX_REPORTED: usize = 300;
 
-/// The client that the service is for an issuer.
+/// OAuth client of the service at an issuer.
 #[derive(Debug, Clone)]
 pub struct ClientSettings {
     /// Identifier of the client; one of the audiences of the issuer.

@@ -1,4 +1,4 @@
-//! Requests of browsers: the session of a cookie, or the way to the sign-in.
+//! Authentication of browsers: by the session of a cookie, or else a redirect to the sign-in.
 
 use std::net::IpAddr;
 
@@ -16,11 +16,11 @@ use crate::problem::Problem;
 use crate::rates::Rates;
 use crate::too_many::too_many;
 
-/// Authenticates the sender of a request of a page by the cookie of a session. Without a session that is in force, the
-/// answer leads to the sign-in.
+/// Authenticates the sender of a request of a page by the cookie of a session. Without a session in force, it redirects to
+/// the sign-in.
 ///
-/// Clients behind a proxy share its address. Right secrets are accepted in any case; wrong ones count as failures of the
-/// address.
+/// Clients behind a proxy share its address: a right secret is accepted even from an address with too many failures, and a
+/// wrong one counts as a failure of its address.
 pub(super) async fn authenticate_browser(
     rates: &Rates,
     authenticator: &Authenticator,
@@ -29,7 +29,7 @@ pub(super) async fn authenticate_browser(
     address: Option<IpAddr>,
 ) -> Result<Principal, Box<Response>> {
     let Some(text) = cookies::read(headers, cookies::SESSION) else {
-        return Err(Box::new(sign_in_first(method, uri)));
+        return Err(Box::new(require_sign_in(method, uri)));
     };
     let check_failures = || address.map_or(Ok(()), |address| rates.check_failures(address));
     match find(authenticator, pages, text, check_failures().is_err()).await {
@@ -45,7 +45,7 @@ pub(super) async fn authenticate_browser(
             if let Some(address) = address {
                 rates.add_failure(address);
             }
-            let mut response = sign_in_first(method, uri);
+            let mut response = require_sign_in(method, uri);
             cookies::append(&mut response, cookies::remove(cookies::SESSION));
             Err(Box::new(response))
         }
@@ -69,8 +69,8 @@ async fn find(
     }
 }
 
-/// Returns the answer to a browser without a session. A form would be lost on the way to the sign-in and back.
-fn sign_in_first(method: &Method, uri: &Uri) -> Response {
+/// Returns the answer to a browser without a session: a redirect, or 401 for a form, which a redirect would lose.
+fn require_sign_in(method: &Method, uri: &Uri) -> Response {
     if [Method::GET, Method::HEAD].contains(method) {
         return Redirect::to(&page_paths::sign_in(uri)).into_response();
     }

@@ -1,7 +1,7 @@
-//! Sessions of browsers, in the database, so that each works on every process and ends on all of them at once.
+//! Sessions of browsers, in the database: each works on every process, and ends on all of them at once.
 //!
-//! The database has the hash of a secret only. A session belongs to a principal, and ends at a fixed time; what is stored
-//! says nothing about the principal's rights now, which every request checks.
+//! The database has only the hash of a secret. A session names a principal and ends at a fixed time. It grants nothing:
+//! every request checks the principal's rights.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::problem::{Kind, Problem};
 const MAX_SESSIONS: u32 = 20;
 /// Time limit of a statement, with the wait for a connection.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups at the same time for addresses that have sent too many wrong secrets. They must not use up the connections of
-/// others, and a right secret from such an address, which may be that of a proxy, still counts.
+/// Maximum number of concurrent look-ups for addresses that have sent too many wrong secrets. Such an address may be that
+/// of a proxy, so its right secrets are accepted, but its look-ups must not use up the connections to the database.
 const SUSPICIOUS_LOOKUPS: usize = 2;
 
 /// Database of the sessions, by the hashes of their secrets.

@@ -1,4 +1,4 @@
-//! Problems of pages, as pages.
+//! Pages of problems.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::access::Sent;
 use crate::page_paths::is_page;
 use crate::{App, cookies};
 
-/// Maximum size of a problem, in bytes. A plan in it can be long.
+/// Maximum size of a problem, in bytes: it may contain a plan.
 const MAX_PROBLEM_BYTES: usize = 32 << 20;
 
-/// Returns true if a request has the cookie of a session, right or wrong: a sign-out ends it.
+/// Returns true if a request has the cookie of a session, valid or not: a sign-out removes it.
 pub(super) fn has_session(headers: &HeaderMap) -> bool {
     cookies::read(headers, cookies::SESSION).is_some()
 }

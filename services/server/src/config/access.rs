@@ -55,7 +55,7 @@ struct Issuer {
     sign_in: Option<SignInSetting>,
 }
 
-/// The client that the service is for an issuer, with which people sign in with a browser.
+/// OAuth client of the service at an issuer, for people who sign in with a browser.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SignInSetting {
@@ -65,7 +65,7 @@ struct SignInSetting {
     scope: String,
 }
 
-/// Scope with the name of a person.
+/// Default scope, with which ID tokens contain the name of the person.
 fn default_scope() -> String {
     "openid profile".to_owned()
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Config, Error, Role};
 
-/// Pages for browsers.
+/// Settings of the pages for browsers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageSettings {
@@ -28,13 +28,15 @@ pub struct PageSettings {
 
 fn origin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let invalid =
-        || serde::de::Error::custom(format!("{text:?} is not https://HOST or http://localhost, with a port"));
+    let invalid = || {
+        let reason = "must be https://HOST[:PORT], or http:// with a loopback address, without a path";
+        serde::de::Error::custom(format!("{text:?} {reason}"))
+    };
     parse_origin(&text).map(Some).ok_or_else(invalid)
 }
 
-/// Returns the origin of an address that has nothing else; `None` if it has, or if browsers would send it cookies in plain
-/// text.
+/// Returns the origin of an address; `None` if the address has a path or other parts, or if browsers would send cookies to
+/// it in plain text.
 fn parse_origin(text: &str) -> Option<String> {
     let url: Url = text.parse().ok()?;
     let host = url.host_str()?;
@@ -48,7 +50,7 @@ fn parse_origin(text: &str) -> Option<String> {
 }
 
 impl Config {
-    /// Checks that issuers know where to send browsers back.
+    /// Checks that `pages.url`, to which issuers send browsers back, is set if people sign in with an issuer.
     pub(super) fn check_pages(&self) -> Result<(), Error> {
         if self.pages.enabled && self.access.has_sign_in() && self.pages.url.is_none() {
             let (setting, needed) = ("access.issuers.sign_in", "pages.url (--pages-url)");
@@ -57,8 +59,8 @@ impl Config {
         Ok(())
     }
 
-    /// Returns the pages, whose sessions are in the database of the projections on the primary; `None` if the process has
-    /// none.
+    /// Returns the pages; `None` if the process has none. Their sessions are in the database of the tenant `_admin` among
+    /// `primaries`.
     ///
     /// # Errors
     /// The settings of a sign-in cannot be used.
