@@ -9,9 +9,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use ledger_api_types::ProblemBody;
 use ledger_domain::TenantName;
-use ledger_pages::Frame;
+use ledger_pages::{Frame, RefusedForm};
 use tracing::error;
 
+use super::form::Typed;
 use crate::access::Sent;
 use crate::page_paths::is_page;
 use crate::{App, cookies};
@@ -51,8 +52,13 @@ async fn to_page(response: Response, tenant: Option<&TenantName>, can_sign_out: 
     let Ok(bytes) = to_bytes(body, MAX_PROBLEM_BYTES).await else {
         return Response::from_parts(head, Body::empty());
     };
-    // The answer to HEAD has no body.
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
     let Ok(problem) = serde_json::from_slice::<ProblemBody>(&bytes) else {
+        // The answer to HEAD has no body, and the headers of the page.
+        if bytes.is_empty() {
+            head.headers.remove(header::CONTENT_LENGTH);
+            head.headers.insert(header::CONTENT_TYPE, html);
+        }
         return Response::from_parts(head, Body::from(bytes));
     };
     let sender = head.extensions.get::<Sent>().and_then(|Sent(sender)| sender.clone());
@@ -62,10 +68,12 @@ async fn to_page(response: Response, tenant: Option<&TenantName>, can_sign_out: 
         can_sign_out,
         ..Frame::default()
     };
-    match ledger_pages::failure(&frame, head.status.as_u16(), &problem.title, &problem.detail) {
+    let typed = head.extensions.get::<Typed>();
+    let form = typed.map(|typed| RefusedForm { page: &typed.page, reason: &typed.reason });
+    let page = ledger_pages::failure(&frame, head.status.as_u16(), &problem.title, &problem.detail, form);
+    match page {
         Ok(page) => {
             head.headers.remove(header::CONTENT_LENGTH);
-            let html = HeaderValue::from_static("text/html; charset=utf-8");
             head.headers.insert(header::CONTENT_TYPE, html);
             Response::from_parts(head, Body::from(page))
         }
