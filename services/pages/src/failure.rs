@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::frame::{Frame, Layout, Section};
-use crate::paths::{Paths, SIGN_IN};
+use crate::paths::{Paths, SIGN_IN, sign_in_to};
 use crate::render_error::RenderError;
 use crate::shown::shown_lines;
 
@@ -26,7 +26,7 @@ struct Page {
     status: u16,
     detail: String,
     overview: Option<String>,
-    sign_in: Option<&'static str>,
+    sign_in: Option<String>,
     /// Path of the page with the refused form.
     form: Option<String>,
     reason: Option<String>,
@@ -49,7 +49,8 @@ pub fn failure(
         status,
         detail: shown_lines(detail),
         overview: frame.tenant.map(|tenant| Paths::new(Some(tenant)).overview()),
-        sign_in: (status == UNAUTHORIZED).then_some(SIGN_IN),
+        sign_in: (status == UNAUTHORIZED)
+            .then(|| form.map_or_else(|| SIGN_IN.to_owned(), |form| sign_in_to(form.page))),
         form: form.map(|form| form.page.to_owned()),
         reason: form.filter(|form| !form.reason.is_empty()).map(|form| shown_lines(form.reason)),
     };

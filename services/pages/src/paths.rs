@@ -84,6 +84,11 @@ pub(crate) fn sign_in_with(number: usize, to: &str) -> String {
     format!("{SIGN_IN}/{number}?to={}", escaped(to))
 }
 
+/// Returns the path of the sign-in that leads back to a page.
+pub(crate) fn sign_in_to(page: &str) -> String {
+    format!("{SIGN_IN}?to={}", escaped(page))
+}
+
 /// Returns a path with a query without its place, and with another one.
 fn next_page(path: &str, query: &str, place: &str) -> String {
     let is_kept = |pair: &&str| {

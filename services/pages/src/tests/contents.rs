@@ -302,6 +302,8 @@ fn given_a_refused_form_then_its_page_and_what_was_typed_are_not_lost() {
     let page = read(failure(&default_frame(), 409, "Conflict", "the rollback is over", Some(form)));
     assert_says(&page, "It leaks.\nMemory.");
     assert!(page.values("href").any(|href| href == "/t/default/rollbacks/back-1"));
+    let page = read(failure(&default_frame(), 401, "Not authenticated", "sign in first", Some(form)));
+    assert!(page.values("href").any(|href| href == "/signin?to=%2Ft%2Fdefault%2Frollbacks%2Fback-1"));
 }
 
 #[test]
