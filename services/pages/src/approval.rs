@@ -26,6 +26,8 @@ pub struct ReleaseQuestion<'a> {
     pub version: &'a str,
     /// Artifact; optional.
     pub artifact: &'a str,
+    /// True for the first deploy of the service.
+    pub is_new: bool,
 }
 
 #[derive(Template)]
@@ -37,6 +39,9 @@ struct Page<'a> {
     question: ReleaseQuestion<'a>,
     answer: Option<Answer>,
     action: String,
+    /// Artifact that the form names: the given one, or the one that the gate knows and the page shows. A version alone
+    /// may mean another artifact by the time the form is sent.
+    artifact: &'a str,
     /// Id of the event that the form records.
     request: Option<&'a str>,
     /// Reason why the page has no form.
@@ -81,6 +86,7 @@ pub fn approval(
 ) -> Result<String, RenderError> {
     let paths = Paths::new(frame.tenant);
     let layout = Layout::new(frame, "Approve a release", Section::Approvals);
+    let artifact = decided_artifact(question, gate);
     let page = Page {
         layout: match gate {
             Some(gate) => layout.at(gate.position),
@@ -90,11 +96,19 @@ pub fn approval(
         question: *question,
         answer: gate.map(|gate| answer(&paths, question, gate)),
         action: paths.approvals(),
+        artifact,
         request: request_id,
         absence: absence(frame),
-        command: shown(&command(question)),
+        command: shown(&command(&ReleaseQuestion { artifact, ..*question })),
     };
     Ok(page.render()?)
+}
+
+fn decided_artifact<'a>(question: &ReleaseQuestion<'a>, gate: Option<&'a GateBody>) -> &'a str {
+    if !question.artifact.is_empty() {
+        return question.artifact;
+    }
+    gate.and_then(|gate| gate.release.as_ref()?.artifact.as_deref()).unwrap_or_default()
 }
 
 fn absence(frame: &Frame<'_>) -> &'static str {
@@ -105,7 +119,7 @@ fn absence(frame: &Frame<'_>) -> &'static str {
 }
 
 fn command(question: &ReleaseQuestion<'_>) -> String {
-    let ReleaseQuestion { environment, service, version, artifact } = question;
+    let ReleaseQuestion { environment, service, version, artifact, .. } = question;
     let [environment, service, version] = [environment, service, version].map(|text| argument(text));
     let command = format!("release-ledger approve {environment} {service} {version}");
     if artifact.is_empty() { command } else { format!("{command} --artifact {}", argument(artifact)) }

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::form::{parse_request, read_form, reason};
+use super::form::{FormProblem, Typed, parse_request, read_form, reason};
 use super::record::record;
 use super::tenant_page::TenantPage;
+use super::views::{ask_gate, gate_request};
 use crate::parameters::parse;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Form about a rollback.
 #[derive(Deserialize)]
@@ -26,9 +27,15 @@ struct VoteForm {
 }
 
 /// Records an approval, a rejection or a cancellation of a rollback, and shows the rollback with it.
-pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
+pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect, FormProblem> {
     page.sender()?;
     let form: VoteForm = read_form(page.app(), request).await?;
+    let part = page.part().strip_suffix("/vote").unwrap_or_default();
+    let typed = Typed { page: page.page_path(part), reason: form.reason.clone() };
+    record_vote(&page, part, &form).await.map_err(|problem| typed.with(problem))
+}
+
+async fn record_vote(page: &TenantPage, part: &str, form: &VoteForm) -> Result<Redirect, Problem> {
     let request = parse_request(&form.request)?;
     let kind = match form.decision.as_str() {
         "approve" => EventKind::ApprovalGranted,
@@ -36,7 +43,6 @@ pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect,
         "cancel" => EventKind::RollbackCancelled,
         _ => return Err(Problem::parameter("decision", "must be approve, reject or cancel")),
     };
-    let part = page.part().strip_suffix("/vote").unwrap_or_default();
     let rollback: RollbackBody = page.api.get(&page.api_path(part)).await?;
     let reason = reason(&form.reason);
     let members = [
@@ -44,7 +50,7 @@ pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect,
         ("rollback_id", Some(rollback.rollback_id.as_str())),
         ("reason", reason.as_deref()),
     ];
-    let position = record(&page, request, kind, &members, None).await?;
+    let position = record(page, request, kind, &members, None).await?;
     Ok(Redirect::to(&page.page_path(&format!("{part}?wait_for={position}"))))
 }
 
@@ -58,15 +64,24 @@ struct ReleaseForm {
     version: String,
     #[serde(default)]
     artifact: String,
+    /// `true` if the page asked about the first deploy of the service.
+    #[serde(default)]
+    new: String,
     #[serde(default)]
     reason: String,
     request: String,
 }
 
 /// Records an approval or a rejection of a deploy, and shows what is recorded.
-pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result<Redirect, Problem> {
+pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result<Redirect, FormProblem> {
     page.sender()?;
     let form: ReleaseForm = read_form(page.app(), request).await?;
+    let path = page.page_path(&format!("/approvals/new?{}", question(&form)));
+    let typed = Typed { page: path, reason: form.reason.clone() };
+    record_decision(&page, &form).await.map_err(|problem| typed.with(problem))
+}
+
+async fn record_decision(page: &TenantPage, form: &ReleaseForm) -> Result<Redirect, Problem> {
     let request = parse_request(&form.request)?;
     let kind = match form.decision.as_str() {
         "approve" => EventKind::ApprovalGranted,
@@ -74,21 +89,22 @@ pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result
         _ => return Err(Problem::parameter("decision", "must be approve or reject")),
     };
     let environment = parse("environment", form.environment.trim(), EnvironmentName::parse)?;
-    check_known(&page, &environment).await?;
+    check_known(page, &environment).await?;
+    check_artifact(page, &environment, form).await?;
     let reason = reason(&form.reason);
     let members = [
         ("environment", Some(environment.as_str())),
         ("service", Some(form.service.trim())),
         ("reason", reason.as_deref()),
     ];
-    let position = record(&page, request, kind, &members, Some(release(&form))).await?;
+    let position = record(page, request, kind, &members, Some(release(form))).await?;
     let entry = format!("/events/{position}?wait_for={position}");
     let is_readable = match page.api.get::<EntryBody<IgnoredAny>>(&page.api_path(&entry)).await {
         Ok(_) => true,
         Err(problem) => !matches!(problem.into_body().status, 403 | 404),
     };
     // Who may decide need not be allowed to read.
-    let part = if is_readable { entry } else { format!("/approvals/new?{}", question(&form)) };
+    let part = if is_readable { entry } else { format!("/approvals/new?{}", question(form)) };
     Ok(Redirect::to(&page.page_path(&part)))
 }
 
@@ -108,7 +124,33 @@ fn question(form: &ReleaseForm) -> String {
     let pair = |(name, text): (&str, &String)| {
         format!("{name}={}", utf8_percent_encode(text.trim(), NON_ALPHANUMERIC))
     };
-    fields.map(pair).join("&")
+    let question = fields.map(pair).join("&");
+    if form.new == "true" { format!("{question}&new=true") } else { question }
+}
+
+/// Checks that the version of a form without an artifact means none, as far as the sender may ask. The page gives its form
+/// the artifact that it shows; without one, the decision would be about an artifact that its sender has not seen.
+async fn check_artifact(
+    page: &TenantPage,
+    environment: &EnvironmentName,
+    form: &ReleaseForm,
+) -> Result<(), Problem> {
+    if !form.artifact.trim().is_empty() {
+        return Ok(());
+    }
+    let (service, version) = (form.service.trim(), form.version.trim());
+    let gate = ask_gate(page, environment, &gate_request(service, version, None, true)).await;
+    let release = match gate.map_err(Problem::into_body) {
+        Ok(gate) => gate.release,
+        Err(problem) if problem.slug() == Some("forbidden") => None,
+        Err(problem) => return Err(problem.into()),
+    };
+    let Some(artifact) = release.and_then(|release| release.artifact) else { return Ok(()) };
+    let detail = format!(
+        "version {version} of {service} means the artifact {artifact}, which the page did not show; load the page again \
+         to decide about it"
+    );
+    Err(Problem::new(Kind::EnvironmentMoved, detail))
 }
 
 /// Checks that the ledger knows an environment, as far as the sender may ask: a misspelt one would be recorded.
@@ -134,11 +176,15 @@ mod tests {
             service: text("web"),
             version: text(" v1&new=true "),
             artifact: String::new(),
+            new: text("true"),
             reason: String::new(),
             request: String::new(),
         };
 
-        assert_eq!(question(&form), "environment=production&service=web&version=v1%26new%3Dtrue&artifact=");
+        assert_eq!(
+            question(&form),
+            "environment=production&service=web&version=v1%26new%3Dtrue&artifact=&new=true"
+        );
         assert_eq!(release(&form), json!({"version": "v1&new=true"}));
     }
 }

@@ -6,6 +6,7 @@ use axum::Form;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Request};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -15,6 +16,44 @@ use crate::problem::{Kind, Problem};
 
 /// Maximum size of a form, in bytes.
 const FORM_LIMIT: usize = 64 << 10;
+
+/// What the sender of a refused form typed, and the path of the page with the form: an extension of the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    pub(super) page: String,
+    pub(super) reason: String,
+}
+
+/// Problem of a form.
+#[derive(Debug)]
+pub(super) struct FormProblem {
+    problem: Problem,
+    /// `None` if the form was not read.
+    typed: Option<Typed>,
+}
+
+impl Typed {
+    /// Returns the problem of the form.
+    pub(super) fn with(self, problem: Problem) -> FormProblem {
+        FormProblem { problem, typed: Some(self) }
+    }
+}
+
+impl From<Problem> for FormProblem {
+    fn from(problem: Problem) -> Self {
+        Self { problem, typed: None }
+    }
+}
+
+impl IntoResponse for FormProblem {
+    fn into_response(self) -> Response {
+        let mut response = self.problem.into_response();
+        if let Some(typed) = self.typed {
+            response.extensions_mut().insert(typed);
+        }
+        response
+    }
+}
 
 /// Reads the form in the body of a request.
 pub(super) async fn read_form<T: DeserializeOwned>(app: &Arc<App>, request: Request) -> Result<T, Problem> {
