@@ -26,6 +26,8 @@ pub struct ReleaseQuestion<'a> {
     pub version: &'a str,
     /// Artifact; optional.
     pub artifact: &'a str,
+    /// True for the first deploy of the service.
+    pub is_new: bool,
 }
 
 #[derive(Template)]
@@ -37,6 +39,9 @@ struct Page<'a> {
     question: ReleaseQuestion<'a>,
     answer: Option<Answer>,
     action: String,
+    /// Artifact that the form names: the given one, or the one that the gate knows and the page shows. A version alone
+    /// may mean another artifact by the time the form is sent.
+    artifact: &'a str,
     /// Id of the event that the form records.
     event_id: Option<&'a str>,
     /// Reason why the page has no form.
@@ -81,6 +86,7 @@ pub fn approval(
 ) -> Result<String, RenderError> {
     let paths = Paths::new(frame.tenant);
     let layout = Layout::new(frame, "Approve a release", Section::Approvals);
+    let artifact = decided_artifact(question, gate);
     let page = Page {
         layout: match gate {
             Some(gate) => layout.at(gate.position),
@@ -90,11 +96,20 @@ pub fn approval(
         question: *question,
         answer: gate.map(|gate| answer(&paths, question, gate)),
         action: paths.approvals(),
+        artifact,
         event_id,
         no_form_reason: no_form_reason(frame),
-        command: shown(command(frame, question).as_str()),
+        command: shown(command(frame, &ReleaseQuestion { artifact, ..*question }).as_str()),
     };
     Ok(page.render()?)
+}
+
+/// Returns the artifact that is decided about: the given one, or the one that the gate knows; empty if there is none.
+fn decided_artifact<'a>(question: &ReleaseQuestion<'a>, gate: Option<&'a GateBody>) -> &'a str {
+    if !question.artifact.is_empty() {
+        return question.artifact;
+    }
+    gate.and_then(|gate| gate.release.as_ref()?.artifact.as_deref()).unwrap_or_default()
 }
 
 fn no_form_reason(frame: &Frame<'_>) -> &'static str {
@@ -106,7 +121,7 @@ fn no_form_reason(frame: &Frame<'_>) -> &'static str {
 
 /// Returns the command that approves the release.
 fn command(frame: &Frame<'_>, question: &ReleaseQuestion<'_>) -> CommandLine {
-    let ReleaseQuestion { environment, service, version, artifact } = *question;
+    let ReleaseQuestion { environment, service, version, artifact, .. } = *question;
     let command = CommandLine::new("approve").argument(environment).argument(service).argument(version);
     let command = command.flag("--artifact", (!artifact.is_empty()).then_some(artifact));
     command.of_tenant(frame.tenant.unwrap_or(DEFAULT_TENANT))

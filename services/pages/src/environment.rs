@@ -20,6 +20,8 @@ struct Page {
     name: String,
     action: String,
     at: String,
+    /// Point of the ledger up to which entries count, if it is not the latest.
+    known_at: Option<String>,
     is_latest: bool,
     digest: Digest,
     lanes: Vec<Lane>,
@@ -52,11 +54,18 @@ struct Hidden {
     entry: EntryLink,
 }
 
-/// Renders what an environment runs, or ran at the requested point. `now` is the time that ages are relative to.
+/// Renders what an environment runs, or ran at the requested point, as known at `known_at` if it is given. `now` is the time
+/// that ages are relative to.
 ///
 /// # Errors
 /// The template is defective.
-pub fn environment(frame: &Frame<'_>, state: &StateBody, now: DateTime<Utc>) -> Result<String, RenderError> {
+pub fn environment(
+    frame: &Frame<'_>,
+    state: &StateBody,
+    known_at: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<String, RenderError> {
+    let known_at = known_at.filter(|known_at| *known_at != LATEST);
     let paths = Paths::new(frame.tenant);
     let page = Page {
         layout: Layout::new(frame, &format!("Environment {}", state.environment), Section::Other)
@@ -64,7 +73,8 @@ pub fn environment(frame: &Frame<'_>, state: &StateBody, now: DateTime<Utc>) -> 
         name: shown(&state.environment),
         action: paths.environment(&state.environment),
         at: shown(&state.at),
-        is_latest: state.at == LATEST,
+        known_at: known_at.map(shown),
+        is_latest: state.at == LATEST && known_at.is_none(),
         digest: Digest::new(&state.digest),
         lanes: lanes(&paths, &state.lanes, now),
         idle: lanes(&paths, &state.idle, now),

@@ -18,6 +18,8 @@ pub struct Frame<'a> {
     pub api_path: Option<&'a str>,
     /// Command line with the same answer, such as `release-ledger overview`.
     pub command: Option<&'a str>,
+    /// Query of the page, encoded as it was sent: the next page of a list has the same filters.
+    pub query: &'a str,
 }
 
 /// Section of the pages, marked in the navigation.

@@ -26,7 +26,7 @@ mod tenants;
 pub use approval::{ReleaseQuestion, approval};
 pub use entry::entry;
 pub use environment::environment;
-pub use failure::failure;
+pub use failure::{RefusedForm, failure};
 pub use frame::Frame;
 pub use overview::overview;
 pub use render_error::RenderError;

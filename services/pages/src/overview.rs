@@ -1,6 +1,6 @@
 //! Overview of a tenant: environments × services, open rollbacks, freezes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -26,6 +26,8 @@ struct Page {
     rows: Vec<Row>,
     freezes: Vec<Freeze>,
     rollbacks: Vec<OpenRollback>,
+    /// Path of the list of rollbacks, if there are more open ones.
+    more_rollbacks: Option<String>,
 }
 
 struct Column {
@@ -75,8 +77,8 @@ struct OpenRollback {
     requested: Age,
 }
 
-/// Renders the overview of a tenant: what each environment runs, freezes in force, and rollbacks that have not ended.
-/// `now` is the time that ages are relative to.
+/// Renders the overview of a tenant: what each environment runs, freezes in force, and rollbacks that have not ended. With
+/// `next`, the rollbacks are not all. `now` is the time that ages are relative to.
 ///
 /// # Errors
 /// The template is defective.
@@ -92,11 +94,12 @@ pub fn overview(
     let page = Page {
         layout: Layout::new(frame, "Overview", Section::Overview).at(overview.position),
         is_restricted: overview.restricted,
-        next: overview.next.as_deref().map(|after| paths.overview_after(after)),
+        next: overview.next.as_deref().map(|after| paths.overview_after(frame.query, after)),
         columns: environments.iter().map(|environment| column(&paths, environment)).collect(),
         rows: rows(&paths, environments, now),
         freezes: environments.iter().flat_map(|environment| freezes(&paths, environment)).collect(),
         rollbacks: open.map(|rollback| open_rollback(&paths, rollback, now)).collect(),
+        more_rollbacks: rollbacks.next.map(|_| paths.rollbacks()),
     };
     Ok(page.render()?)
 }
@@ -111,25 +114,43 @@ fn column(paths: &Paths, environment: &EnvironmentOverviewBody) -> Column {
 }
 
 fn rows(paths: &Paths, environments: &[EnvironmentOverviewBody], now: DateTime<Utc>) -> Vec<Row> {
-    let services: BTreeSet<&str> = environments.iter().flat_map(services).collect();
+    let environments: Vec<BTreeMap<&str, OfService<'_>>> = environments.iter().map(by_service).collect();
+    let services: BTreeSet<&str> =
+        environments.iter().flat_map(|services| services.keys().copied()).collect();
     let row = |service: &str| Row {
         service: shown(service),
-        cells: environments.iter().map(|environment| cell(paths, environment, service, now)).collect(),
+        cells: environments.iter().map(|services| cell(paths, services.get(service), now)).collect(),
     };
     services.into_iter().map(row).collect()
 }
 
-fn services(environment: &EnvironmentOverviewBody) -> impl Iterator<Item = &str> {
-    let running = environment.lanes.iter().map(|lane| lane.service.as_str());
-    let deploying = environment.deploying.iter().map(|deploy| deploy.service.as_str());
-    let observed = environment.observed.iter().map(|lane| lane.service.as_str());
-    running.chain(deploying).chain(observed)
+/// Lanes of a service in an environment.
+#[derive(Default)]
+struct OfService<'a> {
+    running: Vec<&'a LaneOverviewBody>,
+    deploying: Vec<&'a OpenDeployBody>,
+    observed: Vec<&'a ObservedLaneBody>,
 }
 
-fn cell(paths: &Paths, environment: &EnvironmentOverviewBody, service: &str, now: DateTime<Utc>) -> Cell {
-    let running: Vec<_> = environment.lanes.iter().filter(|lane| lane.service == service).collect();
-    let deploying: Vec<_> = environment.deploying.iter().filter(|deploy| deploy.service == service).collect();
-    let observed: Vec<_> = environment.observed.iter().filter(|lane| lane.service == service).collect();
+/// Returns the lanes of an environment by service: there may be thousands of both.
+fn by_service(environment: &EnvironmentOverviewBody) -> BTreeMap<&str, OfService<'_>> {
+    let mut services: BTreeMap<&str, OfService<'_>> = BTreeMap::new();
+    for lane in &environment.lanes {
+        services.entry(lane.service.as_str()).or_default().running.push(lane);
+    }
+    for deploy in &environment.deploying {
+        services.entry(deploy.service.as_str()).or_default().deploying.push(deploy);
+    }
+    for lane in &environment.observed {
+        services.entry(lane.service.as_str()).or_default().observed.push(lane);
+    }
+    services
+}
+
+fn cell(paths: &Paths, lanes: Option<&OfService<'_>>, now: DateTime<Utc>) -> Cell {
+    let Some(OfService { running, deploying, observed }) = lanes else {
+        return Cell { lanes: Vec::new(), is_empty: true };
+    };
     let targets: BTreeSet<&str> = running
         .iter()
         .map(|lane| lane.target.as_str())
@@ -137,9 +158,9 @@ fn cell(paths: &Paths, environment: &EnvironmentOverviewBody, service: &str, now
         .chain(observed.iter().map(|lane| lane.target.as_str()))
         .collect();
     let names_targets = targets.len() > 1;
-    let mut lanes: Vec<Lane> = running.into_iter().map(|lane| running_lane(paths, lane, now)).collect();
-    lanes.extend(deploying.into_iter().map(|deploy| deploying_lane(paths, deploy)));
-    lanes.extend(observed.into_iter().map(|lane| observed_lane(paths, lane, now)));
+    let mut lanes: Vec<Lane> = running.iter().map(|lane| running_lane(paths, lane, now)).collect();
+    lanes.extend(deploying.iter().map(|deploy| deploying_lane(paths, deploy)));
+    lanes.extend(observed.iter().map(|lane| observed_lane(paths, lane, now)));
     if !names_targets {
         for lane in &mut lanes {
             lane.target = None;

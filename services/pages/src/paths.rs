@@ -1,9 +1,15 @@
 //! Paths of the pages.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Characters that are escaped in a segment of a path and in a value of a query: all but the unreserved ones.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Characters that are escaped in a query that is encoded already: those that no URL has.
+const NOT_OF_URLS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\'');
+
+/// Parameters that are no part of the next page of a list: its place, and what it waits for.
+const PLACES: [&str; 4] = ["after", "before", "wait_for", "wait_ms"];
 
 /// Path of the form that ends a session.
 pub(crate) const SIGN_OUT: &str = "/signout";
@@ -30,8 +36,9 @@ impl Paths {
         self.tenant.clone()
     }
 
-    pub(crate) fn overview_after(&self, cursor: &str) -> String {
-        format!("{}?after={}", self.tenant, escaped(cursor))
+    /// Returns the path of the next page of an overview with this query.
+    pub(crate) fn overview_after(&self, query: &str, cursor: &str) -> String {
+        next_page(&self.tenant, query, &format!("after={}", escaped(cursor)))
     }
 
     pub(crate) fn environment(&self, name: &str) -> String {
@@ -46,11 +53,9 @@ impl Paths {
         format!("{}/rollbacks", self.tenant)
     }
 
-    pub(crate) fn rollbacks_before(&self, environment: Option<&str>, position: u64) -> String {
-        match environment {
-            Some(name) => format!("{}?environment={}&before={position}", self.rollbacks(), escaped(name)),
-            None => format!("{}?before={position}", self.rollbacks()),
-        }
+    /// Returns the path of the next page of a list of rollbacks with this query.
+    pub(crate) fn rollbacks_before(&self, query: &str, position: u64) -> String {
+        next_page(&self.rollbacks(), query, &format!("before={position}"))
     }
 
     pub(crate) fn rollback(&self, id: &str) -> String {
@@ -79,6 +84,21 @@ pub(crate) fn sign_in_with(number: usize, to: &str) -> String {
     format!("{SIGN_IN}/{number}?to={}", escaped(to))
 }
 
+/// Returns the path of the sign-in that leads back to a page.
+pub(crate) fn sign_in_to(page: &str) -> String {
+    format!("{SIGN_IN}?to={}", escaped(page))
+}
+
+/// Returns a path with a query without its place, and with another one.
+fn next_page(path: &str, query: &str, place: &str) -> String {
+    let is_kept = |pair: &&str| {
+        let (name, value) = pair.split_once('=').unwrap_or((*pair, ""));
+        !value.is_empty() && !PLACES.contains(&name)
+    };
+    let pairs: Vec<&str> = query.split('&').filter(is_kept).chain([place]).collect();
+    format!("{path}?{}", utf8_percent_encode(&pairs.join("&"), NOT_OF_URLS))
+}
+
 fn escaped(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
@@ -92,6 +112,15 @@ mod tests {
         let paths = Paths::new(Some("a/b"));
         assert_eq!(paths.environment("x?y#z/\"<"), "/t/a%2Fb/environments/x%3Fy%23z%2F%22%3C");
         assert_eq!(paths.vote("é"), "/t/a%2Fb/rollbacks/%C3%A9/vote");
+    }
+
+    #[test]
+    fn the_next_page_has_the_filters_of_this_one() {
+        let paths = Paths::new(Some("a"));
+        let query = "phase=failed&before=9&environment=&limit=5&wait_for=3";
+        assert_eq!(paths.rollbacks_before(query, 7), "/t/a/rollbacks?phase=failed&limit=5&before=7");
+        assert_eq!(paths.rollbacks_before("", 7), "/t/a/rollbacks?before=7");
+        assert_eq!(paths.overview_after("service=a%26b\"", "x&y"), "/t/a?service=a%26b%22&after=x%26y");
     }
 
     #[test]

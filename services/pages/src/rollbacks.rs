@@ -18,6 +18,8 @@ struct Page<'a> {
     filter: &'a str,
     /// The filter as text, if one is set.
     environment: Option<String>,
+    /// True if the list has only some rollbacks, by their phase or position.
+    is_limited: bool,
     rows: Vec<Row>,
     /// Path of the next page.
     next: Option<String>,
@@ -57,10 +59,17 @@ pub fn rollbacks(
         action: paths.rollbacks(),
         filter: environment.unwrap_or_default(),
         environment: environment.map(shown),
+        is_limited: is_limited(frame.query),
         rows: rollbacks.rollbacks.iter().map(|rollback| row(&paths, rollback)).collect(),
-        next: rollbacks.next.map(|before| paths.rollbacks_before(environment, before)),
+        next: rollbacks.next.map(|before| paths.rollbacks_before(frame.query, before)),
     };
     Ok(page.render()?)
+}
+
+/// Returns true if a query selects rollbacks by their phase or position.
+fn is_limited(query: &str) -> bool {
+    let is_limit = |pair: (&str, &str)| matches!(pair, ("phase" | "before", value) if !value.is_empty());
+    query.split('&').filter_map(|pair| pair.split_once('=')).any(is_limit)
 }
 
 fn row(paths: &Paths, rollback: &RollbackBody) -> Row {

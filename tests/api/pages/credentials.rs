@@ -26,11 +26,13 @@ async fn a_form_without_credentials_is_a_page_that_says_so() {
     let stranger = Visitor::stranger(&stage.guarded.service);
     let (_, head) = stage.admin().positions().await;
 
-    for path in [VOTE, APPROVALS] {
+    for (path, page) in [(VOTE, "%2Frollbacks%2Fback-1"), (APPROVALS, "%2Fapprovals%2Fnew")] {
         let answer = stranger.submit(path, &[("decision", "approve")]).await;
 
         assert_eq!(answer.status, 401, "{path}: {}", answer.text);
         assert_eq!(answer.content_type, "text/html; charset=utf-8", "{path}");
+        let sign_in = format!("href=\"/signin?to=%2Ft%2Fdefault{page}\"");
+        assert!(answer.text.contains(&sign_in), "{path}: {}", answer.text);
     }
     assert_eq!(stage.admin().positions().await.1, head, "nothing is recorded");
 }

@@ -3,7 +3,7 @@
 use ledger_tests::{Client, Response, Story, at, event, rollback_events};
 use serde_json::{Value, json};
 
-use super::visitor::{Visitor, assert_shows_problem, form_event_id, unescaped};
+use super::visitor::{Visitor, assert_shows_problem, form_event_id, hidden_field, unescaped};
 use super::{APPROVALS, QUESTION, ROLLBACK, Stage, VOTE};
 
 /// Fields of the form that approves the release of [`QUESTION`].
@@ -99,6 +99,71 @@ async fn a_form_that_was_sent_with_another_decision_or_by_another_person_is_refu
         assert!(refused.text.contains("Event identity already used"), "{}", refused.text);
     }
     assert_eq!(head(stage.admin()).await, head_before, "nothing is recorded");
+}
+
+/// Returns an artifact with a digest of one digit.
+fn artifact(digit: &str) -> String {
+    format!("pkg:oci/web@sha256:{}", digit.repeat(64))
+}
+
+/// Deploys v3 of `web` with an artifact to staging, so that the version means the artifact.
+async fn deploy_to_staging(stage: &Stage, artifact: &str, minutes: u64) {
+    let deployed = json!({"service": "web", "release": {"version": "v3", "artifact": artifact}});
+    let position = Story::of(stage.admin(), "staging").record("deploy.succeeded", minutes, deployed).await;
+    stage.admin().wait_for_projections(position).await;
+}
+
+#[tokio::test]
+async fn an_approval_of_a_version_is_about_the_artifact_that_the_page_showed() {
+    let stage = Stage::start().await;
+    let noa = stage.person("noa").await;
+    deploy_to_staging(&stage, &artifact("1"), 5).await;
+    let page = noa.page(QUESTION).await;
+    deploy_to_staging(&stage, &artifact("2"), 6).await;
+
+    let (event_id, shown) = (form_event_id(&page), hidden_field(&page, "artifact").expect("an artifact"));
+    let mut fields = approval(&event_id, "");
+    fields.push(("artifact", &*shown));
+    location(&noa.submit(APPROVALS, &fields).await);
+
+    assert_eq!(shown, artifact("1"));
+    let events = rollback_events(stage.admin(), "approval.granted").await;
+    assert_eq!(events[0]["event"]["data"]["release"], json!({"version": "v3", "artifact": shown}));
+    let gate = Story::on(&stage.mia.api).gate(json!({"service": "web", "release": {"version": "v3"}})).await;
+    assert_eq!(gate["allowed"], false, "v3 is another artifact now: {gate}");
+}
+
+#[tokio::test]
+async fn a_form_without_the_artifact_that_its_version_means_by_now_is_refused_and_not_lost() {
+    let stage = Stage::start().await;
+    let noa = stage.person("noa").await;
+    let page = noa.page(QUESTION).await;
+    assert_eq!(hidden_field(&page, "artifact"), None);
+    deploy_to_staging(&stage, &artifact("1"), 5).await;
+
+    let refused = noa.submit(APPROVALS, &approval(&form_event_id(&page), "Looks & feels right.")).await;
+
+    assert_eq!(refused.status, 412, "{}", refused.text);
+    let text = unescaped(&refused.text);
+    for part in
+        [&*artifact("1"), "Looks & feels right.", "href=\"/t/default/approvals/new?environment=production&"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(rollback_events(stage.admin(), "approval.granted").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_changed_form_of_a_sender_who_may_not_read_is_refused_with_the_position_of_the_first() {
+    let stage = Stage::start().await;
+    let approver = Visitor::new(&stage.guarded, "ada", "person", &["production"], &["gate", "approve"]).await;
+    let event_id = form_event_id(&approver.page(QUESTION).await);
+    location(&approver.submit(APPROVALS, &approval(&event_id, "")).await);
+
+    let again = approver.submit(APPROVALS, &approval(&event_id, "Fine.")).await;
+
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert!(again.text.contains("this form was sent before, and is recorded at position"), "{}", again.text);
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ async fn a_page_of_the_past_shows_the_same_point_as_the_api() {
     assert!(past.contains("release-ledger state production --at 2"), "{past}");
     assert!(!past.contains("v2"), "{past}");
     assert!(empty_field.contains("v2"), "{empty_field}");
+    let known_earlier = stage.mia.page(&format!("{ENVIRONMENT}?known_at=2")).await;
+    assert!(known_earlier.contains("as known at") && !known_earlier.contains("What runs"), "{known_earlier}");
 }
 
 #[tokio::test]
@@ -133,6 +135,22 @@ async fn what_does_not_exist_is_the_problem_of_the_api_as_a_page() {
     assert_eq!(unknown.status, 404, "{}", unknown.text);
     let first = stage.mia.page(&format!("{}&new=true", QUESTION.replace("web", "nothing"))).await;
     assert!(first.contains("release-ledger gate production nothing v3 --new"), "{first}");
+}
+
+#[tokio::test]
+async fn the_headers_of_a_problem_are_those_of_its_page() {
+    let stage = Stage::start().await;
+    for path in ["/t/default/rollbacks/none", "/t/default/none"] {
+        let head = stage.mia.head(path).await;
+        assert_eq!((head.status, &*head.content_type), (404, "text/html; charset=utf-8"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_page_of_a_list_has_the_same_filters() {
+    let stage = Stage::start().await;
+    let page = stage.mia.page(&format!("{ROLLBACKS}?phase=requested&limit=1")).await;
+    assert!(unescaped(&page).contains("/rollbacks?phase=requested&limit=1&before="), "{page}");
 }
 
 #[tokio::test]

@@ -48,6 +48,11 @@ impl Visitor {
         Client::send(self.request(Method::GET, path)).await
     }
 
+    /// Requests only the headers of a page.
+    pub(crate) async fn head(&self, path: &str) -> Response {
+        Client::send(self.request(Method::HEAD, path)).await
+    }
+
     /// Requests a page, and asserts that the answer is a page.
     pub(crate) async fn page(&self, path: &str) -> String {
         let page = self.get(path).await;
@@ -114,8 +119,13 @@ pub(crate) fn api_path(page: &str) -> String {
 
 /// Returns the event id in the form of a page.
 pub(crate) fn form_event_id(page: &str) -> String {
-    let (_, rest) = page.split_once("name=\"event_id\" value=\"").expect("a page with a form");
-    rest.split('"').next().expect("a value").to_owned()
+    hidden_field(page, "event_id").expect("a page with a form")
+}
+
+/// Returns the value of a field that a page gives its form.
+pub(crate) fn hidden_field(page: &str, name: &str) -> Option<String> {
+    let (_, rest) = page.split_once(&format!("type=\"hidden\" name=\"{name}\" value=\""))?;
+    Some(unescaped(rest.split('"').next()?))
 }
 
 /// Asserts that an answer is the page of a problem of the API.

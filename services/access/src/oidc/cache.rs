@@ -3,11 +3,13 @@
 //! A fetch runs in its own task, so a caller that stops waiting does not stop it. Every decision is taken under one
 //! lock that is never held across an `await`.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use metrics::counter;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -28,6 +30,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Maximum delay after a failed fetch.
 pub(super) const MAX_RETRY: Duration = Duration::from_secs(60);
 
+/// Maximum number of tokens whose signatures are not verified again.
+const MAX_VERIFIED: usize = 4_096;
+
 /// Keys of one issuer. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Cache(Arc<Shared>);
@@ -38,8 +43,34 @@ struct Shared {
     /// `None` if the keys are fixed.
     fetcher: Option<Fetcher>,
     state: Mutex<State>,
+    verified: Mutex<Verified>,
     /// Number of finished fetches.
     finished: watch::Sender<u64>,
+}
+
+/// Tokens whose signatures were verified with one set of keys. A client sends the same token with every request, and
+/// verifying its signature takes longer than the rest of its checks.
+#[derive(Debug, Default)]
+struct Verified {
+    keys: Option<Arc<KeySet>>,
+    /// Hashes of the whole tokens.
+    tokens: HashSet<[u8; 32]>,
+}
+
+impl Verified {
+    fn has(&self, keys: &Arc<KeySet>, token: &[u8; 32]) -> bool {
+        self.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys)) && self.tokens.contains(token)
+    }
+
+    /// Adds a token. Forgets all if there are too many, or if the keys are others.
+    fn add(&mut self, keys: &Arc<KeySet>, token: [u8; 32]) {
+        let is_same = self.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys));
+        if !is_same || self.tokens.len() >= MAX_VERIFIED {
+            self.tokens.clear();
+            self.keys = Some(Arc::clone(keys));
+        }
+        self.tokens.insert(token);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +122,8 @@ impl Cache {
 
     fn new(issuer: &str, fetcher: Option<Fetcher>, state: State) -> Self {
         let (finished, _) = watch::channel(0);
-        Self(Arc::new(Shared { issuer: issuer.to_owned(), fetcher, state: Mutex::new(state), finished }))
+        let (issuer, state, verified) = (issuer.to_owned(), Mutex::new(state), Mutex::default());
+        Self(Arc::new(Shared { issuer, fetcher, state, verified, finished }))
     }
 
     /// Verifies the signature of a token. Waits for at most one fetch.
@@ -107,11 +139,21 @@ impl Cache {
             Step::Refuse(error) => return Err(error),
             Step::Wait => return Err(OidcError::KeysUnavailable),
         };
-        match keys.find(token.key_id.as_deref(), token.algorithm) {
-            Search::Found(key) => key.verify(token.algorithm, token.signed, token.signature),
-            Search::WrongAlgorithm => Err(OidcError::Algorithm),
-            Search::Ambiguous | Search::Absent => Err(OidcError::UnknownKey),
+        let hash = hash(token);
+        if self.verified().has(&keys, &hash) {
+            return Ok(());
         }
+        match keys.find(token.key_id.as_deref(), token.algorithm) {
+            Search::Found(key) => key.verify(token.algorithm, token.signed, token.signature)?,
+            Search::WrongAlgorithm => return Err(OidcError::Algorithm),
+            Search::Ambiguous | Search::Absent => return Err(OidcError::UnknownKey),
+        }
+        self.verified().add(&keys, hash);
+        Ok(())
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Verified> {
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Decides the next step and starts a fetch if one is due. The receiver changes when the running fetch ends.
@@ -231,6 +273,12 @@ impl State {
     }
 }
 
+/// Returns the hash of a token: of its header, claims and signature.
+fn hash(token: &Unverified<'_>) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(token.signed).chain_update(".").chain_update(token.signature);
+    hash.finalize().into()
+}
+
 /// Returns the delay after a number of failures in a row.
 fn retry_delay(failures: u32) -> Duration {
     FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_RETRY)
@@ -264,5 +312,37 @@ mod tests {
         let seconds: Vec<_> = (1..=8).map(|failures| retry_delay(failures).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(retry_delay(u32::MAX), MAX_RETRY);
+    }
+
+    fn keys() -> Arc<KeySet> {
+        Arc::new(KeySet::parse(br#"{"keys":[]}"#).expect("a set"))
+    }
+
+    #[test]
+    fn a_signature_is_verified_again_with_other_keys() {
+        let (old, new) = (keys(), keys());
+        let mut verified = Verified::default();
+
+        verified.add(&old, [1; 32]);
+        assert!(verified.has(&old, &[1; 32]));
+        assert!(!verified.has(&new, &[1; 32]), "the new keys may not have the token's");
+        assert!(!verified.has(&old, &[2; 32]));
+
+        verified.add(&new, [2; 32]);
+        assert!(verified.has(&new, &[2; 32]));
+        assert!(!verified.has(&new, &[1; 32]), "it was verified with the old keys");
+    }
+
+    #[test]
+    fn the_number_of_verified_tokens_is_bounded() {
+        let keys = keys();
+        let mut verified = Verified::default();
+        for number in 0..3 * MAX_VERIFIED as u64 {
+            let mut token = [0; 32];
+            token[..8].copy_from_slice(&number.to_be_bytes());
+            verified.add(&keys, token);
+            assert!(verified.has(&keys, &token));
+            assert!(verified.tokens.len() <= MAX_VERIFIED);
+        }
     }
 }

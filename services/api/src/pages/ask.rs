@@ -1,6 +1,6 @@
 //! Requests of pages to the API, within the process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -17,6 +17,7 @@ use tracing::error;
 
 use crate::App;
 use crate::access::Sent;
+use crate::budget::Share;
 use crate::limits::in_time;
 use crate::parameters::LEDGER_POSITION;
 use crate::peer::Peer;
@@ -41,8 +42,16 @@ impl InnerApi {
 pub(crate) struct PageApi {
     app: Arc<App>,
     api: InnerApi,
+    /// Answers of which the page is made. They count for the budget of answers until the page is made.
+    held: Mutex<Held>,
     /// Extensions that the middleware added to the request of the page, without the parameters of its path.
     extensions: Extensions,
+}
+
+/// Bytes of the answers of which a page is made.
+struct Held {
+    share: Share,
+    bytes: usize,
 }
 
 impl FromRequestParts<Arc<App>> for PageApi {
@@ -57,7 +66,8 @@ impl FromRequestParts<Arc<App>> for PageApi {
         carry::<Arc<RequestStats>>(&parts.extensions, &mut extensions);
         carry::<Metered>(&parts.extensions, &mut extensions);
         carry::<Peer>(&parts.extensions, &mut extensions);
-        Ok(Self { app: Arc::clone(app), api, extensions })
+        let held = Mutex::new(Held { share: app.bounds.answers.share(), bytes: 0 });
+        Ok(Self { app: Arc::clone(app), api, held, extensions })
     }
 }
 
@@ -119,7 +129,16 @@ impl PageApi {
         Ok(self.api.0.call(request).await.unwrap_or_else(|never| match never {}))
     }
 
-    /// Parses an answer. While it is read, its bytes count for the budget of answers.
+    /// Counts the bytes of an answer for the budget of answers until the page is made.
+    fn hold(&self, bytes: usize) -> Result<(), Problem> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = held.bytes.saturating_add(bytes);
+        held.share.resize(bytes)?;
+        held.bytes = bytes;
+        Ok(())
+    }
+
+    /// Parses an answer.
     async fn parse<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Problem> {
         let is_success = answer.status().is_success();
         let too_large = |_| {
@@ -127,8 +146,7 @@ impl PageApi {
             Problem::new(Kind::Internal, detail)
         };
         let bytes = to_bytes(answer.into_body(), MAX_ANSWER_BYTES).await.map_err(too_large)?;
-        let mut share = self.app.bounds.answers.share();
-        share.resize(bytes.len())?;
+        self.hold(bytes.len())?;
         if is_success {
             return serde_json::from_slice(&bytes).map_err(|error| unreadable(&error));
         }

@@ -1,8 +1,47 @@
 //! Fields of the forms of pages.
 
+use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+
+/// Input of the sender of a refused form, and the path of the page with the form: an extension of the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    pub(super) page: String,
+    pub(super) reason: String,
+}
+
+/// Problem of a form.
+#[derive(Debug)]
+pub(super) struct FormProblem {
+    problem: Problem,
+    /// `None` if the form was not read.
+    typed: Option<Typed>,
+}
+
+impl Typed {
+    /// Returns the problem of the form.
+    pub(super) fn with(self, problem: Problem) -> FormProblem {
+        FormProblem { problem, typed: Some(self) }
+    }
+}
+
+impl From<Problem> for FormProblem {
+    fn from(problem: Problem) -> Self {
+        Self { problem, typed: None }
+    }
+}
+
+impl IntoResponse for FormProblem {
+    fn into_response(self) -> Response {
+        let mut response = self.problem.into_response();
+        if let Some(typed) = self.typed {
+            response.extensions_mut().insert(typed);
+        }
+        response
+    }
+}
 
 /// Parses the event id that a page put into its form, so that a form that is sent twice is recorded once.
 pub(super) fn parse_event_id(text: &str) -> Result<Uuid, Problem> {

@@ -65,7 +65,17 @@ async fn check_sent_before(
     position: u64,
 ) -> Result<(), Problem> {
     let path = page.api_path(&format!("/events/{position}?wait_for={position}"));
-    let known: EntryBody<Value> = page.api.get(&path).await?;
+    let known: EntryBody<Value> = match page.api.get(&path).await.map_err(Problem::into_body) {
+        Ok(known) => known,
+        Err(problem) if matches!(problem.status, 403 | 404) => {
+            let detail = format!(
+                "this form was sent before, and is recorded at position {position}, which you may not read; a changed \
+                 form is not recorded: load the page again to send another one"
+            );
+            return Err(Problem::new(Kind::IdentityConflict, detail));
+        }
+        Err(problem) => return Err(problem.into()),
+    };
     let is_own = known.principal.is_some_and(|principal| {
         principal.issuer == sender.issuer.as_str() && principal.subject == sender.subject.as_str()
     });

@@ -150,6 +150,7 @@ impl TenantPage {
             can_sign_out: self.has_session,
             api_path,
             command: command.map(CommandLine::as_str),
+            query: self.uri.query().unwrap_or_default(),
         }
     }
 }

@@ -63,6 +63,7 @@ pub(super) async fn index(
         can_sign_out: has_session(&headers),
         api_path: Some("/v1/whoami"),
         command: Some("release-ledger whoami"),
+        query: "",
     };
     let names: Vec<&str> = tenants.iter().map(TenantName::as_str).collect();
     Ok(html(ledger_pages::tenants(&frame, &names))?.into_response())
@@ -113,6 +114,7 @@ async fn open_rollbacks(this: &TenantPage, overview: &OverviewBody) -> Result<Ro
             let path = this.api_path(&format!("/rollbacks?limit=100&phase={phase}{scope}"));
             let found: RollbacksBody = this.api.get(&path).await?;
             open.rollbacks.extend(found.rollbacks);
+            open.next = open.next.max(found.next);
         }
     }
     open.rollbacks.sort_by_key(|rollback| std::cmp::Reverse(rollback.requested.position));
@@ -131,7 +133,7 @@ pub(super) async fn environment(this: TenantPage) -> Result<Html<String>, Proble
     let command = command.of_tenant(this.tenant.as_str());
     let path = this.shown_api_request(&part);
     let frame = this.frame(Some(&path), Some(&command));
-    html(ledger_pages::environment(&frame, &state, this.now()?))
+    html(ledger_pages::environment(&frame, &state, this.value("known_at").as_deref(), this.now()?))
 }
 
 /// Lists rollbacks, latest request first.
@@ -191,15 +193,34 @@ pub(super) async fn approval(
 ) -> Result<Html<String>, Problem> {
     let [environment, service, version, artifact] =
         [&query.environment, &query.service, &query.version, &query.artifact].map(|text| text.trim());
-    let question = ReleaseQuestion { environment, service, version, artifact };
+    let is_new = parse("new", &query.new, parse_new)?;
+    let question = ReleaseQuestion { environment, service, version, artifact, is_new };
     if [environment, service, version].iter().any(|text| text.is_empty()) {
         check_tenant(&this).await?;
         return html(ledger_pages::approval(&this.frame(None, None), &question, None, None));
     }
     let name = parse("environment", environment, EnvironmentName::parse)?;
     let artifact = (!artifact.is_empty()).then_some(artifact);
-    let is_new = parse("new", &query.new, parse_new)?;
-    let gate = GateRequest {
+    let gate = ask_gate(&this, &name, &gate_request(service, version, artifact, is_new)).await?;
+    let command = CommandLine::new("gate").argument(environment).argument(service).argument(version);
+    let command = command.flag("--artifact", artifact);
+    let command = if is_new { command.argument("--new") } else { command };
+    let command = command.of_tenant(this.tenant.as_str());
+    let event_id = this.new_event_id();
+    // The request of the API is a POST with a body, which a path alone does not show.
+    let frame = this.frame(None, Some(&command));
+    html(ledger_pages::approval(&frame, &question, Some(&gate), event_id.as_deref()))
+}
+
+/// Returns the request to the gate about a release at all targets of a service. `is_new`: the service may be new in the
+/// environment.
+pub(super) fn gate_request(
+    service: &str,
+    version: &str,
+    artifact: Option<&str>,
+    is_new: bool,
+) -> GateRequest {
+    GateRequest {
         service: service.to_owned(),
         target: None,
         release: ReleaseRequest {
@@ -212,17 +233,17 @@ pub(super) async fn approval(
         requester: None,
         rollback_id: None,
         new: is_new,
-    };
-    let path = this.api_path(&format!("/environments/{name}/gate"));
-    let gate: GateBody = this.api.post(&path, "application/json", &gate).await?;
-    let command = CommandLine::new("gate").argument(environment).argument(service).argument(version);
-    let command = command.flag("--artifact", artifact);
-    let command = if is_new { command.argument("--new") } else { command };
-    let command = command.of_tenant(this.tenant.as_str());
-    let event_id = this.new_event_id();
-    // The request of the API is a POST with a body, which a path alone does not show.
-    let frame = this.frame(None, Some(&command));
-    html(ledger_pages::approval(&frame, &question, Some(&gate), event_id.as_deref()))
+    }
+}
+
+/// Returns the answer of the gate of an environment.
+pub(super) async fn ask_gate(
+    this: &TenantPage,
+    environment: &EnvironmentName,
+    request: &GateRequest,
+) -> Result<GateBody, Problem> {
+    let path = this.api_path(&format!("/environments/{environment}/gate"));
+    this.api.post(&path, "application/json", request).await
 }
 
 fn parse_new(text: &str) -> Result<bool, &'static str> {

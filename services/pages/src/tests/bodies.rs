@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Frame, IssuerLink, ReleaseQuestion, approval, entry, environment, failure, overview, rollback, rollbacks,
-    sign_in, tenants,
+    Frame, IssuerLink, RefusedForm, ReleaseQuestion, approval, entry, environment, failure, overview,
+    rollback, rollbacks, sign_in, tenants,
 };
 
 const TIME: &str = "2026-03-01T12:00:05Z";
@@ -29,6 +29,7 @@ pub(super) fn frame(text: &str) -> Frame<'_> {
         can_sign_out: true,
         api_path: Some(text),
         command: Some(text),
+        query: text,
     }
 }
 
@@ -156,7 +157,7 @@ pub(super) fn entry_of(text: &str) -> Value {
 }
 
 pub(super) fn question(text: &str) -> ReleaseQuestion<'_> {
-    ReleaseQuestion { environment: text, service: text, version: text, artifact: text }
+    ReleaseQuestion { environment: text, service: text, version: text, artifact: text, is_new: true }
 }
 
 /// Returns every page, with this text in each of its fields.
@@ -172,7 +173,7 @@ pub(super) fn pages(text: &str) -> Vec<(&'static str, String)> {
     let pages = [
         ("tenants", tenants(&frame, &[text, text])),
         ("overview", overview(&frame, &overview_body, &rollbacks_body, now())),
-        ("environment", environment(&frame, &state, now())),
+        ("environment", environment(&frame, &state, Some(text), now())),
         ("rollbacks", rollbacks(&frame, &rollbacks_body, Some(text))),
         ("rollback", rollback(&frame, &rollback_body, Some(text))),
         ("rollback without forms", rollback(&frame, &rollback_body, None)),
@@ -181,7 +182,7 @@ pub(super) fn pages(text: &str) -> Vec<(&'static str, String)> {
         ("question", approval(&frame, &question(text), None, Some(text))),
         ("entry", entry(&frame, &entry_body, None)),
         ("sign-in", sign_in(&issuers, text, Some(text))),
-        ("failure", failure(&frame, 401, text, text)),
+        ("failure", failure(&frame, 401, text, text, Some(RefusedForm { page: "/t/default", reason: text }))),
     ];
     pages.into_iter().map(|(name, page)| (name, page.expect("a rendered page"))).collect()
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::bodies::{body, entry_of, frame, gate_of, now, overview_of, question, rollback_of, state_of};
 use super::document::Document;
 use crate::{
-    Frame, IssuerLink, ReleaseQuestion, RenderError, approval, entry, environment, failure, overview,
-    rollback, rollbacks, sign_in, tenants,
+    Frame, IssuerLink, RefusedForm, ReleaseQuestion, RenderError, approval, entry, environment, failure,
+    overview, rollback, rollbacks, sign_in, tenants,
 };
 
 fn read(page: Result<String, RenderError>) -> Document {
@@ -69,7 +69,7 @@ fn given_nothing_runs_then_the_environment_says_so() {
     let mut state = state_of("production");
     state["lanes"] = json!([]);
     state["at"] = json!("latest");
-    let page = read(environment(&default_frame(), &body(&state), now()));
+    let page = read(environment(&default_frame(), &body(&state), None, now()));
     assert_says(&page, "No release runs in production.");
 }
 
@@ -77,7 +77,7 @@ fn given_nothing_runs_then_the_environment_says_so() {
 fn given_a_point_in_the_past_then_the_environment_says_so_and_links_to_now() {
     let mut state = state_of("production");
     state["at"] = json!("7");
-    let page = read(environment(&default_frame(), &body(&state), now()));
+    let page = read(environment(&default_frame(), &body(&state), None, now()));
     assert_says(&page, "You are looking at 7, not at what runs now.");
     assert_says(&page, "As of position 9");
     assert!(page.values("href").any(|href| href == "/t/default/environments/production"));
@@ -91,17 +91,52 @@ fn given_no_rollback_of_the_environment_then_the_list_says_so() {
 }
 
 #[test]
+fn given_an_earlier_knowledge_of_the_latest_point_then_the_environment_does_not_say_that_it_runs_now() {
+    let mut state = state_of("production");
+    state["at"] = json!("latest");
+    let page = read(environment(&default_frame(), &body(&state), Some("5"), now()));
+    assert_says(&page, "You are looking at latest, as known at 5, not at what runs now.");
+    assert!(!page.text.contains("What runs"), "{}", page.text);
+    let page = read(environment(&default_frame(), &body(&state), Some("latest"), now()));
+    assert_says(&page, "What runs");
+}
+
+#[test]
+fn given_a_list_of_one_phase_then_it_does_not_say_that_there_is_no_other_rollback() {
+    let of_phase = Frame { query: "phase=started", ..default_frame() };
+    let page = read(rollbacks(&of_phase, &body(&no_rollbacks()), None));
+    assert!(!page.text.contains("No rollback was requested."), "{}", page.text);
+    assert_says(&page, "The list has only some of the rollbacks.");
+    let page = read(rollbacks(&Frame { query: "phase=", ..default_frame() }, &body(&no_rollbacks()), None));
+    assert_says(&page, "No rollback was requested.");
+}
+
+#[test]
+fn given_more_open_rollbacks_than_the_overview_has_then_it_says_so() {
+    let mut list = json!({"position": 9, "rollbacks": [rollback_of("back-1")], "next": 5});
+    let page = read(overview(&default_frame(), &body(&overview_of("web")), &body(&list), now()));
+    assert_says(&page, "Not all open rollbacks are shown.");
+    list["next"] = Value::Null;
+    let page = read(overview(&default_frame(), &body(&overview_of("web")), &body(&list), now()));
+    assert!(!page.text.contains("Not all open rollbacks are shown."));
+}
+
+#[test]
 fn given_more_pages_then_the_lists_link_to_them() {
     let mut list = no_rollbacks();
     list["next"] = json!(5);
     list["rollbacks"] = json!([rollback_of("back-1")]);
-    for (environment, path) in [
-        (None, "/t/default/rollbacks?before=5"),
-        (Some("a&b"), "/t/default/rollbacks?environment=a%26b&before=5"),
+    for (query, path) in [
+        ("", "/t/default/rollbacks?before=5"),
+        ("environment=a%26b&before=9", "/t/default/rollbacks?environment=a%26b&before=5"),
+        ("phase=failed&limit=1", "/t/default/rollbacks?phase=failed&limit=1&before=5"),
     ] {
-        let page = read(rollbacks(&default_frame(), &body(&list), environment));
+        let page = read(rollbacks(&Frame { query, ..default_frame() }, &body(&list), None));
         assert!(page.values("href").any(|href| href == path), "{path}");
     }
+    let of_service = Frame { query: "service=web", ..default_frame() };
+    let page = read(overview(&of_service, &body(&overview_of("b")), &body(&no_rollbacks()), now()));
+    assert!(page.values("href").any(|href| href == "/t/default?service=web&after=b"));
     let page = read(overview(&default_frame(), &body(&overview_of("a/b")), &body(&no_rollbacks()), now()));
     assert!(page.values("href").any(|href| href == "/t/default?after=a%2Fb"));
 }
@@ -164,15 +199,35 @@ fn given_the_answer_of_the_gate_then_the_form_submits_the_release_as_given() {
         ("service", version),
         ("version", version),
         ("artifact", version),
+        ("new", "true"),
     ];
     assert_eq!(hidden, expected.map(|(name, value)| (Some(name), Some(value))));
     assert_says(&page, "may not be deployed");
 }
 
 #[test]
+fn given_a_version_with_a_known_artifact_then_the_form_and_the_command_decide_about_the_artifact_that_is_shown()
+ {
+    let question = ReleaseQuestion { artifact: "", ..question("web") };
+    let mut gate = gate_of("web");
+    gate["release"]["artifact"] = json!("pkg:oci/web@sha256:0a");
+    let page = read(approval(&frame("mira"), &question, Some(&body(&gate)), Some("3f2a")));
+    let fields = page.named("input").filter(|input| input.attribute("name") == Some("artifact"));
+    let submitted: Vec<_> = fields
+        .filter(|input| input.attribute("type") == Some("hidden"))
+        .map(|it| it.attribute("value"))
+        .collect();
+    assert_eq!(submitted, [Some("pkg:oci/web@sha256:0a")]);
+    let page = read(approval(&frame("mira"), &question, Some(&body(&gate)), None));
+    assert_says(&page, "release-ledger approve web web web --artifact pkg:oci/web@sha256:0a");
+}
+
+#[test]
 fn given_no_artifact_then_the_form_submits_none() {
     let question = ReleaseQuestion { artifact: "", ..question("web") };
-    let page = read(approval(&frame("mira"), &question, Some(&body(&gate_of("web"))), Some("3f2a")));
+    let mut gate = gate_of("web");
+    gate["release"]["artifact"] = Value::Null;
+    let page = read(approval(&frame("mira"), &question, Some(&body(&gate)), Some("3f2a")));
     let hidden = page.named("input").filter(|input| input.attribute("type") == Some("hidden"));
     assert!(hidden.filter_map(|input| input.attribute("name")).all(|name| name != "artifact"));
 }
@@ -236,12 +291,22 @@ fn given_no_tenant_then_the_list_says_what_to_do() {
 
 #[test]
 fn given_a_problem_then_the_page_says_it_and_links_back() {
-    let page = read(failure(&default_frame(), 404, "Not found", "environment x is unknown"));
+    let page = read(failure(&default_frame(), 404, "Not found", "environment x is unknown", None));
     assert_says(&page, "environment x is unknown");
     assert!(page.values("href").any(|href| href == "/t/default"));
     assert!(page.values("href").all(|href| href != "/signin"));
-    let page = read(failure(&Frame::default(), 401, "Not authenticated", "sign in first"));
+    let page = read(failure(&Frame::default(), 401, "Not authenticated", "sign in first", None));
     assert!(page.values("href").any(|href| href == "/signin"));
+}
+
+#[test]
+fn given_a_refused_form_then_its_page_and_what_was_typed_are_not_lost() {
+    let form = RefusedForm { page: "/t/default/rollbacks/back-1", reason: "It leaks.\nMemory." };
+    let page = read(failure(&default_frame(), 409, "Conflict", "the rollback is over", Some(form)));
+    assert_says(&page, "It leaks.\nMemory.");
+    assert!(page.values("href").any(|href| href == "/t/default/rollbacks/back-1"));
+    let page = read(failure(&default_frame(), 401, "Not authenticated", "sign in first", Some(form)));
+    assert!(page.values("href").any(|href| href == "/signin?to=%2Ft%2Fdefault%2Frollbacks%2Fback-1"));
 }
 
 #[test]

@@ -44,6 +44,7 @@ const ATTRIBUTES: &[&str] = &[
     "aria-labelledby",
     "autocomplete",
     "charset",
+    "checked",
     "class",
     "content",
     "datetime",

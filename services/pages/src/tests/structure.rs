@@ -15,7 +15,7 @@ fn all() -> Vec<(&'static str, String)> {
     let frame = Frame { tenant: Some("default"), ..Frame::default() };
     let empty = [
         ("empty overview", overview(&frame, &no_environments(), &no_rollbacks(), now())),
-        ("empty environment", environment(&frame, &nothing_runs(), now())),
+        ("empty environment", environment(&frame, &nothing_runs(), None, now())),
         ("empty rollbacks", rollbacks(&frame, &no_rollbacks(), None)),
         ("empty question", approval(&frame, &ReleaseQuestion::default(), None, None)),
         ("rollback", rollback(&frame, &body(&rollback_of("a")), None)),

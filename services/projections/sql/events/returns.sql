@@ -4,4 +4,4 @@ SELECT e.position, back.position FROM events e
 CROSS JOIN LATERAL (
     -- include fragments/returns_to.sql
 ) back
-WHERE e.position = ANY($1)
+WHERE e.position = ANY($1) AND back.position IS NOT NULL

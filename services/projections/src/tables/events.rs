@@ -354,7 +354,11 @@ impl Row {
             occurred_at: self.occurred_at.unwrap_or(recorded_at),
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
-            anomalies: split_list(self.anomalies.as_deref()),
+            anomalies: {
+                let mut anomalies = split_list(self.anomalies.as_deref());
+                anomalies.sort_unstable();
+                anomalies
+            },
             first_of: split_list(self.first_of.as_deref()),
             went_live: self.went_live,
             target: self.target,

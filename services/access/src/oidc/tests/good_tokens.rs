@@ -52,6 +52,24 @@ async fn a_token_of_a_real_issuer_is_verified_with_the_keys_of_its_discovery_doc
     assert_eq!(issuer.fetches(), 1);
 }
 
+/// A signature that was verified is not verified again: every other check is.
+#[tokio::test]
+async fn a_token_that_was_accepted_makes_no_other_acceptable() {
+    let verifier = fixed();
+    let token = |claims: Value| KEYS.ec.token("ES256", header("ES256", "ec").to_string(), claims.to_string());
+    let good = token(claims(ISSUER));
+    for _ in 0..2 {
+        assert!(verifier.verify(&good).await.is_ok());
+    }
+
+    let mut admin = claims(ISSUER);
+    admin["sub"] = json!("repo:shop/admin");
+    let (admin, (_, signature)) = (token(admin), good.rsplit_once('.').expect("a signature"));
+    let (forged, _) = admin.rsplit_once('.').expect("a signature");
+    assert_eq!(verifier.verify(&format!("{forged}.{signature}")).await, Err(OidcError::Signature));
+    assert!(verifier.verify(&good).await.is_ok());
+}
+
 #[tokio::test]
 async fn optional_parts_may_be_absent_and_others_are_ignored() {
     let verifier = verifier(ISSUER, KeySource::Fixed(set(&[KEYS.ec.jwk("ec"), KEYS.rsa.jwk("rsa")])));
