@@ -153,7 +153,7 @@ pub(crate) mod tests {
             occurred_at: DateTime::UNIX_EPOCH,
             kind: Kind::DeploySucceeded,
             repeats: None,
-            anomalies: Vec::new(),
+            recorded_anomalies: Vec::new(),
             first_of: Vec::new(),
             went_live: None,
             target: None,

@@ -54,7 +54,7 @@ fn row(position: u64, event: &Value, target: Option<&str>) -> RecordedEntry {
         occurred_at: envelope.occurred_at(),
         kind: envelope.event().payload.kind(),
         repeats: None,
-        anomalies: Vec::new(),
+        recorded_anomalies: Vec::new(),
         first_of: Vec::new(),
         went_live: None,
         target: target.map(str::to_owned),

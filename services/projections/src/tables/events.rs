@@ -47,7 +47,7 @@ pub struct RecordedEntry {
     /// Position of the earlier entry with the same identity, if any. A repeated entry has no effect.
     pub repeats: Option<Position>,
     /// Anomalies that were judged when the entry was recorded, sorted.
-    pub anomalies: Vec<String>,
+    pub recorded_anomalies: Vec<String>,
     /// Names that this event is the first to use: `environment`, `service`, `target`.
     pub first_of: Vec<String>,
     /// Version that the lane runs from this event on, if the event changed the live release.
@@ -80,7 +80,7 @@ pub struct EventRow {
 impl From<RecordedEntry> for EventRow {
     /// Returns the row of an entry about which nothing is derived.
     fn from(entry: RecordedEntry) -> Self {
-        Self { anomalies: entry.anomalies.clone(), returns_to: None, corrected_by: None, entry }
+        Self { anomalies: entry.recorded_anomalies.clone(), returns_to: None, corrected_by: None, entry }
     }
 }
 
@@ -354,7 +354,7 @@ impl Row {
             occurred_at: self.occurred_at.unwrap_or(recorded_at),
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
-            anomalies: {
+            recorded_anomalies: {
                 let mut anomalies = split_list(self.anomalies.as_deref());
                 anomalies.sort_unstable();
                 anomalies
@@ -396,8 +396,8 @@ async fn recorded_page(
     Ok((at, entries.collect::<Result<_, _>>()?))
 }
 
-/// Derives what the queries show about entries beside their columns, as known now. Each statement gets only the entries
-/// about which it can say something: planning one takes longer than reading a page.
+/// Adds what is derived about entries when they are queried, as known now. Each statement gets only the entries that it
+/// may concern, and does not run without any: planning one takes longer than reading a page.
 async fn annotate(
     connection: &mut PgConnection,
     entries: Vec<RecordedEntry>,
