@@ -25,9 +25,9 @@ struct Page {
     recorded: Moment,
     occurred: Option<Moment>,
     leaf_hash: Option<Digest>,
-    /// Actor by the sender.
+    /// Actor according to the authenticated sender.
     actor: Option<String>,
-    /// Actor that the event's data names.
+    /// Actor that the event states.
     claimed: Option<String>,
     principal: Option<Principal>,
     repeats: Option<EntryLink>,

@@ -239,8 +239,8 @@ fn given_a_principal_then_the_entry_shows_it_beside_the_claimed_actor() {
     stored["event"]["data"]["actor"] = json!({"type": "workload", "name": "another-sender"});
     stored["event"]["type"] = json!("io.releaseledger.deploy.succeeded.v1");
     let page = read(entry(&default_frame(), &body(&stored), None));
-    assert_says(&page, "mira, by the sender");
-    assert_says(&page, "another-sender (workload), by the event's data");
+    assert_says(&page, "mira, as authenticated");
+    assert_says(&page, "another-sender (workload), as the event states");
     assert_says(&page, "deploy.succeeded");
     assert_says(&page, "a repeat has no effect");
     let entries: Vec<_> = page.values("href").filter(|href| href.starts_with("/t/default/events/")).collect();
