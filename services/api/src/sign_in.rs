@@ -131,7 +131,7 @@ impl<'a> Parts<'a> {
         let secret = self.sessions.begin(&session).await?;
         if let Some(former) = cookies::read(headers, cookies::SESSION).and_then(SessionSecret::parse) {
             // If this fails, it ends at its time, and no browser has its secret any more.
-            let _ = self.sessions.end(&former).await;
+            let _ = self.sessions.end(&former, false).await;
         }
         let mut response = Redirect::to(page_paths::target(to)).into_response();
         let cookie = cookies::set(cookies::SESSION, secret.expose(), self.sessions.seconds());
@@ -253,14 +253,29 @@ async fn sign_in_with_token(
     Ok(parts.page(StatusCode::UNAUTHORIZED, to, Some(&failure)))
 }
 
-/// Ends the session of a browser on all processes.
-async fn sign_out(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+/// Ends the session of a browser on all processes. A wrong cookie counts as a failure of the address, as on a page.
+async fn sign_out(
+    State(app): State<Shared>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let Some(parts) = Parts::of(&app) else { return Ok(Redirect::to("/").into_response()) };
-    if let Some(secret) = cookies::read(&headers, cookies::SESSION).and_then(SessionSecret::parse) {
-        // If this fails, the browser keeps the secret, with which the person can try again.
-        parts.sessions.end(&secret).await?;
-    }
     let mut response = Redirect::to(page_paths::SIGN_IN).into_response();
+    if let Some(text) = cookies::read(&headers, cookies::SESSION) {
+        let address = counted(peer);
+        let is_suspicious = address.is_some_and(|address| app.rates.check_failures(address).is_err());
+        let has_ended = match SessionSecret::parse(text) {
+            // If this fails, the browser keeps the secret, with which the person can try again.
+            Some(secret) => parts.sessions.end(&secret, is_suspicious).await?,
+            None => false,
+        };
+        if !has_ended {
+            match parts.refusal(address) {
+                Some(refusal) => response = refusal,
+                None => parts.add_failure(address),
+            }
+        }
+    }
     cookies::append(&mut response, cookies::remove(cookies::SESSION));
     Ok(response)
 }
