@@ -164,12 +164,13 @@ async fn begin_sign_in(
 ) -> Response {
     let Some(parts) = Parts::of(&app) else { return Redirect::to("/").into_response() };
     let number = number.parse::<usize>().ok();
-    let found = number.and_then(|number| Some((number, parts.pages.sign_ins.get(number)?)));
-    let Some((number, sign_in)) = found else { return path_not_found(uri).await.into_response() };
+    let found = number.and_then(|number| parts.pages.sign_ins.get(number));
+    let Some(sign_in) = found else { return path_not_found(uri).await.into_response() };
     match sign_in.begin().await {
         Ok((url, attempt)) => {
             let mut response = Redirect::to(&url).into_response();
-            let pending = Pending { issuer: number, attempt, to: begin.target().to_owned() };
+            let issuer = sign_in.issuer().to_owned();
+            let pending = Pending { issuer, attempt, to: begin.target().to_owned() };
             let cookie = cookies::set(cookies::SIGN_IN, &pending.expose(), Pending::SECONDS);
             cookies::append(&mut response, cookie);
             response
@@ -209,7 +210,7 @@ async fn complete(
     };
     let failed = |error: &SignInError| parts.failed(error, &pending.to, address);
     let Some(answer) = answer else { return failed(&SignInError::OtherSignIn) };
-    let Some(sign_in) = parts.pages.sign_ins.get(pending.issuer) else {
+    let Some(sign_in) = parts.pages.sign_in_with(&pending.issuer) else {
         return failed(&SignInError::OtherIssuer);
     };
     // Each answer may cost a request to the issuer.

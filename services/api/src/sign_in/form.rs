@@ -7,11 +7,12 @@ use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use crate::body::read;
+use crate::budget::FREE_BYTES;
 use crate::problem::{Kind, Problem};
 use crate::{App, Shared};
 
-/// Maximum size of a form, in bytes.
-const FORM_LIMIT: usize = 64 << 10;
+/// Maximum size of a form, in bytes. Strangers send it: it must not use up the budget of the bodies.
+const FORM_LIMIT: usize = FREE_BYTES;
 
 /// Reads the form in the body of a request. Errors do not quote it: it has a secret.
 pub(super) async fn read_form<T: DeserializeOwned>(app: &Shared, request: Request) -> Result<T, Problem> {

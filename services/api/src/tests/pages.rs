@@ -90,6 +90,17 @@ async fn wrong_secrets_count_as_failures_of_their_address() {
 }
 
 #[tokio::test]
+async fn the_form_of_a_stranger_uses_no_budget_of_the_bodies_of_others() {
+    let (service, _) = service();
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    for (length, status) in [((16 << 10) - 6, 401), ((16 << 10) - 5, 413)] {
+        let form = format!("token={}", "x".repeat(length));
+        let answer = service.send(request("POST", "/signin", &headers, form)).await;
+        assert_eq!(answer.status, status, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn sign_outs_with_wrong_secrets_count_as_failures_of_their_address() {
     let (service, _) = service();
     let sign_out = async |cookie: &str| {
