@@ -10,21 +10,19 @@ use crate::Shared;
 use crate::body::read;
 use crate::problem::{Kind, Problem};
 
-/// Maximum size of a form, in bytes.
-const FORM_LIMIT: usize = 64 << 10;
-
-/// Reads the form in the body of a request. `fields` lists its fields for the error of another form, which does not quote
-/// the body: a form may contain a secret.
+/// Reads the form in the body of a request, of at most `limit` bytes. `fields` lists its fields for the error of another
+/// form, which does not quote the body: a form may contain a secret.
 ///
 /// # Errors
 /// The body is too large, is not a form, or has other fields.
 pub(crate) async fn read_form<T: DeserializeOwned>(
     app: &Shared,
     request: Request,
+    limit: usize,
     fields: &str,
 ) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let body = read(&app.bounds.bodies, &head.headers, body, FORM_LIMIT).await?;
+    let body = read(&app.bounds.bodies, &head.headers, body, limit).await?;
     let request = Request::from_parts(head, Body::from(body.bytes.clone()));
     match Form::<T>::from_request(request, &()).await {
         Ok(Form(form)) => Ok(form),

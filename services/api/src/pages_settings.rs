@@ -24,8 +24,13 @@ impl Pages {
     /// Path to which issuers send browsers back.
     pub const CALLBACK: &str = crate::page_paths::CALLBACK;
 
+    /// Returns the sign-in with an issuer; `None` if people do not sign in with it.
+    pub(crate) fn sign_in_with(&self, issuer: &str) -> Option<&SignIn> {
+        self.sign_ins.iter().find(|sign_in| sign_in.issuer() == issuer)
+    }
+
     /// Returns true if people sign in with this issuer.
     pub(crate) fn has_issuer(&self, issuer: &str) -> bool {
-        self.sign_ins.iter().any(|sign_in| sign_in.issuer() == issuer)
+        self.sign_in_with(issuer).is_some()
     }
 }

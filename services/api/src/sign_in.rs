@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::access::sessions::{Session, Sessions};
 use crate::access::{Authentication, Authenticator, Sent, count_authentication};
+use crate::budget::FREE_BYTES;
 use crate::form::read_form;
 use crate::pages::html;
 use crate::pages_settings::Pages;
@@ -32,6 +33,9 @@ use crate::too_many::too_many;
 use crate::{App, Shared, cookies, page_paths};
 
 use self::pending::PendingSignIn;
+
+/// Maximum size of the form of the sign-in, in bytes. Strangers send it: it must not use up the budget of the bodies.
+const FORM_LIMIT: usize = FREE_BYTES;
 
 /// Returns the router of the sign-in and the sign-out.
 pub(crate) fn routes() -> Router<Shared> {
@@ -128,7 +132,7 @@ impl<'a> SignInContext<'a> {
         let secret = self.sessions.begin(&session).await?;
         if let Some(former) = cookies::read(headers, cookies::SESSION).and_then(SessionSecret::parse) {
             // If this fails, the former session ends at its time: the browser has lost its secret.
-            let _ = self.sessions.end(&former).await;
+            let _ = self.sessions.end(&former, false).await;
         }
         let mut response = Redirect::to(page_paths::target(to)).into_response();
         let cookie = cookies::set(cookies::SESSION, secret.expose(), self.sessions.seconds());
@@ -161,12 +165,13 @@ async fn begin_sign_in(
 ) -> Response {
     let Some(context) = SignInContext::of(&app) else { return Redirect::to("/").into_response() };
     let number = number.parse::<usize>().ok();
-    let found = number.and_then(|number| Some((number, context.pages.sign_ins.get(number)?)));
-    let Some((number, sign_in)) = found else { return path_not_found(uri).await.into_response() };
+    let found = number.and_then(|number| context.pages.sign_ins.get(number));
+    let Some(sign_in) = found else { return path_not_found(uri).await.into_response() };
     match sign_in.begin().await {
         Ok((url, attempt)) => {
             let mut response = Redirect::to(&url).into_response();
-            let pending = PendingSignIn { issuer: number, attempt, to: query.target().to_owned() };
+            let issuer = sign_in.issuer().to_owned();
+            let pending = PendingSignIn { issuer, attempt, to: query.target().to_owned() };
             let cookie = cookies::set(cookies::SIGN_IN, &pending.expose(), PendingSignIn::SECONDS);
             cookies::append(&mut response, cookie);
             response
@@ -207,7 +212,7 @@ async fn complete(
     };
     let failed = |error: &SignInError| context.failed(error, &pending.to, address);
     let Some(received) = received else { return failed(&SignInError::OtherSignIn) };
-    let Some(sign_in) = context.pages.sign_ins.get(pending.issuer) else {
+    let Some(sign_in) = context.pages.sign_in_with(&pending.issuer) else {
         return failed(&SignInError::OtherIssuer);
     };
     // Each authorization response may cause a request to the issuer.
@@ -236,7 +241,7 @@ async fn sign_in_with_token(
 ) -> Result<Response, Problem> {
     let Some(context) = SignInContext::of(&app) else { return Ok(Redirect::to("/").into_response()) };
     let headers = request.headers().clone();
-    let form: TokenForm = read_form(&app, request, "token and, if given, to").await?;
+    let form: TokenForm = read_form(&app, request, FORM_LIMIT, "token and, if given, to").await?;
     let to = page_paths::target(form.to.as_deref().unwrap_or("/"));
     let problem = match context.authenticator.sign_in_with_token(form.token.trim()) {
         Ok(session) => return context.begin_session(session, &headers, to).await,
@@ -254,14 +259,29 @@ async fn sign_in_with_token(
     Ok(context.page(StatusCode::UNAUTHORIZED, to, Some(&failure)))
 }
 
-/// Ends the session of a browser on all processes.
-async fn sign_out(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+/// Ends the session of a browser on all processes. A wrong cookie counts as a failure of the address, as on a page.
+async fn sign_out(
+    State(app): State<Shared>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let Some(context) = SignInContext::of(&app) else { return Ok(Redirect::to("/").into_response()) };
-    if let Some(secret) = cookies::read(&headers, cookies::SESSION).and_then(SessionSecret::parse) {
-        // If this fails, the browser keeps the secret: the person can sign out again.
-        context.sessions.end(&secret).await?;
-    }
     let mut response = Redirect::to(page_paths::SIGN_IN).into_response();
+    if let Some(text) = cookies::read(&headers, cookies::SESSION) {
+        let address = counted(peer);
+        let is_suspicious = address.is_some_and(|address| app.rates.check_failures(address).is_err());
+        let has_ended = match SessionSecret::parse(text) {
+            // If this fails, the browser keeps the secret: the person can sign out again.
+            Some(secret) => context.sessions.end(&secret, is_suspicious).await?,
+            None => false,
+        };
+        if !has_ended {
+            match context.check_failures(address) {
+                Some(too_many) => response = too_many,
+                None => context.add_failure(address),
+            }
+        }
+    }
     cookies::append(&mut response, cookies::remove(cookies::SESSION));
     Ok(response)
 }

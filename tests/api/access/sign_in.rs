@@ -16,6 +16,19 @@ const SESSION: &str = "__Host-release-ledger";
 /// Cookie of a sign-in that is in progress.
 const SIGN_IN: &str = "__Host-release-ledger-sign-in";
 
+/// Returns the settings of the pages, and of issuers of people with which they sign in.
+fn settings(issuers: &[&Issuer]) -> String {
+    let of_issuer = |issuer: &&Issuer| {
+        format!(
+            "[[access.issuers]]\nissuer = {:?}\naudience = \"ledger\"\nkind = \"person\"\n\
+             sign_in = {{ client_id = \"ledger\" }}\n",
+            issuer.url()
+        )
+    };
+    let issuers: String = issuers.iter().map(of_issuer).collect();
+    format!("[pages]\nurl = {URL:?}\n{issuers}")
+}
+
 /// A service with an issuer of people.
 struct Stage {
     guarded: Guarded,
@@ -26,11 +39,7 @@ impl Stage {
     async fn start() -> Self {
         let issuer = Issuer::start().await;
         issuer.set_user("4711", "mia");
-        let settings = format!(
-            "[pages]\nurl = {URL:?}\n[[access.issuers]]\nissuer = {:?}\naudience = \"ledger\"\n\
-             kind = \"person\"\nsign_in = {{ client_id = \"ledger\" }}\n",
-            issuer.url()
-        );
+        let settings = settings(&[&issuer]);
         Self { guarded: Guarded::start(&["--only=http,projector"], &settings).await, issuer }
     }
 
@@ -272,6 +281,19 @@ async fn an_answer_of_another_issuer_or_of_none_is_refused() {
         let response = browser.deliver(&answer.replace(&own, replacement)).await;
         assert_failed(&browser, &response, 400, "another issuer");
     }
+}
+
+#[tokio::test]
+async fn a_process_with_another_order_of_the_issuers_takes_the_answer_of_the_one_that_was_asked() {
+    let (stage, first) = (Stage::start().await, Issuer::start().await);
+    let restarted = Guarded::start(&["--only=http,projector"], &settings(&[&first, &stage.issuer])).await;
+    let mut browser = stage.browser();
+    let answer = browser.ask_issuer("/").await;
+
+    browser.url = restarted.service.url().to_owned();
+    let signed_in = browser.deliver(&answer).await;
+
+    assert_eq!((signed_in.status, signed_in.header("location")), (303, "/"), "{}", signed_in.text);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -115,9 +115,9 @@ pub struct SignIn {
     issuer: String,
     /// Address of the discovery document.
     discovery_url: Url,
-    http: Http,
+    http: Arc<Http>,
     client: ClientSettings,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     exchanges: Semaphore,
 }
 
@@ -154,10 +154,10 @@ impl Verifier {
         Ok(SignIn {
             verifier: self.clone(),
             issuer: issuer.to_owned(),
-            http: Http::new(settings, discovery_url.scheme() == "http")?,
+            http: Arc::new(Http::new(settings, discovery_url.scheme() == "http")?),
             discovery_url,
             client,
-            known: Mutex::default(),
+            known: Arc::default(),
             exchanges: Semaphore::new(MAX_EXCHANGES),
         })
     }
@@ -315,51 +315,67 @@ impl SignIn {
     /// Returns the addresses of the issuer. One request at a time asks for them; after a failed one, others fail at once
     /// for a while.
     async fn endpoints(&self) -> Result<Arc<Endpoints>, SignInError> {
-        let mut known = self.known.lock().await;
+        let known = Arc::clone(&self.known).lock_owned().await;
         let now = Instant::now();
         let age = |read: Instant| now.saturating_duration_since(read);
         let usable = known.endpoints.clone().filter(|(read, _)| age(*read) < MAX_AGE);
         let is_fresh = usable.as_ref().is_some_and(|(read, _)| age(*read) < REFRESH_AGE);
-        if !is_fresh && known.retry_at.is_none_or(|retry_at| now >= retry_at) {
-            // A request whose client closes the connection is dropped here.
-            known.retry_at = Some(now + FETCH_LIMIT + RETRY_DELAY);
-            match timeout(FETCH_LIMIT, self.discover()).await.unwrap_or(Err(Failure::Timeout)) {
+        let is_due = !is_fresh && known.retry_at.is_none_or(|retry_at| now >= retry_at);
+        let usable = usable.map(|(_, endpoints)| endpoints);
+        let read = if is_due { self.read_endpoints(known).await } else { None };
+        read.or(usable).ok_or(SignInError::Unavailable)
+    }
+
+    /// Asks the issuer for its addresses, and keeps them. It runs in its own task: a client that closes the connection
+    /// must not stop what all others wait for.
+    async fn read_endpoints(&self, mut known: OwnedMutexGuard<Known>) -> Option<Arc<Endpoints>> {
+        let (http, url) = (Arc::clone(&self.http), self.discovery_url.clone());
+        let issuer = self.issuer.clone();
+        let reading = tokio::spawn(async move {
+            let discovered = timeout(FETCH_LIMIT, discover(&http, &url, &issuer)).await;
+            match discovered.unwrap_or(Err(Failure::Timeout)) {
                 Ok(endpoints) => {
                     let endpoints = Arc::new(endpoints);
                     *known =
                         Known { endpoints: Some((Instant::now(), Arc::clone(&endpoints))), retry_at: None };
-                    return Ok(endpoints);
+                    Some(endpoints)
                 }
                 Err(error) => {
                     known.retry_at = Some(Instant::now() + RETRY_DELAY);
-                    self.unavailable(&error);
+                    unavailable(&issuer, &error);
+                    None
                 }
             }
-        }
-        usable.map(|(_, endpoints)| endpoints).ok_or(SignInError::Unavailable)
-    }
-
-    async fn discover(&self) -> Result<Endpoints, Failure> {
-        let document = self.http.discover(&self.discovery_url, &self.issuer).await?;
-        let endpoint = |name: &str| endpoint(&document, name, &self.discovery_url);
-        let mut authorization = endpoint("authorization_endpoint")
-            .ok_or(Failure::Discovery("its authorization_endpoint is not an https URL"))?;
-        authorization.set_fragment(None);
-        Ok(Endpoints {
-            authorization,
-            token: endpoint("token_endpoint")
-                .ok_or(Failure::Discovery("its token_endpoint is not an https URL"))?,
-            sends_iss: document.get("authorization_response_iss_parameter_supported")
-                == Some(&Value::Bool(true)),
-            secret_in_form_only: secret_in_form_only(&document),
-        })
+        });
+        reading.await.ok().flatten()
     }
 
     /// Logs a failure, whose cause is not shown.
     fn unavailable(&self, error: &Failure) -> SignInError {
-        warn!(issuer = self.issuer, %error, "signing in with the issuer failed");
-        SignInError::Unavailable
+        unavailable(&self.issuer, error)
     }
+}
+
+/// Requests the addresses of an issuer.
+async fn discover(http: &Http, url: &Url, issuer: &str) -> Result<Endpoints, Failure> {
+    let document = http.discover(url, issuer).await?;
+    let endpoint = |name: &str| endpoint(&document, name, url);
+    let mut authorization = endpoint("authorization_endpoint")
+        .ok_or(Failure::Discovery("its authorization_endpoint is not an https URL"))?;
+    authorization.set_fragment(None);
+    Ok(Endpoints {
+        authorization,
+        token: endpoint("token_endpoint")
+            .ok_or(Failure::Discovery("its token_endpoint is not an https URL"))?,
+        sends_iss: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
+        secret_in_form_only: secret_in_form_only(&document),
+    })
+}
+
+/// Logs a failure of an issuer, whose cause is not shown.
+fn unavailable(issuer: &str, error: &Failure) -> SignInError {
+    warn!(issuer, %error, "signing in with the issuer failed");
+    SignInError::Unavailable
 }
 
 /// Returns true if an issuer states how clients authenticate, with `client_secret_post` and without

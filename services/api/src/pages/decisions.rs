@@ -17,6 +17,9 @@ use crate::form::read_form;
 use crate::parameters::parse;
 use crate::problem::{Kind, Problem};
 
+/// Maximum size of a form, in bytes.
+const FORM_LIMIT: usize = 64 << 10;
+
 /// Form that decides about a rollback.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +34,7 @@ struct VoteForm {
 pub(super) async fn vote(page: TenantPage, request: Request) -> Result<Redirect, FormProblem> {
     page.sender()?;
     let fields = "decision, event_id and, if given, reason";
-    let form: VoteForm = read_form(page.app(), request, fields).await?;
+    let form: VoteForm = read_form(page.app(), request, FORM_LIMIT, fields).await?;
     let part = page.part().strip_suffix("/vote").unwrap_or_default();
     let typed = Typed { page: page.page_path(part), reason: form.reason.clone() };
     record_vote(&page, part, &form).await.map_err(|problem| typed.with(problem))
@@ -79,7 +82,7 @@ struct ReleaseForm {
 pub(super) async fn decide_release(page: TenantPage, request: Request) -> Result<Redirect, FormProblem> {
     page.sender()?;
     let fields = "decision, event_id, environment, service, version and, if given, artifact, new and reason";
-    let form: ReleaseForm = read_form(page.app(), request, fields).await?;
+    let form: ReleaseForm = read_form(page.app(), request, FORM_LIMIT, fields).await?;
     let path = page.page_path(&format!("/approvals/new?{}", gate_query(&form)));
     let typed = Typed { page: path, reason: form.reason.clone() };
     record_decision(&page, &form).await.map_err(|problem| typed.with(problem))

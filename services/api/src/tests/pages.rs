@@ -90,6 +90,35 @@ async fn wrong_secrets_count_as_failures_of_their_address() {
 }
 
 #[tokio::test]
+async fn the_form_of_a_stranger_uses_no_budget_of_the_bodies_of_others() {
+    let (service, _) = service();
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    for (length, status) in [((16 << 10) - 6, 401), ((16 << 10) - 5, 413)] {
+        let form = format!("token={}", "x".repeat(length));
+        let answer = service.send(request("POST", "/signin", &headers, form)).await;
+        assert_eq!(answer.status, status, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn sign_outs_with_wrong_secrets_count_as_failures_of_their_address() {
+    let (service, _) = service();
+    let sign_out = async |cookie: &str| {
+        let headers = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
+        let mut request = request("POST", "/signout", &headers, "");
+        request.extensions_mut().insert(Peer(SocketAddr::from(([10, 0, 0, 1], 80))));
+        service.send(request).await
+    };
+
+    for status in [303, 303, 429] {
+        let answer = sign_out("__Host-release-ledger=wrong").await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert!(answer.header("set-cookie").contains("Max-Age=0"), "{}", answer.header("set-cookie"));
+    }
+    assert_eq!(sign_out("a=b").await.status, 303, "without a cookie there is nothing to guess");
+}
+
+#[tokio::test]
 async fn a_flood_of_sign_ins_without_credentials_never_asks_the_database() {
     let (service, _) = service();
     let form = "token=wrong&to=%2F";

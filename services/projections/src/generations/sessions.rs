@@ -76,12 +76,12 @@ impl Projections {
         row.map(record).transpose()
     }
 
-    /// Ends the session whose secret has a hash. Has no effect if there is none.
+    /// Ends the session whose secret has a hash. Returns false if there is none.
     ///
     /// # Errors
     /// The database does not answer; the session may have ended nevertheless.
-    pub async fn end_session(&self, hash: &[u8; 32]) -> Result<(), Error> {
-        sqlx::query(sql!("sessions/end")).bind(hash.as_slice()).execute(&self.pool()?).await?;
-        Ok(())
+    pub async fn end_session(&self, hash: &[u8; 32]) -> Result<bool, Error> {
+        let ended = sqlx::query(sql!("sessions/end")).bind(hash.as_slice()).execute(&self.pool()?).await?;
+        Ok(ended.rows_affected() > 0)
     }
 }

@@ -240,6 +240,21 @@ async fn a_document_of_another_issuer_or_with_other_addresses_is_refused_and_ask
 }
 
 #[tokio::test]
+async fn a_client_that_closes_the_connection_does_not_stop_the_request_for_the_addresses() {
+    let issuer = Issuer::start().await;
+    let sign_in = issuer.sign_in(None);
+
+    tokio::select! {
+        biased;
+        _ = sign_in.begin() => panic!("it waits for the issuer"),
+        () = std::future::ready(()) => {}
+    }
+
+    assert!(sign_in.begin().await.is_ok());
+    assert_eq!(*issuer.shared.discoveries.lock().expect("unlocked"), 1);
+}
+
+#[tokio::test]
 async fn an_issuer_that_names_itself_must_name_itself() {
     let issuer = Issuer::start().await;
     issuer.change_document(json!({"authorization_response_iss_parameter_supported": true}));
