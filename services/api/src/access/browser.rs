@@ -39,13 +39,16 @@ pub(super) async fn authenticate_browser(
         }
         Ok(None) => {
             count_authentication(false);
-            if let Err(excess) = check_failures() {
-                return Err(Box::new(too_many(&excess)));
-            }
-            if let Some(address) = address {
-                rates.add_failure(address);
-            }
-            let mut response = require_sign_in(method, uri);
+            let mut response = match check_failures() {
+                Err(excess) => too_many(&excess),
+                Ok(()) => {
+                    if let Some(address) = address {
+                        rates.add_failure(address);
+                    }
+                    require_sign_in(method, uri)
+                }
+            };
+            // Also with 429: the next request is then redirected to the sign-in.
             cookies::append(&mut response, cookies::remove(cookies::SESSION));
             Err(Box::new(response))
         }

@@ -29,7 +29,7 @@ const SUSPICIOUS_STATEMENTS: usize = 2;
 /// Database of the sessions, by the hashes of their secrets.
 #[async_trait]
 trait SessionStore: Send + Sync {
-    async fn begin(&self, hash: &[u8; 32], session: &SessionRecord, now: DateTime<Utc>) -> Result<(), Error>;
+    async fn begin(&self, hash: &[u8; 32], session: &SessionRecord) -> Result<(), Error>;
     async fn find(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<SessionRecord>, Error>;
     /// Returns false if there is no session with this hash.
     async fn end(&self, hash: &[u8; 32]) -> Result<bool, Error>;
@@ -37,8 +37,8 @@ trait SessionStore: Send + Sync {
 
 #[async_trait]
 impl SessionStore for Projections {
-    async fn begin(&self, hash: &[u8; 32], session: &SessionRecord, now: DateTime<Utc>) -> Result<(), Error> {
-        self.begin_session(hash, session, now, MAX_SESSIONS).await
+    async fn begin(&self, hash: &[u8; 32], session: &SessionRecord) -> Result<(), Error> {
+        self.begin_session(hash, session, MAX_SESSIONS).await
     }
 
     async fn find(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<SessionRecord>, Error> {
@@ -90,9 +90,8 @@ impl Sessions {
             warn!(%error, "no random numbers for a session");
             unavailable()
         })?;
-        let now = (self.clock)();
-        let record = record(session, now + self.lifetime)?;
-        in_time(self.store.begin(&secret.hash(), &record, now)).await?;
+        let record = record(session, (self.clock)(), self.lifetime)?;
+        in_time(self.store.begin(&secret.hash(), &record)).await?;
         Ok(secret)
     }
 
@@ -106,7 +105,9 @@ impl Sessions {
         let now = (self.clock)();
         let hash = secret.hash();
         let found = in_time(self.in_turn(is_suspicious, self.store.find(&hash, now))).await?;
-        Ok(found.filter(|record| record.ends_at > now).and_then(|record| {
+        // The lifetime may have been longer when the session began.
+        let is_in_force = |record: &SessionRecord| record.ends_at.min(record.began_at + self.lifetime) > now;
+        Ok(found.filter(is_in_force).and_then(|record| {
             let session = session(&record);
             if session.is_none() {
                 warn!(issuer = record.issuer, "a stored session has a principal of another form");
@@ -147,8 +148,8 @@ fn unavailable() -> Problem {
     Problem::new(Kind::AccessUnavailable, detail)
 }
 
-/// Returns the stored form of a session.
-fn record(session: &Session, ends_at: DateTime<Utc>) -> Result<SessionRecord, Problem> {
+/// Returns the stored form of a session that begins.
+fn record(session: &Session, began_at: DateTime<Utc>, lifetime: TimeDelta) -> Result<SessionRecord, Problem> {
     let Principal { kind, issuer, subject, name, claims } = &session.principal;
     let claims = claims.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let body = PrincipalBody {
@@ -160,7 +161,8 @@ fn record(session: &Session, ends_at: DateTime<Utc>) -> Result<SessionRecord, Pr
     };
     let principal = serde_json::to_string(&body).map_err(|error| Problem::new(Kind::Internal, error))?;
     let token_hash = session.token.map(|hash| *hash.bytes());
-    Ok(SessionRecord { issuer: body.issuer, subject: body.subject, principal, token_hash, ends_at })
+    let PrincipalBody { issuer, subject, .. } = body;
+    Ok(SessionRecord { issuer, subject, principal, token_hash, began_at, ends_at: began_at + lifetime })
 }
 
 /// Returns a stored session; `None` if its principal has another form.
@@ -214,12 +216,7 @@ mod tests {
 
     #[async_trait]
     impl SessionStore for Store {
-        async fn begin(
-            &self,
-            hash: &[u8; 32],
-            session: &SessionRecord,
-            _: DateTime<Utc>,
-        ) -> Result<(), Error> {
+        async fn begin(&self, hash: &[u8; 32], session: &SessionRecord) -> Result<(), Error> {
             self.with(|sessions| sessions.insert(*hash, session.clone())).await;
             Ok(())
         }
@@ -290,7 +287,7 @@ mod tests {
 
     #[async_trait]
     impl SessionStore for Hanging {
-        async fn begin(&self, _: &[u8; 32], _: &SessionRecord, _: DateTime<Utc>) -> Result<(), Error> {
+        async fn begin(&self, _: &[u8; 32], _: &SessionRecord) -> Result<(), Error> {
             self.receive().await
         }
 
@@ -323,6 +320,20 @@ mod tests {
         let secret = sessions.begin(&ada()).await.expect("a secret");
 
         assert_eq!(sessions.find(&secret, false).await.expect("an answer"), None);
+    }
+
+    #[tokio::test]
+    async fn a_shorter_lifetime_counts_for_the_sessions_that_have_begun() {
+        let store = Store::new();
+        let before = sessions(&store, TimeDelta::days(365));
+        let after = Sessions::over(Box::new(store.clone()), TimeDelta::hours(12), || {
+            DateTime::UNIX_EPOCH + TimeDelta::hours(12)
+        });
+
+        let secret = before.begin(&ada()).await.expect("a secret");
+
+        assert_eq!(before.find(&secret, false).await.expect("an answer"), Some(ada()));
+        assert_eq!(after.find(&secret, false).await.expect("an answer"), None);
     }
 
     #[tokio::test]

@@ -19,26 +19,29 @@ pub struct SessionRecord {
     pub principal: String,
     /// SHA-256 of the API token with which the session began; `None` for a session that began otherwise.
     pub token_hash: Option<[u8; 32]>,
+    /// Time at which it began.
+    pub began_at: DateTime<Utc>,
     /// Time at which it ends.
     pub ends_at: DateTime<Utc>,
 }
 
 /// Columns of a session, in the order of [`SessionRecord`].
-type SessionRow = (String, String, String, Option<Vec<u8>>, DateTime<Utc>);
+type SessionRow = (String, String, String, Option<Vec<u8>>, DateTime<Utc>, DateTime<Utc>);
 
-fn record((issuer, subject, principal, token_hash, ends_at): SessionRow) -> Result<SessionRecord, Error> {
+fn record(row: SessionRow) -> Result<SessionRecord, Error> {
+    let (issuer, subject, principal, token_hash, began_at, ends_at) = row;
     let token_hash = match token_hash {
         None => None,
         Some(bytes) => Some(parsed("sessions", &subject, || {
             <[u8; 32]>::try_from(bytes).map_err(|_| "token_hash does not have 32 bytes")
         })?),
     };
-    Ok(SessionRecord { issuer, subject, principal, token_hash, ends_at })
+    Ok(SessionRecord { issuer, subject, principal, token_hash, began_at, ends_at })
 }
 
 impl Projections {
     /// Begins the session whose secret has a hash. Removes the oldest sessions of the principal beyond `limit`, and some
-    /// of the sessions that have ended.
+    /// of the sessions that have ended when it begins.
     ///
     /// # Errors
     /// The database does not answer; the session may have begun nevertheless.
@@ -46,7 +49,6 @@ impl Projections {
         &self,
         hash: &[u8; 32],
         session: &SessionRecord,
-        now: DateTime<Utc>,
         limit: u32,
     ) -> Result<(), Error> {
         let query = sqlx::query(sql!("sessions/begin"))
@@ -55,7 +57,7 @@ impl Projections {
             .bind(session.subject.as_str())
             .bind(session.principal.as_str())
             .bind(session.token_hash.as_ref().map(<[u8; 32]>::as_slice))
-            .bind(now)
+            .bind(session.began_at)
             .bind(session.ends_at)
             .bind(i64::from(limit.saturating_sub(1)));
         query.execute(&self.pool()?).await?;
