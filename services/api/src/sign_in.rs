@@ -179,7 +179,8 @@ async fn begin_sign_in(
     }
 }
 
-/// Takes the answer of an issuer. The secrets of the sign-in are removed from the browser: each is for one answer.
+/// Takes the answer of an issuer. The secrets of the sign-in are removed from the browser: each is for one answer. An
+/// answer to another sign-in, of another tab or sent by another site, leaves them.
 async fn complete_sign_in(
     State(app): State<Shared>,
     peer: Option<Extension<Peer>>,
@@ -188,8 +189,14 @@ async fn complete_sign_in(
 ) -> Response {
     let Some(parts) = Parts::of(&app) else { return Redirect::to("/").into_response() };
     let answer = answer.ok().map(|Query(answer)| answer);
-    let mut response = complete(&parts, counted(peer), &headers, answer).await;
-    cookies::append(&mut response, cookies::remove(cookies::SIGN_IN));
+    let pending = cookies::read(&headers, cookies::SIGN_IN).and_then(Pending::parse);
+    let is_to_another = pending
+        .as_ref()
+        .is_some_and(|pending| answer.as_ref().is_none_or(|answer| !answer.belongs_to(&pending.attempt)));
+    let mut response = complete(&parts, counted(peer), &headers, pending, answer).await;
+    if !is_to_another {
+        cookies::append(&mut response, cookies::remove(cookies::SIGN_IN));
+    }
     response
 }
 
@@ -198,9 +205,10 @@ async fn complete(
     parts: &Parts<'_>,
     address: Option<IpAddr>,
     headers: &HeaderMap,
+    pending: Option<Pending>,
     answer: Option<AuthorizationAnswer>,
 ) -> Response {
-    let Some(pending) = cookies::read(headers, cookies::SIGN_IN).and_then(Pending::parse) else {
+    let Some(pending) = pending else {
         let at = parts.pages.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
         let failure = format!(
             "Sign-in failed: it took longer than ten minutes, or it began in another browser or at another address of \

@@ -260,9 +260,10 @@ async fn an_answer_belongs_to_the_browser_that_asked_and_counts_once() {
 
     let without_sign_in = victim.deliver(&answer).await;
     assert_failed(&victim, &without_sign_in, 400, "another browser");
-    victim.ask_issuer("/").await;
+    let own_answer = victim.ask_issuer("/").await;
     let of_another = victim.deliver(&answer).await;
     assert_failed(&victim, &of_another, 400, "does not belong to this sign-in");
+    assert_eq!(victim.deliver(&own_answer).await.status, 303, "a foreign answer does not end a sign-in");
 
     let cookie = attacker.cookies[SIGN_IN].clone();
     assert_eq!(attacker.deliver(&answer).await.status, 303);
