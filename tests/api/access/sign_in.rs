@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::join_all;
 use ledger_access::ApiToken;
 use ledger_tests::{Client, Guarded, InProcess, Issuer, Response, new_token};
 use reqwest::RequestBuilder;
@@ -393,6 +394,18 @@ async fn a_further_session_of_a_principal_ends_its_oldest() {
 
     assert!(!browsers[0].is_signed_in().await);
     assert!(browsers[1].is_signed_in().await && browsers[20].is_signed_in().await);
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_principal_at_the_same_time_do_not_lock_each_other_out() {
+    let stage = Stage::start().await;
+    let token = stage.guarded.create_token("ada", "person").await;
+    for _ in 0..10 {
+        let sign_in = async || stage.browser().sign_in_with(&token).await;
+        for signed_in in join_all((0..12).map(|_| sign_in())).await {
+            assert_eq!(signed_in.status, 303, "{}", signed_in.text);
+        }
+    }
 }
 
 #[tokio::test]
