@@ -181,7 +181,7 @@ async fn begin_sign_in(
 }
 
 /// Handles the authorization response of an issuer, and removes the secrets of the sign-in, which are for one response,
-/// from the browser.
+/// from the browser. A response to another sign-in, of another tab or sent by another site, leaves them.
 async fn complete_sign_in(
     State(app): State<Shared>,
     peer: Option<Extension<Peer>>,
@@ -190,8 +190,14 @@ async fn complete_sign_in(
 ) -> Response {
     let Some(context) = SignInContext::of(&app) else { return Redirect::to("/").into_response() };
     let received = received.ok().map(|Query(received)| received);
-    let mut response = complete(&context, counted(peer), &headers, received).await;
-    cookies::append(&mut response, cookies::remove(cookies::SIGN_IN));
+    let pending = cookies::read(&headers, cookies::SIGN_IN).and_then(PendingSignIn::parse);
+    let is_to_another = pending.as_ref().is_some_and(|pending| {
+        received.as_ref().is_none_or(|received| !received.belongs_to(&pending.attempt))
+    });
+    let mut response = complete(&context, counted(peer), &headers, pending, received).await;
+    if !is_to_another {
+        cookies::append(&mut response, cookies::remove(cookies::SIGN_IN));
+    }
     response
 }
 
@@ -200,9 +206,10 @@ async fn complete(
     context: &SignInContext<'_>,
     address: Option<IpAddr>,
     headers: &HeaderMap,
+    pending: Option<PendingSignIn>,
     received: Option<AuthorizationResponse>,
 ) -> Response {
-    let Some(pending) = cookies::read(headers, cookies::SIGN_IN).and_then(PendingSignIn::parse) else {
+    let Some(pending) = pending else {
         let at = context.pages.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
         let failure = format!(
             "Sign-in failed: it took longer than ten minutes, or it began in another browser or at another address of \

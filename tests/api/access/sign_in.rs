@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::join_all;
 use ledger_access::ApiToken;
 use ledger_tests::{Client, Guarded, InProcess, Issuer, Response, new_token};
 use reqwest::RequestBuilder;
@@ -213,6 +214,8 @@ async fn a_session_of_an_api_token_ends_with_the_token_and_with_its_secret() {
 
     assert!(!ada.is_signed_in().await);
     assert!(!bo.is_signed_in().await, "the former secret is not accepted any more");
+    // A process that has not read a new token yet gives the same answer: that must not end the session.
+    assert!(ada.cookies.contains_key(SESSION) && bo.cookies.contains_key(SESSION));
     bo.sign_in_with(&next).await;
     assert!(bo.is_signed_in().await);
 }
@@ -258,9 +261,10 @@ async fn an_answer_belongs_to_the_browser_that_asked_and_counts_once() {
 
     let without_sign_in = victim.deliver(&answer).await;
     assert_failed(&victim, &without_sign_in, 400, "another browser");
-    victim.ask_issuer("/").await;
+    let own_answer = victim.ask_issuer("/").await;
     let of_another = victim.deliver(&answer).await;
     assert_failed(&victim, &of_another, 400, "does not belong to this sign-in");
+    assert_eq!(victim.deliver(&own_answer).await.status, 303, "a foreign answer does not end a sign-in");
 
     let cookie = attacker.cookies[SIGN_IN].clone();
     assert_eq!(attacker.deliver(&answer).await.status, 303);
@@ -390,6 +394,18 @@ async fn a_further_session_of_a_principal_ends_its_oldest() {
 
     assert!(!browsers[0].is_signed_in().await);
     assert!(browsers[1].is_signed_in().await && browsers[20].is_signed_in().await);
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_principal_at_the_same_time_do_not_lock_each_other_out() {
+    let stage = Stage::start().await;
+    let token = stage.guarded.create_token("ada", "person").await;
+    for _ in 0..10 {
+        let sign_in = async || stage.browser().sign_in_with(&token).await;
+        for signed_in in join_all((0..12).map(|_| sign_in())).await {
+            assert_eq!(signed_in.status, 303, "{}", signed_in.text);
+        }
+    }
 }
 
 #[tokio::test]

@@ -65,6 +65,14 @@ pub struct AuthorizationResponse {
     pub error_description: Option<String>,
 }
 
+impl AuthorizationAnswer {
+    /// Returns true if this is the answer to the sign-in with these secrets, right or wrong.
+    #[must_use]
+    pub fn belongs_to(&self, attempt: &Attempt) -> bool {
+        self.state.as_deref().is_some_and(|state| attempt.has_state(state))
+    }
+}
+
 /// A sign-in failed. The messages are for the person who signs in, and contain no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignInError {
@@ -217,7 +225,7 @@ impl SignIn {
         attempt: &Attempt,
         answer: &AuthorizationResponse,
     ) -> Result<Principal, SignInError> {
-        if !answer.state.as_deref().is_some_and(|state| attempt.has_state(state)) {
+        if !answer.belongs_to(attempt) {
             return Err(SignInError::OtherSignIn);
         }
         if answer.iss.as_deref().is_some_and(|issuer| issuer != self.issuer) {

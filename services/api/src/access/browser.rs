@@ -16,6 +16,16 @@ use crate::problem::Problem;
 use crate::rates::Rates;
 use crate::too_many::too_many;
 
+/// What the text of a cookie is.
+enum Found {
+    /// Secret of a session of this principal.
+    Owner(Principal),
+    /// Secret of a session that is not in force. Another process may know a newer token, so the browser keeps it.
+    NotInForce,
+    /// Secret of no session.
+    Nothing,
+}
+
 /// Authenticates the sender of a request of a page by the cookie of a session. Without a session in force, it redirects to
 /// the sign-in.
 ///
@@ -33,43 +43,45 @@ pub(super) async fn authenticate_browser(
     };
     let check_failures = || address.map_or(Ok(()), |address| rates.check_failures(address));
     match find(authenticator, pages, text, check_failures().is_err()).await {
-        Ok(Some(principal)) => {
+        Ok(Found::Owner(principal)) => {
             count_authentication(true);
             Ok(principal)
         }
-        Ok(None) => {
+        Ok(found) => {
             count_authentication(false);
+            let is_wrong = matches!(found, Found::Nothing);
             let mut response = match check_failures() {
-                Err(excess) => too_many(&excess),
-                Ok(()) => {
-                    if let Some(address) = address {
+                Err(excess) if is_wrong => too_many(&excess),
+                checked => {
+                    if let (Ok(()), Some(address)) = (checked, address) {
                         rates.add_failure(address);
                     }
                     require_sign_in(method, uri)
                 }
             };
-            // Also with 429: the next request is then redirected to the sign-in.
-            cookies::append(&mut response, cookies::remove(cookies::SESSION));
+            if is_wrong {
+                // Also with 429: the next request is then redirected to the sign-in.
+                cookies::append(&mut response, cookies::remove(cookies::SESSION));
+            }
             Err(Box::new(response))
         }
         Err(problem) => Err(Box::new(problem.into_response())),
     }
 }
 
-/// Returns the principal of the session with this text as its secret; `None` if there is no such session in force.
+/// Finds the session with this text as its secret.
 async fn find(
     authenticator: &Authenticator,
     pages: &Pages,
     text: &str,
     is_suspicious: bool,
-) -> Result<Option<Principal>, Problem> {
+) -> Result<Found, Problem> {
     let (Some(sessions), Some(secret)) = (&pages.sessions, SessionSecret::parse(text)) else {
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
-    match sessions.find(&secret, is_suspicious).await? {
-        None => Ok(None),
-        Some(session) => authenticator.owner_of_session(session, |issuer| pages.has_issuer(issuer)),
-    }
+    let Some(session) = sessions.find(&secret, is_suspicious).await? else { return Ok(Found::Nothing) };
+    let owner = authenticator.owner_of_session(session, |issuer| pages.has_issuer(issuer))?;
+    Ok(owner.map_or(Found::NotInForce, Found::Owner))
 }
 
 /// Returns the answer to a browser without a session: a redirect, or 401 for a form, which a redirect would lose.
