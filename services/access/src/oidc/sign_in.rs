@@ -65,8 +65,8 @@ pub struct AuthorizationResponse {
     pub error_description: Option<String>,
 }
 
-impl AuthorizationAnswer {
-    /// Returns true if this is the answer to the sign-in with these secrets, right or wrong.
+impl AuthorizationResponse {
+    /// Returns true if this is the response to the sign-in with these secrets, right or wrong.
     #[must_use]
     pub fn belongs_to(&self, attempt: &Attempt) -> bool {
         self.state.as_deref().is_some_and(|state| attempt.has_state(state))
