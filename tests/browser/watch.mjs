@@ -20,7 +20,11 @@ export class Watch {
       add(`dialog: ${dialog.message()}`);
       await dialog.dismiss();
     });
-    page.on("requestfailed", (request) => add(`failed request: ${request.url()} ${request.failure()?.errorText}`));
+    page.on("requestfailed", (request) => {
+      const error = request.failure()?.errorText;
+      // The browser stops loading a page, such as its icon, when the test leaves it.
+      if (error !== "net::ERR_ABORTED") add(`failed request: ${request.url()} ${error}`);
+    });
     page.on("response", (response) => {
       const url = response.url();
       if (response.status() >= 400 && !watch.#expected.has(url)) add(`status ${response.status()}: ${url}`);

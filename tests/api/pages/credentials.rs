@@ -38,16 +38,18 @@ async fn a_form_without_credentials_is_a_page_that_says_so() {
 }
 
 #[tokio::test]
-async fn the_style_sheet_needs_no_credentials_and_may_be_kept() {
+async fn the_icon_and_the_style_sheet_need_no_credentials_and_may_be_kept() {
     let stage = Stage::start().await;
     let page = stage.mia.page("/t/default").await;
-    let (_, rest) = page.split_once("href=\"/assets/").expect("a style sheet");
-    let path = format!("/assets/{}", rest.split('"').next().expect("a path"));
+    let paths: Vec<_> =
+        page.split("href=\"/assets/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
 
-    let style = Visitor::stranger(&stage.guarded.service).get(&path).await;
-
-    assert_eq!((style.status, &*style.content_type), (200, "text/css; charset=utf-8"));
-    assert_eq!(style.header("cache-control"), "public, max-age=31536000, immutable");
+    let [icon, style] = paths[..] else { panic!("{paths:?}") };
+    for (path, content_type) in [(icon, "image/svg+xml"), (style, "text/css; charset=utf-8")] {
+        let file = Visitor::stranger(&stage.guarded.service).get(&format!("/assets/{path}")).await;
+        assert_eq!((file.status, &*file.content_type), (200, content_type));
+        assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable");
+    }
     let other = Visitor::stranger(&stage.guarded.service).get("/assets/0000000000000000/pages.css").await;
     assert_eq!(other.status, 404);
 }

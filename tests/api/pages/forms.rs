@@ -62,7 +62,11 @@ async fn the_approval_of_a_release_is_recorded_with_the_sender_as_its_actor_and_
     let page = unescaped(&noa.page(&entry).await);
     assert!(page.contains("Looks & <feels>") && page.contains("noa"), "{page}");
     let gate = json!({"service": "web", "release": {"version": "v3"}});
-    assert_eq!(Story::on(&stage.mia.api).gate(gate).await["allowed"], true);
+    let gate = Story::on(&stage.mia.api).gate(gate).await;
+    let findings = gate["findings"].as_array().expect("findings");
+    let approvals = findings.iter().find(|finding| finding["rule"] == "approvals").expect("a finding");
+    assert_eq!(approvals["passes"], true, "{gate}");
+    assert_eq!(approvals["grants"], json!([recorded["position"]]), "{gate}");
 }
 
 #[tokio::test]
