@@ -135,7 +135,7 @@ impl Message {
         let format = ShortText::parse(&format).map_err(|error| not_valid(&error))?;
         let parse = |event: &NativeEvent| {
             let json = serde_json::to_vec(&event.0).map_err(|error| not_valid(&error))?;
-            Envelope::parse(&json).map_err(|error| not_valid(&error))
+            Envelope::translated(&json).map_err(|error| not_valid(&error))
         };
         let parsed = events.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let part = |envelope: &Envelope| {

@@ -39,6 +39,10 @@ pub use stored::{ForeignReason, StoredEntry};
 /// Start of the names of attributes that only the service writes.
 const RESERVED_PREFIX: &str = "ledger";
 
+/// Attribute of an event whose message states no time: its `time` is that of the message's arrival, and no part of its
+/// content. So the message, delivered again, is a duplicate. No client may send it; see [`Envelope::translated`].
+pub const TIME_OF_ARRIVAL: &str = "ledgertimeofarrival";
+
 /// Bytes of an event that are kept free for its authenticated sender when it gets an origin.
 const SENDER_BYTES: usize = 8 * 1024;
 
@@ -65,6 +69,26 @@ impl Envelope {
     /// Returns the first fault and its place.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidEvent> {
         Self::new(attributes::normalize(parse_new_object(json)?))
+    }
+
+    /// Parses a new event that a translation made of another tool's message, as [`Envelope::parse`] does. Only such an event
+    /// may have the attribute [`TIME_OF_ARRIVAL`].
+    ///
+    /// # Errors
+    /// Returns the first fault and its place.
+    pub fn translated(json: &[u8]) -> Result<Self, InvalidEvent> {
+        let object = parse_new_object(json)?;
+        if object.get(TIME_OF_ARRIVAL).is_none() {
+            return Self::new(attributes::normalize(object));
+        }
+        let plain = Self::new(attributes::normalize(attributes::without(object, TIME_OF_ARRIVAL)))?;
+        let object = parse_object(&plain.bytes).map_err(|reason| invalid(&Object::default(), reason))?;
+        let mut members = object.into_members();
+        members.push((TIME_OF_ARRIVAL.into(), Json::Bool(true)));
+        let object = Object::from_members(members).unwrap_or_default();
+        let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
+        let content = content(object);
+        Ok(Self { content, bytes, ..plain })
     }
 
     /// Parses a stored entry by the rules under which it was recorded, and keeps its bytes unchanged.
@@ -225,8 +249,8 @@ impl Envelope {
     }
 }
 
-/// Returns the content of a stored entry: its bytes without the attributes that the service added. Two events of an
-/// identity are the same if they have the same content, from any sender and in any format.
+/// Returns the content of a stored entry: its bytes without the attributes that the service added, and without a time of
+/// arrival. Two events of an identity are the same if they have the same content, from any sender and in any format.
 #[must_use]
 pub fn content_of(bytes: &Bytes) -> Bytes {
     match parse_object(bytes) {
@@ -235,14 +259,16 @@ pub fn content_of(bytes: &Bytes) -> Bytes {
     }
 }
 
-/// Returns the bytes of an event without the attributes that the service added; `None` if there are none.
+/// Returns the bytes of an event without the attributes that the service added, of which a time of arrival is one; `None`
+/// if there are none.
 fn content(object: Object<'_>) -> Option<Bytes> {
     let is_added = |name: &str| name.starts_with(RESERVED_PREFIX);
     if !object.entries().any(|(name, _)| is_added(name)) {
         return None;
     }
+    let has_own_time = object.get(TIME_OF_ARRIVAL).is_none();
     let mut members = object.into_members();
-    members.retain(|(name, _)| !is_added(name));
+    members.retain(|(name, _)| !is_added(name) && (has_own_time || name != "time"));
     Some(Object::from_members(members).unwrap_or_default().canonical().into())
 }
 

@@ -1,7 +1,7 @@
 //! Native events under construction.
 
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, TIME_OF_ARRIVAL};
 use serde_json::{Map, Value, json};
 
 use super::time;
@@ -26,6 +26,13 @@ impl Draft {
         attributes.insert("type".to_owned(), json!(format!("io.releaseledger.{kind}.v1")));
         attributes.insert("time".to_owned(), json!(time::format(at)));
         Self { attributes, data: Map::new(), links: Vec::new() }
+    }
+
+    /// Starts an event whose message states no time: the time is that of its arrival, in which redeliveries may differ.
+    pub(super) fn arrived(kind: &str, source: &str, id: &str, at: DateTime<Utc>) -> Self {
+        let mut draft = Self::new(kind, source, id, at);
+        draft.attributes.insert(TIME_OF_ARRIVAL.to_owned(), Value::Bool(true));
+        draft
     }
 
     /// Sets a member of the data.
@@ -87,7 +94,7 @@ impl Draft {
 /// Checks that the ledger accepts an event: a message can state a value that it does not.
 pub(super) fn check_event(event: &NativeEvent) -> Result<(), NotUnderstood> {
     let bytes = Value::Object(event.0.clone()).to_string();
-    match Envelope::parse(bytes.as_bytes()) {
+    match Envelope::translated(bytes.as_bytes()) {
         Ok(_) => Ok(()),
         Err(error) => Err(NotUnderstood::new("", format!("the event that it means is invalid: {error}"))),
     }

@@ -159,8 +159,8 @@ fn release(context: Context<'_>, root: &Node<'_>) -> Result<Translation, NotUnde
     Ok(Translation::Events(vec![event.build()]))
 }
 
-/// A feature flag that was switched is an activity. Its message has no time and no id of the change: the time is now, and
-/// the identity is that of the delivery.
+/// A feature flag that was switched is an activity. Its message has no time and no id of the change: the time is that of
+/// the arrival, and the identity is that of the delivery. A delivery without an id is another event at each arrival.
 fn feature_flag(
     context: Context<'_>,
     request: &Request<'_>,
@@ -174,7 +174,7 @@ fn feature_flag(
         delivery.unwrap_or_else(|| text::digest(&format!("{}{}", context.now.timestamp(), root.value())));
     let state = if flag.flag("active")? { "on" } else { "off" };
     let id = format!("feature_flag/{}/{state}/{delivery}", flag.id("id")?);
-    let event = Draft::new("activity.reported", &project.source, &id, context.now)
+    let event = Draft::arrived("activity.reported", &project.source, &id, context.now)
         .with("activity", "feature_flag.switched")
         .with_line("subject", Some(&format!("{}: {name}", project.path)))
         .with("outcome", state)

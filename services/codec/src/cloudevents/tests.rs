@@ -504,6 +504,30 @@ fn the_content_of_an_event_has_neither_its_origin_nor_its_sender() {
 }
 
 #[test]
+fn an_event_without_a_time_of_its_own_is_equal_when_it_arrives_again() {
+    let arrived = |time: &str| {
+        let mut event: serde_json::Value = serde_json::from_str(DEPLOY).expect("JSON");
+        event["time"] = time.into();
+        event[TIME_OF_ARRIVAL] = true.into();
+        let envelope = Envelope::translated(event.to_string().as_bytes()).expect("an event");
+        envelope.translated_from(&origin("x")).expect("it fits")
+    };
+    let (first, second) = (arrived("2026-08-01T12:00:00Z"), arrived("2026-08-01T12:00:01Z"));
+    assert_ne!(first.occurred_at(), second.occurred_at());
+    assert_ne!(first.bytes(), second.bytes());
+    assert_eq!(first.content(), second.content());
+    assert_eq!(&content_of(first.bytes()), second.content());
+    let stored = Envelope::stored(first.bytes().clone()).expect("a stored event");
+    assert_eq!(stored.content(), second.content());
+}
+
+#[test]
+fn no_client_may_state_that_a_time_is_that_of_its_arrival() {
+    let reason = rejection_with(r#""specversion""#, r#""ledgertimeofarrival": true, "specversion""#);
+    assert_eq!(pointer(reason), "/ledgertimeofarrival");
+}
+
+#[test]
 fn no_client_may_state_an_origin() {
     let reason = rejection_with(r#""specversion""#, r#""ledgerformat": "x", "specversion""#);
     assert_eq!(pointer(reason), "/ledgerformat");

@@ -1,8 +1,12 @@
 //! Translations of deliveries of GitLab.
 
+use chrono::TimeDelta;
+use ledger_codec::cloudevents::Envelope;
 use serde_json::{Value, json};
 
-use crate::hooks::fixture::{events, fault, full_events, identities, ignored, now, with};
+use crate::hooks::fixture::{events, fault, full_events, identities, ignored, now, settings, with};
+use crate::hooks::{Request, translate};
+use crate::translation::Translation;
 
 const SHA: &str = "279484c09fbe69ededfced8c1bb6e6d24616b468";
 
@@ -200,6 +204,31 @@ fn a_feature_flag_is_an_activity_of_its_delivery() {
     assert_eq!(of("a")["time"], json!(super::super::time::format(now())));
     assert_eq!(of("a")["id"], of("a")["id"]);
     assert_ne!(of("a")["id"], of("b")["id"]);
+}
+
+#[test]
+fn a_feature_flag_that_is_delivered_again_later_is_the_same_event() {
+    let body = json!({
+        "object_kind": "feature_flag", "project": project(),
+        "object_attributes": {"id": 6, "name": "new-ranking", "active": false}
+    });
+    let body = body.to_string();
+    let headers = [("Idempotency-Key", "f5e57ebe")];
+    let webhook = settings(config());
+    let arrived = |at| {
+        let request = Request::new(headers.iter().copied(), body.as_bytes());
+        match translate(&webhook, &request, at).expect("understood") {
+            Translation::Events(events) => {
+                let json = Value::Object(events[0].0.clone()).to_string();
+                Envelope::translated(json.as_bytes()).expect("an event")
+            }
+            other => panic!("not events: {other:?}"),
+        }
+    };
+    let (first, again) = (arrived(now()), arrived(now() + TimeDelta::minutes(3)));
+    assert_ne!(first.occurred_at(), again.occurred_at());
+    assert_eq!(first.identity(), again.identity());
+    assert_eq!(first.content(), again.content());
 }
 
 #[test]
