@@ -98,6 +98,30 @@ async fn the_history_of_a_gitops_repository_is_imported_once_and_continued() {
 }
 
 #[tokio::test]
+async fn a_plan_and_an_import_without_events_are_json_if_asked_for() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let repository = servers.folder().join("gitops");
+    std::fs::create_dir(&repository).expect("created");
+    git(&repository, 0, &["init", "--quiet", "--initial-branch=main"]);
+    commit(&repository, 1, "web", Some("image:\n  tag: v1\n"));
+    let path = repository.display().to_string();
+    let of = |pattern: &'static str| {
+        ["gitops", &*path, pattern, "--field=image.tag", "--source=urn:git:shop", "--json"]
+    };
+    let charts = of("--path=charts/{service}/{environment}.yaml");
+    let planned: Vec<&str> = charts.into_iter().chain(["--dry-run"]).collect();
+
+    let planned = import(&service, &planned).await;
+    let empty = import(&service, &of("--path=elsewhere/{service}/{environment}.yaml")).await;
+
+    let plan = json!({"events": 1, "kinds": {"deploy.succeeded": 1}, "ignored": 0, "problems": 0});
+    assert_eq!(summary(&planned), plan);
+    let empty = summary(&empty);
+    assert_eq!((&empty["rows"], &empty["recorded"]), (&json!(0), &json!(0)), "{empty}");
+}
+
+#[tokio::test]
 async fn a_table_that_is_exported_again_with_more_rows_records_only_the_new_ones() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;

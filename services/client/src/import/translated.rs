@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use bytes::Bytes;
 use ledger_adapters::translation::NativeEvent;
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, TIME_OF_ARRIVAL};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::DeliveryArgs;
 use crate::connection::Connection;
 use crate::delivery::{Delivery, DeliverySummary};
-use crate::output::print_text;
+use crate::output::print_json_or_text;
 use crate::progress::Progress;
 
 /// Number of problems that are shown if nothing is recorded.
@@ -58,7 +59,9 @@ impl TranslatedArgs {
         let Translated { unit, events, notes, mut problems, ignored } = history;
         let mut valid: Vec<(u64, Bytes)> = Vec::with_capacity(events.len());
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-        for (number, event) in events {
+        for (number, mut event) in events {
+            // Only the ledger itself may write it.
+            event.0.remove(TIME_OF_ARRIVAL);
             let json = serde_json::to_vec(&event.0)?;
             match Envelope::parse(&json) {
                 Ok(envelope) => {
@@ -80,7 +83,10 @@ impl TranslatedArgs {
         }
         if self.dry_run {
             progress.finish();
-            return Ok(print_text(&plan(&kinds, problems.len(), ignored))?);
+            let plan = Plan::new(kinds, problems.len(), ignored);
+            let is_json = self.delivery.json;
+            let text = if is_json { serde_json::to_string(&plan)? } else { plan.render() };
+            return Ok(print_json_or_text(is_json, &text)?);
         }
         if !problems.is_empty() && !skips_invalid {
             bail!(
@@ -91,6 +97,9 @@ impl TranslatedArgs {
         if valid.is_empty() {
             progress.line("nothing to record");
             progress.finish();
+            if self.delivery.json {
+                self.delivery.print(&nothing(problems.len()), "events")?;
+            }
             return Ok(());
         }
         let client = self.connection.clone().client()?;
@@ -107,31 +116,89 @@ fn counted(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Describes what an import would record.
-fn plan(kinds: &BTreeMap<String, usize>, problems: usize, ignored: usize) -> String {
-    let total: usize = kinds.values().sum();
-    let mut text = format!("{} would be recorded", counted(total, "event"));
-    for (kind, count) in kinds {
-        let _ = write!(text, "\n{count:>8}  {kind}");
+/// Returns the summary of an import without events.
+const fn nothing(skipped: usize) -> DeliverySummary {
+    DeliverySummary {
+        rows: 0,
+        recorded: 0,
+        duplicates: 0,
+        position: None,
+        skipped: Some(skipped as u64),
+        seconds: 0.0,
+        out_of_order: 0,
     }
-    if ignored > 0 {
-        let _ = write!(text, "\n{ignored:>8}  ignored");
+}
+
+/// What an import would record.
+#[derive(Debug, Serialize)]
+struct Plan {
+    /// Number of events.
+    events: usize,
+    /// Number of events of each kind.
+    kinds: BTreeMap<String, usize>,
+    /// Number of parts that mean nothing to the ledger.
+    ignored: usize,
+    /// Number of parts that cannot be translated.
+    problems: usize,
+}
+
+impl Plan {
+    fn new(kinds: BTreeMap<String, usize>, problems: usize, ignored: usize) -> Self {
+        Self { events: kinds.values().sum(), kinds, ignored, problems }
     }
-    if problems > 0 {
-        let _ = write!(text, "\n{problems:>8}  cannot be translated");
+
+    /// Returns the plan as text.
+    fn render(&self) -> String {
+        let mut text = format!("{} would be recorded", counted(self.events, "event"));
+        for (kind, count) in &self.kinds {
+            let _ = write!(text, "\n{count:>8}  {kind}");
+        }
+        if self.ignored > 0 {
+            let _ = write!(text, "\n{:>8}  ignored", self.ignored);
+        }
+        if self.problems > 0 {
+            let _ = write!(text, "\n{:>8}  cannot be translated", self.problems);
+        }
+        text
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plan() -> Plan {
+        let kinds = BTreeMap::from([("deploy.succeeded".to_owned(), 12), ("deploy.removed".to_owned(), 3)]);
+        Plan::new(kinds, 1, 2)
+    }
+
+    #[test]
+    fn a_plan_as_json_has_the_same_numbers() {
+        assert_eq!(
+            serde_json::to_value(plan()).expect("JSON"),
+            serde_json::json!({
+                "events": 15,
+                "kinds": { "deploy.removed": 3, "deploy.succeeded": 12 },
+                "ignored": 2,
+                "problems": 1,
+            })
+        );
+    }
+
+    #[test]
+    fn an_import_without_events_has_the_summary_of_every_import() {
+        assert_eq!(
+            serde_json::to_value(nothing(2)).expect("JSON"),
+            serde_json::json!({
+                "rows": 0, "recorded": 0, "duplicates": 0, "position": null, "skipped": 2, "seconds": 0.0
+            })
+        );
+    }
+
     #[test]
     fn a_plan_counts_the_events_of_each_kind_and_what_is_left_out() {
-        let kinds = BTreeMap::from([("deploy.succeeded".to_owned(), 12), ("deploy.removed".to_owned(), 3)]);
         assert_eq!(
-            plan(&kinds, 1, 2),
+            plan().render(),
             "15 events would be recorded\n       3  deploy.removed\n      12  deploy.succeeded\n       2  ignored\n       1  \
              cannot be translated"
         );
