@@ -100,7 +100,7 @@ pub(crate) fn written(choices: &mut Choices<'_>) {
     let json = edit::document(samples::events(), choices);
     let Ok(envelope) = Envelope::parse(&json) else { return };
     let position = Position::new(u64::from(choices.byte()) + 1);
-    let written = cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), position);
+    let written = cdevents::write(&envelope, position);
     let translation = cdevents::read(written.to_string().as_bytes(), &Settings::default());
     check_translation(&translation);
     let Ok(Translation::Events(events)) = translation else { panic!("{translation:?}: {written}") };

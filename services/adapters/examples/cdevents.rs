@@ -35,5 +35,5 @@ fn read(line: &str) -> Result<Value, String> {
 fn written(line: &str, index: usize) -> Result<Value, String> {
     let event = Envelope::parse(line.as_bytes()).map_err(|error| error.to_string())?;
     let position = Position::new(index as u64 + 1);
-    Ok(cdevents::write(event.identity(), event.occurred_at(), event.event(), position))
+    Ok(cdevents::write(&event, position))
 }

@@ -19,7 +19,7 @@ pub(crate) fn cdevent(row: &EventRow) -> Result<serde_json::Value, Problem> {
             format!("the event at position {} cannot be read: {error}", row.position),
         )
     })?;
-    Ok(cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), row.position))
+    Ok(cdevents::write(&envelope, row.position))
 }
 
 /// Returns the event of an entry, if it has an authenticated sender.

@@ -111,9 +111,7 @@ impl<'e> Decoded<'e> {
 
     /// Returns the record of the entry as a CDEvent.
     pub(crate) fn cdevent(&self, key: String) -> Record {
-        let envelope = &self.envelope;
-        let event =
-            cdevents::write(envelope.identity(), envelope.occurred_at(), envelope.event(), self.row.position);
+        let event = cdevents::write(&self.envelope, self.row.position);
         let value = Bytes::from(event.to_string());
         Record { key: Some(key.into_bytes()), value: Some(value), headers: self.headers(CDEVENT) }
     }

@@ -8,6 +8,7 @@ use super::custom_data::NamedActor;
 use super::json::rejected;
 use super::links::{self, LinkKind};
 use super::message::Message;
+use super::write::{ATTRIBUTES, LEDGER_KEY};
 use crate::text::{line, prose};
 use crate::translation::{NativeEvent, NotUnderstood};
 use crate::uri;
@@ -88,15 +89,23 @@ impl Native {
         if let Some(subject) = self.subject.as_deref().and_then(line) {
             put("subject", json!(subject));
         }
-        if let Some(chain) = &message.chain_id {
+        let chain = message.chain_id.clone().or_else(|| own_attribute(message, "correlationid"));
+        if let Some(chain) = chain {
             put("correlationid", json!(chain));
         }
-        if let Some(cause) = links::cause(&message.links).and_then(line) {
+        let cause = links::cause(&message.links).and_then(line);
+        if let Some(cause) = cause.or_else(|| own_attribute(message, "causationid")) {
             put("causationid", json!(cause));
         }
         put("data", Value::Object(self.data.0));
         NativeEvent(event)
     }
+}
+
+/// Returns an attribute that the ledger wrote into a message. A correlation that is no UUID has no place in the context.
+fn own_attribute(message: &Message, name: &str) -> Option<String> {
+    let own = message.custom.members().get(LEDGER_KEY)?;
+    line(own.get(ATTRIBUTES)?.get(name)?.as_str()?)
 }
 
 /// Checks that the ledger accepts an event. A safeguard: the translation checks what it reads, and names the place in
@@ -109,7 +118,7 @@ pub(super) fn check(event: NativeEvent) -> Result<NativeEvent, NotUnderstood> {
 /// Parses an event as the ledger does.
 pub(super) fn parse(event: &NativeEvent) -> Result<Envelope, NotUnderstood> {
     let bytes = Value::Object(event.0.clone()).to_string();
-    Envelope::parse(bytes.as_bytes()).map_err(|error| {
+    Envelope::translated(bytes.as_bytes()).map_err(|error| {
         let NotUnderstood { pointer, detail } = rejected("", error.reason);
         let place = if pointer.is_empty() { String::new() } else { format!(" at {pointer}") };
         NotUnderstood::new("", format!("means an event that the ledger rejects{place}: {detail}"))

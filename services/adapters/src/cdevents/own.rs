@@ -1,15 +1,15 @@
 //! Events that the ledger wrote as CDEvents, read back.
 //!
-//! A report is the same event again, in this ledger or in another. A command is not: what was requested, approved or
-//! marked in one ledger is only an activity in another.
+//! A report is the same event again, with the same content: in this ledger a duplicate, in another an equal event. A
+//! command is not: what was requested, approved or marked in one ledger is only an activity in another.
 
 use ledger_domain::{Event, Kind, LaneRef, Payload, Position, TargetName};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::json::member;
 use super::message::Message;
 use super::native::{self, Data, Native};
-use super::write::{CUSTOM_NAME, LEDGER_KEY, SPEC, write};
+use super::write::{ATTRIBUTES, CUSTOM_NAME, IN_CONTEXT, LEDGER_KEY, SPEC, write};
 use crate::names::{Names, UnmappedName};
 use crate::translation::{NativeEvent, NotUnderstood};
 
@@ -19,22 +19,43 @@ use crate::translation::{NativeEvent, NotUnderstood};
 /// # Errors
 /// The native event is not valid, or is not the one that the rest of the message describes.
 pub(super) fn read(message: &Message, names: &Names) -> Result<Option<NativeEvent>, NotUnderstood> {
-    let Some((kind, data)) = embedded(message) else { return Ok(None) };
+    let Some(Own { kind, data, attributes }) = embedded(message) else { return Ok(None) };
     let native = Native { kind: kind.name(), subject: None, data: Data(data) };
     let at = |detail: &str| NotUnderstood::new(format!("/customData/{LEDGER_KEY}"), detail);
-    let parsed = native::parse(&native.clone().event(message)).map_err(|error| at(&error.detail))?;
+    let mut read = native.clone().event(message);
+    if let Some(attributes) = attributes {
+        restore(&mut read, attributes).map_err(|detail| at(&detail))?;
+    }
+    let parsed = native::parse(&read).map_err(|error| at(&error.detail))?;
     let event = parsed.event();
     if event.payload.is_command() || event.payload.is_about_access() {
         return Ok(None);
     }
-    let written = write(parsed.identity(), parsed.occurred_at(), event, Position::START);
-    if let Some(pointer) = difference(&written, message) {
+    if parsed.occurred_at() != message.occurred_at {
+        return Err(at("does not agree with /context/timestamp of the same message"));
+    }
+    if let Some(pointer) = difference(&write(&parsed, Position::START), message) {
         return Err(at(&format!("does not agree with {pointer} of the same message")));
     }
     if !keeps_names(names, &event.payload) {
         return Ok(None);
     }
-    Ok(Some(Native { subject: subject(event), ..native }.event(message)))
+    // Earlier versions wrote no attributes.
+    let is_complete = attributes.is_some();
+    Ok(Some(if is_complete { read } else { Native { subject: subject(event), ..native }.event(message) }))
+}
+
+/// Gives an event the attributes that the ledger wrote, and only those beside the ones that follow from the context.
+fn restore(event: &mut NativeEvent, attributes: &Map<String, Value>) -> Result<(), String> {
+    let in_context = |name: &str| name == "data" || IN_CONTEXT.contains(&name);
+    event.0.retain(|name, _| name == "time" || in_context(name));
+    for (name, value) in attributes {
+        if in_context(name) {
+            return Err(format!("must not have {name} in {ATTRIBUTES}"));
+        }
+        event.0.insert(name.clone(), value.clone());
+    }
+    Ok(())
 }
 
 /// Returns true if every name in an event has the same name in this ledger.
@@ -58,13 +79,22 @@ fn keeps_names(names: &Names, payload: &Payload) -> bool {
     environment && service && target && !has_other_names
 }
 
-/// Returns the kind and the data of the native event, if the message has one.
-fn embedded(message: &Message) -> Option<(Kind, serde_json::Map<String, Value>)> {
+/// The native event in a message.
+struct Own<'m> {
+    kind: Kind,
+    data: Map<String, Value>,
+    /// The attributes that are not in the context; `None` if an earlier version of the ledger wrote the message.
+    attributes: Option<&'m Map<String, Value>>,
+}
+
+/// Returns the native event, if the message has one.
+fn embedded(message: &Message) -> Option<Own<'_>> {
     let own = message.custom.members().get(LEDGER_KEY)?.as_object()?;
     let kind = Kind::parse_type(own.get("type")?.as_str()?).ok()?;
     let is_own = message.spec == SPEC && (message.is_standard || message.name.starts_with(CUSTOM_NAME));
     let data = if message.is_standard { own.get("data")?.as_object()? } else { &message.content };
-    is_own.then(|| (kind, data.clone()))
+    let attributes = own.get(ATTRIBUTES).and_then(Value::as_object);
+    is_own.then(|| Own { kind, data: data.clone(), attributes })
 }
 
 /// Returns the place of the first difference between what the ledger writes for the native event and the message.
@@ -73,6 +103,10 @@ fn embedded(message: &Message) -> Option<(Kind, serde_json::Map<String, Value>)>
 fn difference(written: &Value, message: &Message) -> Option<String> {
     if written.pointer("/context/type").and_then(Value::as_str) != Some(message.full_type.as_str()) {
         return Some("/context/type".to_owned());
+    }
+    let chain = written.pointer("/context/chainId").and_then(Value::as_str);
+    if message.chain_id.as_deref().is_some_and(|found| chain.is_some_and(|chain| chain != found)) {
+        return Some("/context/chainId".to_owned());
     }
     if written.get("subject") != Some(&message.subject) {
         return Some("/subject".to_owned());

@@ -4,8 +4,8 @@
 //! `dev.cdeventsx.releaseledger-…`, with the event's data as its content: an emptied slot is not a removed service, and
 //! a correction is not another deploy.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_codec::cloudevents::Envelope;
+use chrono::SecondsFormat;
+use ledger_codec::cloudevents::{Envelope, TIME_OF_ARRIVAL};
 use ledger_domain::event::{Actor, Built, Deploy, Incident, Removal, Switch, Validation, ValidationSubject};
 use ledger_domain::{
     Artifact, ConfigDigest, Event, Identity, Kind, LaneRef, LongText, Payload, Position, Release,
@@ -21,6 +21,10 @@ use crate::uri;
 pub(super) const SPEC: Spec = Spec::V0_5;
 /// The key of `customData` with the ledger's own data.
 pub(super) const LEDGER_KEY: &str = "releaseLedger";
+/// The member of the ledger's own data with the attributes of the event that are not in the context.
+pub(super) const ATTRIBUTES: &str = "attributes";
+/// The attributes of an event that follow from the context of its CDEvent.
+pub(super) const IN_CONTEXT: [&str; 5] = ["specversion", "id", "source", "type", "datacontenttype"];
 /// The start of the names of the ledger's custom types.
 pub(super) const CUSTOM_NAME: &str = "releaseledger-";
 
@@ -32,14 +36,17 @@ struct Form {
     custom: Map<String, Value>,
 }
 
-/// Returns an event as a CDEvent of specification 0.5.1. `customData.releaseLedger` has the event's type, its position
-/// and its data, so that [`super::read`] gives the same event again.
+/// Returns an event as a CDEvent of specification 0.5.1. `customData.releaseLedger` has the event's type, its position, its
+/// data and its other attributes, as its sender wrote them, so that [`super::read`] gives the same event again.
 #[must_use]
-pub fn write(identity: &Identity, occurred_at: DateTime<Utc>, event: &Event, position: Position) -> Value {
-    let data = data(identity, occurred_at, event);
+pub fn write(envelope: &Envelope, position: Position) -> Value {
+    let (identity, event) = (envelope.identity(), envelope.event());
+    let timestamp = envelope.occurred_at().to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let (attributes, data) = native(envelope, &timestamp);
     let mut own = Map::new();
     own.insert("type".to_owned(), json!(event.payload.kind().event_type()));
     own.insert("position".to_owned(), json!(position.get()));
+    own.insert(ATTRIBUTES.to_owned(), Value::Object(attributes));
     let standard = form(identity, event)
         .and_then(|form| catalog::full_name(form.name, SPEC).map(|full_name| (full_name, form)));
     let (full_name, subject_id, content, mut custom) = match standard {
@@ -50,25 +57,46 @@ pub fn write(identity: &Identity, occurred_at: DateTime<Utc>, event: &Event, pos
         None => (custom_type(event.payload.kind()), subject_id(identity, &event.payload), data, Map::new()),
     };
     custom.insert(LEDGER_KEY.to_owned(), Value::Object(own));
+    let links = envelope.causation().map(|id| json!([{ "linkType": "PATH", "from": { "contextId": id } }]));
+    let context = Keys::default()
+        .text("specversion", Some(&SPEC.to_string()))
+        .text("id", Some(identity.id.as_str()))
+        .text("source", Some(&uri::encode(identity.source.as_str())))
+        .text("type", Some(&full_name))
+        .text("timestamp", Some(&timestamp))
+        .text("chainId", envelope.correlation().filter(|id| is_chain_id(id)))
+        .object("links", links);
     json!({
-        "context": {
-            "specversion": SPEC.to_string(),
-            "id": identity.id.as_str(),
-            "source": uri::encode(identity.source.as_str()),
-            "type": full_name,
-            "timestamp": occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        },
+        "context": context.0,
         "subject": { "id": subject_id, "content": content },
         "customData": custom,
         "customDataContentType": "application/json",
     })
 }
 
-/// Returns the data of an event in its native form; empty if the event is too large for one.
-fn data(identity: &Identity, occurred_at: DateTime<Utc>, event: &Event) -> Value {
-    let envelope = Envelope::compose(identity.clone(), occurred_at, event.clone()).ok();
-    let parsed = envelope.and_then(|envelope| serde_json::from_slice::<Value>(envelope.bytes()).ok());
-    parsed.and_then(|mut event| event.get_mut("data").map(Value::take)).unwrap_or_else(|| json!({}))
+/// Returns the attributes of an event that are not in the context of its CDEvent, and its data: both as its sender wrote
+/// them. A time is among them if the sender wrote it in another form than the timestamp.
+fn native(envelope: &Envelope, timestamp: &str) -> (Map<String, Value>, Value) {
+    let mut attributes: Map<String, Value> = serde_json::from_slice(envelope.bytes()).unwrap_or_default();
+    let data = attributes.remove("data").unwrap_or_else(|| json!({}));
+    let has_own_time = !attributes.contains_key(TIME_OF_ARRIVAL);
+    attributes.retain(|name, value| match name.as_str() {
+        TIME_OF_ARRIVAL => true,
+        "time" => has_own_time && value.as_str() != Some(timestamp),
+        name => !name.starts_with("ledger") && !IN_CONTEXT.contains(&name),
+    });
+    (attributes, data)
+}
+
+/// Returns true for an id that the specification allows for a chain: a UUID of version 4.
+fn is_chain_id(id: &str) -> bool {
+    let is_right = |(index, byte): (usize, u8)| match index {
+        8 | 13 | 18 | 23 => byte == b'-',
+        14 => byte == b'4',
+        19 => b"89abAB".contains(&byte),
+        _ => byte.is_ascii_hexdigit(),
+    };
+    id.len() == 36 && id.bytes().enumerate().all(is_right)
 }
 
 /// Returns the custom type of a kind: `dev.cdeventsx.releaseledger-deploy.failed.0.1.0`. Its words have letters only.

@@ -14,9 +14,14 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::write;
 use super::{DIGEST, Settings, kind, read_value};
 use crate::names::Names;
+
+/// Writes an event that its sender described without further attributes.
+fn write(identity: &Identity, at: DateTime<Utc>, event: &Event, position: Position) -> Value {
+    let envelope = Envelope::compose(identity.clone(), at, event.clone()).expect("an event");
+    super::super::write(&envelope, position)
+}
 
 fn text() -> impl Strategy<Value = ShortText> {
     "[a-zA-Z0-9é!/:@#%&.-]{1,16}( [a-z]{1,8})?"
@@ -241,6 +246,49 @@ fn time() -> impl Strategy<Value = DateTime<Utc>> {
     (0_i64..4_000_000_000_000_000).prop_filter_map("a time", DateTime::from_timestamp_micros)
 }
 
+/// Attributes that a sender may write beside those of every event.
+fn attributes() -> impl Strategy<Value = Value> {
+    let correlation = prop_oneof![
+        Just(CHAIN.to_owned()),
+        Just("https://ci.example/runs/9".to_owned()),
+        text().prop_map(|text| text.as_str().to_owned()),
+    ];
+    let times = prop_oneof![Just("2026-08-01T14:00:00.1234567+02:00"), Just("2026-08-01T12:00:00.000Z")];
+    let number = option::of(0_i32..9);
+    (
+        option::of(text()),
+        option::of(correlation),
+        option::of(text()),
+        option::of(times),
+        number,
+        any::<bool>(),
+    )
+        .prop_map(|(subject, correlation, causation, time, number, is_arrival)| {
+            let text = |text: Option<ShortText>| text.map(|text| text.as_str().to_owned());
+            json!({
+                "subject": text(subject),
+                "correlationid": correlation,
+                "causationid": text(causation),
+                "time": time,
+                "buildnumber": number,
+                "ledgertimeofarrival": is_arrival.then_some(true),
+            })
+        })
+}
+
+/// Returns an event with more attributes; `null` is none.
+fn with_attributes(envelope: &Envelope, attributes: &Value) -> Envelope {
+    let mut event: Value = serde_json::from_slice(envelope.bytes()).expect("JSON");
+    for (name, value) in attributes.as_object().expect("attributes") {
+        if !value.is_null() {
+            event[name.as_str()] = value.clone();
+        }
+    }
+    Envelope::translated(event.to_string().as_bytes()).expect("an event")
+}
+
+const CHAIN: &str = "d0be0005-cca7-4175-8fe3-f64d2f27bc01";
+
 proptest! {
     #[test]
     fn a_report_that_was_written_is_read_back_as_the_same_event(
@@ -255,6 +303,23 @@ proptest! {
         prop_assert_eq!(parsed.event(), &event);
         prop_assert_eq!(parsed.identity(), &identity);
         prop_assert_eq!(parsed.occurred_at(), at);
+    }
+
+    #[test]
+    fn a_report_that_was_written_is_a_duplicate_of_the_original(
+        identity in identity(),
+        at in time(),
+        event in event(),
+        attributes in attributes(),
+    ) {
+        let composed = Envelope::compose(identity, at, event).expect("an event");
+        let original = with_attributes(&composed, &attributes);
+        let written = super::super::write(&original, Position::new(7));
+        let native = read_value(&written, &Settings::default()).expect("what was written");
+        let read = Envelope::translated(native.to_string().as_bytes()).expect("an event");
+        prop_assert_eq!(read.content(), original.content());
+        prop_assert_eq!(read.correlation(), original.correlation());
+        prop_assert_eq!(read.causation(), original.causation());
     }
 
     #[test]
@@ -383,6 +448,7 @@ fn a_deploy_is_written_as_service_deployed() {
                 "releaseLedger": {
                     "type": "io.releaseledger.deploy.succeeded.v1",
                     "position": 52,
+                    "attributes": { "subject": "production/default/search-api" },
                     "data": {
                         "environment": "production",
                         "service": "search-api",
@@ -393,6 +459,59 @@ fn a_deploy_is_written_as_service_deployed() {
             "customDataContentType": "application/json",
         })
     );
+}
+
+fn related(message: &Value, attributes: &Value) -> Value {
+    let native = read_value(message, &Settings::default()).expect("a native event");
+    let envelope = Envelope::parse(native.to_string().as_bytes()).expect("an event");
+    super::super::write(&with_attributes(&envelope, attributes), Position::new(52))
+}
+
+#[test]
+fn a_correlation_and_a_cause_are_written_where_the_specification_has_a_place_for_them() {
+    let message = related(&deployed(), &json!({"correlationid": CHAIN, "causationid": "run-4710"}));
+    assert_eq!(message["context"]["chainId"], CHAIN);
+    assert_eq!(
+        message["context"]["links"],
+        json!([{ "linkType": "PATH", "from": { "contextId": "run-4710" } }])
+    );
+    let other = related(&deployed(), &json!({"correlationid": "https://ci.example/runs/9"}));
+    assert_eq!(other["context"].get("chainId"), None, "it must be a UUID");
+    assert_eq!(other["context"].get("links"), None);
+    assert_eq!(
+        other["customData"]["releaseLedger"]["attributes"]["correlationid"],
+        "https://ci.example/runs/9"
+    );
+}
+
+#[test]
+fn a_correlation_survives_where_names_are_mapped() {
+    let attributes = json!({"correlationid": "https://ci.example/runs/9", "causationid": "run-4710"});
+    let environments = [("production".to_owned(), "elsewhere".to_owned())].into();
+    let mapped = Settings { names: Names { environments, ..Names::default() } };
+    let native = read_value(&related(&deployed(), &attributes), &mapped).expect("a deploy");
+    assert_eq!(native["data"]["environment"], "elsewhere");
+    assert_eq!(native["correlationid"], attributes["correlationid"]);
+    assert_eq!(native["causationid"], attributes["causationid"]);
+}
+
+#[test]
+fn a_chain_that_contradicts_the_own_data_is_not_understood() {
+    let mut message = related(&deployed(), &json!({"correlationid": CHAIN}));
+    message["context"]["chainId"] = json!("97ef590e-0285-45ad-98bb-9660ffaa567e");
+    let error = read_value(&message, &Settings::default()).expect_err("a contradiction");
+    assert_eq!(error.pointer, "/customData/releaseLedger");
+}
+
+#[test]
+fn an_event_that_an_earlier_version_wrote_has_its_lane_as_the_subject() {
+    let mut message = deployed();
+    message["customData"]["releaseLedger"].as_object_mut().expect("an object").remove("attributes");
+    message["context"]["chainId"] = json!(CHAIN);
+    let native = read_value(&message, &Settings::default()).expect("a deploy");
+    assert_eq!(kind(&native), "deploy.succeeded");
+    assert_eq!(native["subject"], "production/default/search-api");
+    assert_eq!(native["correlationid"], CHAIN);
 }
 
 #[test]
@@ -406,6 +525,9 @@ fn own_data_that_contradicts_the_rest_is_not_understood() {
         ("/customData/releaseLedger/type", json!("io.releaseledger.deploy.failed.v1")),
         ("/customData/releaseLedger/data/service", json!("other")),
         ("/customData/releaseLedger/data", json!({})),
+        ("/customData/releaseLedger/attributes", json!({"id": "other"})),
+        ("/customData/releaseLedger/attributes", json!({"time": "2026-08-01T12:10:03Z"})),
+        ("/customData/releaseLedger/attributes", json!({"ledgerprincipal": "mira"})),
     ] {
         let mut message = deployed();
         *message.pointer_mut(pointer).expect(pointer) = value;
