@@ -10,8 +10,8 @@
 //! - A run, job or alert fails a check only if the settings name it, and what it checks. The run of a pull request never
 //!   fails a check.
 //! - A redelivery has the identity and the content of the first delivery. A retry of a job has another identity. Content
-//!   comes from the message, and never from the time of its arrival, except where a message states no time: a feature
-//!   flag of GitLab.
+//!   comes from the message, and never from the time of its arrival. Where a message states no time (a feature flag of
+//!   GitLab), the event has that time, marked as no part of its content.
 //! - Members that the ledger does not need are tolerated in any form; a member that it needs and cannot read is
 //!   [`NotUnderstood`], with its place.
 //! - A part of a message that cannot be understood does not hold up the others: [`Translation::Partial`].

@@ -36,8 +36,8 @@ struct Form {
     custom: Map<String, Value>,
 }
 
-/// Returns an event as a CDEvent of specification 0.5.1. `customData.releaseLedger` has the event's type, its position, its
-/// data and its other attributes, as its sender wrote them, so that [`super::read`] gives the same event again.
+/// Returns an event as a CDEvent of specification 0.5.1. `customData.releaseLedger` has the event's type, its position,
+/// its data and its other attributes, as its sender wrote them, so that [`super::read`] gives the same event again.
 #[must_use]
 pub fn write(envelope: &Envelope, position: Position) -> Value {
     let (identity, event) = (envelope.identity(), envelope.event());
