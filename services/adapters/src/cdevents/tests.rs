@@ -39,7 +39,7 @@ fn only(translation: Translation) -> Value {
     let Translation::Events(events) = translation else { panic!("no event: {translation:?}") };
     let [NativeEvent(event)] = &events[..] else { panic!("not one event: {events:?}") };
     let event = Value::Object(event.clone());
-    Envelope::parse(event.to_string().as_bytes()).expect("an event that the ledger accepts");
+    Envelope::translated(event.to_string().as_bytes()).expect("an event that the ledger accepts");
     event
 }
 

@@ -83,7 +83,7 @@ mod tests {
         }) else {
             return Err(fault("no object".to_owned()));
         };
-        Envelope::parse(Value::Object(event.clone()).to_string().as_bytes())
+        Envelope::translated(Value::Object(event.clone()).to_string().as_bytes())
             .map_err(|error| NotUnderstood::new("/context", error.to_string()))?;
         Ok(Translation::Events(vec![NativeEvent(event)]))
     }
