@@ -170,7 +170,7 @@ pub(crate) fn triggered_rule<'p>(policy: &'p Policy, check: &ShortText) -> Optio
     policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
 }
 
-/// What the environment of a check runs.
+/// Composition and lanes of the environment of a check.
 struct Running {
     composition: Composition,
     lanes: Lanes,

@@ -42,10 +42,9 @@ struct Row {
     cells: Vec<Cell>,
 }
 
-/// What a service runs in an environment.
+/// Lanes of a service in an environment.
 struct Cell {
     lanes: Vec<Lane>,
-    is_empty: bool,
 }
 
 struct Lane {
@@ -149,7 +148,7 @@ fn by_service(environment: &EnvironmentOverviewBody) -> BTreeMap<&str, OfService
 
 fn cell(paths: &Paths, lanes: Option<&OfService<'_>>, now: DateTime<Utc>) -> Cell {
     let Some(OfService { running, deploying, observed }) = lanes else {
-        return Cell { lanes: Vec::new(), is_empty: true };
+        return Cell { lanes: Vec::new() };
     };
     let targets: BTreeSet<&str> = running
         .iter()
@@ -166,7 +165,7 @@ fn cell(paths: &Paths, lanes: Option<&OfService<'_>>, now: DateTime<Utc>) -> Cel
             lane.target = None;
         }
     }
-    Cell { is_empty: lanes.is_empty(), lanes }
+    Cell { lanes }
 }
 
 fn running_lane(paths: &Paths, lane: &LaneOverviewBody, now: DateTime<Utc>) -> Lane {

@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::rates::Rates;
 use crate::too_many::too_many;
 
-/// What the text of a cookie is.
+/// Meaning of the text of a cookie.
 enum Found {
     /// Secret of a session of this principal.
     Owner(Principal),

@@ -129,7 +129,7 @@ const fn nothing(skipped: usize) -> DeliverySummary {
     }
 }
 
-/// What an import would record.
+/// Content of an import that a dry run prints.
 #[derive(Debug, Serialize)]
 struct Plan {
     /// Number of events.

@@ -22,7 +22,7 @@ use crate::oidc::{
 const CLIENT: &str = "ledger";
 const REDIRECT: &str = "https://ledger.example/signin/callback";
 
-/// What an issuer answers, and what it was asked.
+/// Answers of an issuer, and the requests that it received.
 #[derive(Default)]
 struct Shared {
     document: Mutex<Value>,
